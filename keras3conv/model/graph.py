@@ -48,8 +48,8 @@ class Size:
             RuleError: Always.
         """
         raise RuleError(
-            f"a computation that needs a number depends on the dynamic size {self}; give inputs=... with arrays in "
-            "which that size is fixed"
+            f"a computation that needs a number depends on the dynamic size {self}; the batch size is always dynamic, "
+            "and any other size is that of the arrays in inputs=... unless dynamic=... names its axis"
         )
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse

@@ -298,6 +298,10 @@ CASES |= {
         lambda x: (torch.fft.rfft(x, dim=1).abs(), torch.fft.rfft(x + 2, n=7).angle(), torch.fft.fft2(x).imag),
         TEXT,
     ),
+    "numbers read from a constant": (
+        lambda x: torch.cat([torch.sin(x * number) for number in (2.0 ** torch.arange(3)).tolist()], -1),
+        TEXT,
+    ),
     "writing into a spectrum": (_spectrum_written, TEXT),
     "writing into zeros of the shape of the input": (_shifted_in_time, TEXT),
     "choices in a spectrum": (

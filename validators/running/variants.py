@@ -41,6 +41,8 @@ _AT_THE_START = "with padding at the start"
 
 _BETWEEN = "with padding between other steps"
 
+_NOT_FINITE = ", some not finite on both sides"
+
 _LENGTHS = 3
 """The number of samples that run with padding; each sample has another length."""
 
@@ -96,7 +98,7 @@ def variants(subject: Subject) -> Iterator[Variant]:
 def _at(run: Rescaled) -> Variant:
     size = f"{run.magnitude:.2g}" if run.magnitude >= 1 else f"{run.magnitude:.1g}"
     return Variant(
-        name=f"at values of {size}" + ("" if run.is_finite else ", some not finite on both sides"),
+        name=f"at values of {size}" + ("" if run.is_finite else _NOT_FINITE),
         subject=run.subject,
         reason=run.reason,
         is_small=run.magnitude == SMALL,
@@ -160,6 +162,8 @@ def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
             variant = _with_inputs(subject, f"with integers from 0 to {wide.end}", wide.inputs)
             if variant.subject is None:
                 continue
+            if not _is_finite(variant.subject):  # a length of 0, for example: the mean of no steps
+                variant = replace(variant, name=f"{variant.name}{_NOT_FINITE}", may_overflow=True)
             if _agree_on_a_side(variant, _with_inputs(subject, "", wide.as_mask)):
                 yield replace(variant, name=f"{variant.name} in a mask", is_optional=True)
                 break
@@ -169,6 +173,12 @@ def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
                 if other and other.subject is not None:
                     yield replace(other, is_optional=True)
             break
+
+
+def _is_finite(subject: Subject) -> bool:
+    """Return whether the torch module returns finite values under the weights of the probe."""
+    outputs = subject.torch_probe.outputs.values()
+    return all(bool(np.isfinite(array).all()) for array in outputs if array.dtype.kind == "f")
 
 
 def _agree_on_a_side(first: Variant, second: Variant) -> bool:

@@ -139,8 +139,6 @@ class _Lowering:
         self.values[value.name] = self._given[tensor.name] = value
         return value
 
-    # The interface for handlers, see `call.Writer`.
-
     def users(self, name: str) -> Sequence[Node]:
         """Return the nodes of the call graph that use a tensor."""
         return self._users.get(name, [])
@@ -172,11 +170,12 @@ class _Lowering:
         """Add a step; raise `RuleError` if its expression has a dynamic size, which no Keras operation accepts."""
         if any(isinstance(leaf, Size) for leaf in walk(expression)):
             raise RuleError("a dynamic size is used as a number, but Keras accepts dynamic sizes only in shapes")
-        # An expression of constants alone is evaluated when the model is built, in the dtype of that moment.
-        is_evaluated = all(self.is_constant(leaf) for leaf in walk(expression) if isinstance(leaf, Value))
-        if is_evaluated or (isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION):
+        # Constants alone are computed in their own dtype, and beside a scalar torch gives the result their dtype.
+        leaves = [leaf for leaf in walk(expression) if isinstance(leaf, Value)]
+        is_narrow = all(self.is_constant(leaf) or (not leaf.rank and len(leaves) > 1) for leaf in leaves)
+        if is_narrow or (isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION):
             expression = transformed(expression, self._promoted)
-        elif made[0].dtype.startswith("float") and any(map(self._is_float64, walk(expression))):
+        elif made[0].dtype.startswith("float") and any(map(self._is_float64, leaves)):
             expression = ops.cast(expression, Dtype("float32"))  # torch and TensorFlow promote to float64
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in made)

@@ -281,7 +281,7 @@ class _Reader:
     def _call(self, node: torch.fx.Node) -> None:
         value = node.meta.get("val")
         if is_number(value):
-            self.names[node] = size_of(value, self.free)
+            self.names[node] = self.constants.numbers.get(node, size_of(value, self.free))
         elif node.target is operator.getitem:
             whole, place = node.args
             assert isinstance(whole, torch.fx.Node)

@@ -33,6 +33,7 @@ class Constants:
 
     Attributes:
         values: The values of each node for batches of two and three samples; a list for a node with several outputs.
+        numbers: The numbers that the module reads from constant tensors, with `item` or `tolist`, by node.
     """
 
     def __init__(self, exported: ExportedProgram, buffers: frozenset[str], free: frozenset[Any]) -> None:
@@ -46,6 +47,7 @@ class Constants:
         self.free = free
         signature = exported.graph_signature
         self.values: dict[torch.fx.Node, Any] = {}
+        self.numbers: dict[torch.fx.Node, int | float | bool] = {}
         for node in exported.graph.nodes:
             if node.op == "placeholder" and node.name in buffers:
                 self._note(node, exported.state_dict, exported.constants, signature.inputs_to_buffers[node.name])
@@ -54,6 +56,8 @@ class Constants:
                 self._note(node, exported.state_dict, exported.constants, path)
             elif node.op == "call_function" and self._is_constant(node):
                 self._compute(node)
+            elif node.target is torch.ops.aten.item.default and node.args[0] in self.values:
+                self._read(node)
         for node in list(self.values):
             if isinstance(self.values[node], tuple) and _examples(node, self.values[node]) is None:
                 self._drop(node)
@@ -65,6 +69,12 @@ class Constants:
         tensor = state[path] if path in state else constants[path]
         wide = tensor.detach().to(double_precision(tensor.dtype))
         self.values[node] = (wide, wide)
+
+    def _read(self, node: torch.fx.Node) -> None:
+        """Note the number that `item` reads from a constant tensor, unless it depends on the batch size."""
+        first, second = (one.item() for one in self.values[node.args[0]])  # type: ignore[index]
+        if first == second:
+            self.numbers[node] = first
 
     def _is_constant(self, node: torch.fx.Node) -> bool:
         value = node.meta.get("val")
@@ -104,6 +114,8 @@ class Constants:
         def real(leaf: Any) -> Any:
             if isinstance(leaf, torch.fx.Node):
                 value = leaf.meta.get("val")
+                if leaf in self.numbers:
+                    return self.numbers[leaf]
                 if is_number(value):
                     return _number(value, batch)
                 known = self.values.get(leaf)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import keras3conv as k3c
 from keras3conv.errors import UnsupportedLayerError
 from tests.support.to_keras import Function, converted
 
@@ -285,5 +286,25 @@ class Grouped(nn.Module):
 
 def test_a_computation_that_needs_the_size_of_the_batch_is_refused_by_name() -> None:
     inputs = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 3, 1, 1)
-    with pytest.raises(UnsupportedLayerError, match="needs a number depends on the dynamic size batch; give inputs="):
+    with pytest.raises(
+        UnsupportedLayerError,
+        match="needs a number depends on the dynamic size batch; the batch size is always dynamic",
+    ):
         converted(Grouped(), inputs)
+
+
+class Determinant(nn.Module):
+    """Adds a scalar to a constant vector of zeros, as a normalizing flow sums logarithms of determinants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(x.shape[0]) + self.scales.sum() + (x * self.scales.exp()).sum(1)
+
+
+def test_a_scalar_beside_a_constant_has_the_precision_of_the_model() -> None:
+    conversion = k3c.convert(Determinant(), inputs=torch.randn(5, 4))
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
