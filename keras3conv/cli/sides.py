@@ -182,7 +182,7 @@ def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
     Args:
         message: The error message of `Alignment.check`, which suggests options of `align`.
         sides: For each side, the argument that the transfer was given.
-        options: The further options of the transfer that `align` needs, too.
+        options: The further options of the transfer that `align` needs, too, such as " --entry ema".
     """
     command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o plan.json"
     message = message.replace(ALIGN, command)

@@ -102,7 +102,7 @@ class TorchFile:
 
     Attributes:
         source: The path.
-        entry: The name of the state dict that is meant, if the file holds several.
+        entry: The name of the state dict to read, if the file holds several: "ema".
     """
 
     source: Path

@@ -66,7 +66,7 @@ class Grid:
 
 
 def arrange(table: Table) -> Grid:
-    """Return a table as it is shown: the column that says passed or failed comes first, empty columns are left out."""
+    """Return a table for display: the column with "passed" or "failed" comes first, empty columns are left out."""
     order = [place for place, name in enumerate(table.columns) if name in _VERDICTS]
     order += [place for place, name in enumerate(table.columns) if name not in _VERDICTS and _has_text(table, place)]
     has_verdict = bool(order) and table.columns[order[0]] in _VERDICTS

@@ -51,7 +51,7 @@ class Dot:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A series as it is drawn: the SVG path through its values, and its dots.
+    """A series in a drawing: the SVG path through its values, and a dot for each value.
 
     The noise floor has a filled area, but no dots.
     """

@@ -160,7 +160,7 @@ def notes_to_stderr() -> Iterator[None]:
 def _is_factory(where: str, name: str) -> bool:
     """Return True if an argument names a factory (`package.module:factory`, `file.py:factory`), not a file.
 
-    A colon alone does not decide, because a file name may have one, too.
+    A colon does not prove that, because a file name may contain a colon.
 
     Args:
         where: The part before the colon.

@@ -36,7 +36,7 @@ class Record:
         title: The name of the source.
         sources: The files of the source; none if it is a live model.
         entry: The name of the state dict that is read, if a checkpoint holds it under a name.
-        loaded: The files from which a live source was loaded, as far as they are known.
+        loaded: The files from which a live source was loaded; empty if they are unknown.
     """
 
     plan: Alignment

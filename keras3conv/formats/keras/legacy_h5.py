@@ -133,9 +133,9 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
 
 
 def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
-    """Sort the layers of each nested model by the numbers in their names, as far as these prove the order.
+    """Sort the layers of each nested model by the numbers in their names: "dense_1" before "dense_2".
 
-    Layers whose order is not proven get `is_ordered=False`.
+    Layers whose names do not prove their order get `is_ordered=False`.
 
     Args:
         layers: The layers found in the file, in its order.

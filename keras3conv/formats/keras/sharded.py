@@ -146,7 +146,7 @@ def _check(where: str, listed: Mapping[str, Collection[str]], trees: Mapping[str
 
 
 def _joined(where: str, trees: Mapping[str, Tree]) -> Tree:
-    """Return one tree of the groups and datasets of all files; each dataset gets an address of its own.
+    """Return one tree with the groups and datasets of all files; each dataset gets a different address.
 
     Args:
         where: The name of the index, for messages.

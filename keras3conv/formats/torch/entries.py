@@ -166,7 +166,7 @@ def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator
 
 
 def _named_items(content: Any) -> Mapping[Any, Any]:
-    """Return a dict as it is, and the dicts in a list or a tuple by their positions: {"0": ...}; empty for the rest."""
+    """Return a dict unchanged, a list or tuple as a dict of its dicts by index: {"0": ...}, and else an empty dict."""
     if isinstance(content, Mapping):
         return content
     inside = enumerate(content) if isinstance(content, list | tuple) else ()

@@ -49,7 +49,7 @@ def joined(view: ModelView, planned: ModelView | None = None) -> ModelView:
 
     Args:
         view: The view of the stored tensors.
-        planned: The tensors in a plan; a weight that the plan has as several tensors stays as it is.
+        planned: The tensors in a plan; a weight that the plan has as several tensors is not joined.
     """
     if not any(tensor.path.endswith(_ENDS) for tensor in view.tensors()):
         return view

@@ -115,7 +115,7 @@ def _like(old: Any, new: Array, *, masked: bool) -> Any:
     Args:
         old: The tensor that the new one replaces.
         new: The array.
-        masked: Whether the new tensor gets the Keras mask of the old one, too.
+        masked: Whether the new tensor gets the Keras mask of the old tensor.
     """
     dtype = keras.backend.standardize_dtype(old.dtype)
     # The layer gets a copy: torch's recorded arrays stay as they are if it writes into its input.

@@ -39,7 +39,7 @@ def origin_of(model: object) -> Origin | None:
 
 
 def set_original_name(layer: keras.layers.Layer, name: str) -> None:
-    """Record the name that a layer has in the file it was read from; plans and reports use it in place of its own."""
+    """Record the name of a layer in the file that it was read from; plans and reports use this name."""
     _names[layer] = name
 
 

@@ -141,7 +141,7 @@ def _tensor_ref(path: str, role: str, variable: keras.Variable, locations: Mappi
 def is_built(model: keras.layers.Layer) -> bool:
     """Return True if a model is built or has variables.
 
-    A subclassed model may contain layers that it never calls, so layers without variables do not prove the contrary.
+    A single layer without variables does not make the result False, because a subclassed model may never call it.
     """
     return bool(model.built or model.variables)
 

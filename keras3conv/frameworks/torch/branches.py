@@ -83,7 +83,7 @@ def _copied(module: GraphModule, branch: Any, operands: Any) -> list[Node]:
 
     Args:
         module: The graph module; its graph is changed.
-        branch: The node that refers to the branch, a graph module of its own.
+        branch: The node that refers to the graph module of the branch.
         operands: The nodes that the branch gets as its inputs.
     """
     inner = getattr(module, branch.target)

@@ -70,7 +70,7 @@ def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
 
 
 def _kept(name: str) -> Any:
-    """Register and return an operator that stands for a dropout, so that torch does not remove it from a graph.
+    """Register and return an operator to put in a graph in place of a dropout, which torch would remove.
 
     Args:
         name: The name of the new operator.

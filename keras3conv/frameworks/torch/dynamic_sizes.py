@@ -34,7 +34,7 @@ def free_sizes(exported: ExportedProgram) -> dict[Any, str]:
 
 
 def size_of(value: Any, free: Mapping[Any, str]) -> Any:
-    """Return a symbolic size as a `Size`, a fixed one as a number, and any other value as it is.
+    """Return a symbolic size as a `Size`, a fixed size as a number, and any other value unchanged.
 
     Args:
         value: The size.

@@ -169,7 +169,7 @@ def _described(tensor: torch.Tensor, batch: int | None) -> str:
 def _empty(inputs: list[torch.Tensor], path: str, results: str) -> list[torch.Tensor]:
     """Return tensors of the dtypes and shapes that `results` describes, with values that mean nothing.
 
-    It is the implementation of the operator that stands for a module; the values are never read.
+    This function implements the operator that replaces the call of a module; the values are never read.
 
     Args:
         inputs: The tensors with which the module is called; the first one has the batch size.

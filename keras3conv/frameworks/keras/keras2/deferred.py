@@ -53,7 +53,7 @@ class Deferred:
         entry: The layer in the file, which names the function.
         given: The first argument of the call.
         keywords: The other arguments of the call.
-        place: The result of the call that is meant, if it has several: 0 for the first or only one.
+        place: The index of one result of the call, if the call has several results; None for a single result.
     """
 
     entry: Config
@@ -161,7 +161,7 @@ def _known(leaf: Any) -> Any:
 
 
 def _with_one_free_size(keywords: Config) -> dict[str, Any]:
-    """Return the arguments of a reshape with one dynamic size replaced by -1, which stands for it."""
+    """Return the arguments of a reshape; if exactly one size of the shape is dynamic, it is replaced by -1."""
     shape = keywords.get("shape")
     if isinstance(shape, Deferred):
         try:

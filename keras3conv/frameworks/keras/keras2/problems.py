@@ -41,7 +41,7 @@ def problems_in(entry: Config, version: str, own_code: str) -> Iterator[Problem]
     Args:
         entry: The configuration of the model in the file.
         version: The version of Keras that wrote the file.
-        own_code: The suggested line for a layer that only the user's own code can create.
+        own_code: The suggested line of code for a layer of a custom class, which only the user's code can create.
     """
     file = _File(version=version, is_of_tensorflow_2=_says_ragged(entry), own_code=own_code)
     yield from _problems(entry, file, "")

@@ -15,7 +15,7 @@ _END_WITH_ACTIVATION = (*CONVOLUTION_BASES, keras.layers.Dense, keras.layers.Ein
 
 
 def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
-    """Yield a problem for each layer with mixed precision: its compute dtype differs from its variables' dtype."""
+    """Yield a problem for each layer with mixed precision, whose compute dtype is not the dtype of its variables."""
     for path, layer in named_layers(model):
         if layer._trainable_variables and layer.compute_dtype != layer.variable_dtype:
             fact = (
