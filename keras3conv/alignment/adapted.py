@@ -53,7 +53,7 @@ _ADAPTER = re.compile(r"\.?\b(?:lora_(?:A|B|up|down|embedding_A|embedding_B|magn
 
 
 def is_adapter(layer: LayerView) -> bool:
-    """Return True if a torch layer is or has a LoRA adapter, small matrices whose product is added to a weight."""
+    """Return True if a torch layer has tensors of a LoRA adapter: small matrices whose product is added to a weight."""
     return any(_ADAPTER.search(tensor.path) for tensor in layer.tensors)
 
 

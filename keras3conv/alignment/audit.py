@@ -52,8 +52,8 @@ class FieldPair:
         is_built_in: Whether torch has no such field, and always computes with the fixed value `torch_value`.
         selects: Whether the field only selects which results the Keras layer returns. The proofs then compare the same
             results of torch.
-        follows: The Keras arguments that explain the difference of a field without a Keras argument: with the values
-            that they should have, the field agrees. Empty if there are none.
+        follows: The names of Keras arguments, such as "padding", that cause the difference of a torch field without a
+            Keras argument, such as `ceil_mode`. If they were correct, the field would agree. Empty if there are none.
     """
 
     torch: str
@@ -96,14 +96,14 @@ def audit(
 
 
 def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) -> LayerView | None:
-    """Return the layer with one of the paths of a pair; None if the model has none of them.
+    """Return the layer of a pair in one model; None if the model does not have it.
 
-    If the model has several of them, they are combined into one layer: its roles start with the index of the layer in
-    `paths`, as in "0.weight".
+    If the pair has several layers in this model, they are combined into one: its roles start with the index of the
+    layer in `paths`, as in "0.weight".
 
     Args:
         layers: The layers of one model, by path.
-        paths: The paths of the pair in this model.
+        paths: The paths of the pair's layers in this model.
         side: The side of this model.
     """
     found = [layers[path] for path in paths if path in layers]
@@ -186,7 +186,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
 
 @dataclass(frozen=True)
 class _Corrected:
-    """The torch fields of a Keras layer whose arguments were replaced by the expected ones, and the replaced names."""
+    """The names of corrected Keras arguments, and the torch fields that a rule computes from the corrected layer."""
 
     names: str
     returned: Mapping[str, Any]
@@ -195,9 +195,10 @@ class _Corrected:
 def _with_expected(
     rule: Rule, keras: LayerView, corresponding: Correspondences, expected: Mapping[str, Any], actual: Mapping[str, Any]
 ) -> _Corrected:
-    """Return what a rule translates back from the Keras layer if its arguments were those that the rule expects.
+    """Correct the arguments of a Keras layer to those that a rule expects, and translate the layer back to torch.
 
-    A field without a Keras argument of its own, such as `ceil_mode`, may differ only because another argument does.
+    The result shows whether a torch field without a Keras argument, such as `ceil_mode`, differs only because other
+    arguments are wrong.
 
     Args:
         rule: The rule of the two layers.
@@ -215,7 +216,7 @@ def _with_expected(
 
 
 def _built_in(rule: Rule, keras: LayerView, pair: Callable[..., FieldPair]) -> Iterator[FieldPair]:
-    """Yield the fields that a Keras layer has and torch has not, because torch computes with one fixed value of them.
+    """Yield the arguments of a Keras layer that the torch class lacks, because it always computes with one value.
 
     Args:
         rule: The rule of the two layers.
@@ -256,9 +257,9 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return the Keras layers, as code, that a rule makes in addition to the layer with the weights of a torch layer.
+    """Return, as code, the Keras layers around the one with the weights: "after layers.ZeroPadding2D(padding=1)".
 
-    The text is such as "after layers.ZeroPadding2D(padding=1)"; empty if there are no such layers.
+    The result is empty if the rule makes no other layers.
 
     Args:
         rule: The rule. If it makes several Keras layers with weights, the result is empty.

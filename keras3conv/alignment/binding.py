@@ -52,9 +52,9 @@ def make_pair(
 
 
 def _numbered_alike(keras: LayerView) -> Iterator[Evidence]:
-    """Yield a doubt about a layer in a file that numbers its variables, if two of them have the same shape.
+    """Yield a doubt about a layer in a file that numbers its variables ("vars/0"), if two of them have the same shape.
 
-    The rule names them by their order, so that a rule with the mappings in another order would exchange the two.
+    Only their order shows which is which. If the rule lists them in another order, the two are exchanged.
 
     Args:
         keras: The Keras layer.
@@ -68,11 +68,11 @@ def _numbered_alike(keras: LayerView) -> Iterator[Evidence]:
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield a doubt about a pair of Linear and Dense if the order of the kernel's rows is not certain.
+    """Yield a doubt about a pair of Linear and Dense if the order of the kernel's inputs is not certain.
 
-    If a flattened image is the input of both layers, the axis orders differ, and so the rows of the kernel have to be
-    permuted by the shape before the flatten. The doubt is recorded if only one of the models was run, so that the
-    other's flatten is unknown, or if all sizes of that shape are equal, so that they do not show the axis order.
+    Torch and Keras flatten an image in different axis orders. So the inputs of the next kernel are permuted, by the
+    shape before the flatten. This is uncertain if only one of the models was run, so that the flatten of the other is
+    unknown. It is also uncertain if all sizes of that shape are equal, so that they do not show the axis order.
 
     Args:
         rule: The rule of the pair.
@@ -189,7 +189,10 @@ def _no_rule(torch: LayerView, keras: LayerView, counts: tuple[int, int]) -> str
 
 
 def _without_rule(torch: LayerView, keras: LayerView) -> str:
-    """Return a clause on how a class of the user gets a rule, or why its rule does not apply; "" for other classes."""
+    """Return advice to end an error message: how to add a rule for a class, or why a user's rule does not apply.
+
+    The text is empty for classes of torch and Keras.
+    """
     for known, layer in zip(known_classes(), (torch, keras), strict=True):
         if layer.kind and not known.intersection(layer.kinds):
             return f"; k3c.register adds a rule for {layer.kind}; on the command line, --import FILE.py runs your code"

@@ -45,7 +45,7 @@ def load(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
-        raise AlignmentError(f"the text is not a plan: it is not JSON: {error}") from None
+        raise AlignmentError(f"the text is not a plan: it is not JSON ({error}); plan.to_json() writes one") from None
     if isinstance(data, Mapping) and isinstance(data.get("alignment"), Mapping):
         data = data["alignment"]
     if not isinstance(data, Mapping) or data.get("keras3conv") != "alignment":
@@ -74,7 +74,9 @@ def load(text: str) -> dict[str, Any]:
             "accepted_difference": _text(data.get("accepted_difference", "")),
         }
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise AlignmentError(f"the JSON is not a plan: {type(error).__name__}: {error}") from None
+        raise AlignmentError(
+            f"the JSON is not a plan ({type(error).__name__}: {error}); plan.to_json() writes one"
+        ) from None
 
 
 def _dump_pair(pair: Pair) -> dict[str, Any]:
@@ -204,7 +206,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise TypeError(f"{quoted(value)} is not a text of at most {_MAX_TEXT:,} characters")
+        raise TypeError(f"the plan has {quoted(value)} instead of a text of at most {_MAX_TEXT:,} characters")
     value.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
     return value
 

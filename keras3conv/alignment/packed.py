@@ -32,10 +32,10 @@ def as_linear(layer: LayerView) -> LayerView:
 def packed_mappings(
     torch: Sequence[LayerView], keras: Sequence[LayerView], heads: int = 1
 ) -> tuple[WeightMapping, ...]:
-    """Return the mappings between one packed layer of one model and the several layers of the other that are its parts.
+    """Return the mappings between a packed layer of one model (query, key and value in one) and its parts in the other.
 
-    If only some of the parts have a bias, the packed layer has a bias of zeros for the others. Two packed layers are
-    paired with each other if the torch rows go head by head.
+    If only some of the parts have a bias, the packed layer has a bias of zeros for the others. If both layers are
+    packed, the torch rows go head by head, and are reordered part by part for Keras.
 
     Args:
         torch: The torch layers: the packed one, or the parts in the order that their rows have in the packed Keras
@@ -85,14 +85,14 @@ def _split(packed: LayerView, parts: Sequence[LayerView], heads: int) -> Iterato
 
 
 def _fused_order(rows: int, heads: int, axes: int) -> tuple[Transform, ...]:
-    """Return the step that moves the rows of a packed tensor from head by head to part by part, along the first axis.
+    """Return the transform, in a tuple, that reorders the rows of a packed tensor from head by head to part by part.
 
-    The packed layer of the other side is packed too, so the number of parts is unknown: a query, a key and a value, or
-    two parts if the rows alternate. The result is empty for one head, and if the rows do not fit.
+    Both layers are packed, so their number of parts is assumed: 2 if each head has two rows, else 3 (query, key and
+    value). The result is empty for one head, and if the rows cannot be divided so.
 
     Args:
-        rows: The number of rows.
-        heads: The number of groups of rows, each of which has rows of every part.
+        rows: The number of rows, the elements along the first axis.
+        heads: The number of attention heads: groups of rows, each of which has rows of every part.
         axes: The number of axes of the tensor.
     """
     parts = 2 if rows == 2 * heads else 3
@@ -145,7 +145,7 @@ def _joined(parts: Sequence[LayerView], packed: LayerView, heads: int) -> Iterat
 
 
 def _rows(keras: LayerView) -> int:
-    """Return the number of outputs of a Dense or EinsumDense layer, its rows in packed weights; 0 for other layers."""
+    """Return the number of outputs of a Dense or EinsumDense layer (rows of a torch weight); 0 for other layers."""
     kernel = keras.shapes.get("kernel", ())
     has_rule = next(iter(lookup((LINEAR,), keras.kinds)), None) is not None
     return prod(kernel[1:]) if len(kernel) > 1 and has_rule else 0

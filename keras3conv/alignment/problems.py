@@ -87,7 +87,9 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
 
 
 def _by_line(layer: LayerView, left: Sequence[TensorRef]) -> Iterator[tuple[LayerView, str]]:
-    """Yield the parts of a layer that one line can ignore, each with its path: the layer, or each tensor that is left.
+    """Yield each part of a layer that one call of `plan.ignore` can ignore, with its path.
+
+    The part is the whole layer if none of its tensors is paired or ignored, else each of the tensors that are left.
 
     Args:
         layer: The layer.
@@ -103,12 +105,12 @@ def first_difference(plan: Plan) -> str:
     """Return a sentence that names the first unpaired layer of each side in call order, and the last pair before it.
 
     Such as: "the first difference in call order: after a <-> b, torch runs c and Keras d". If only one side has
-    unpaired layers, the sentence says that the other has no layer left. If each side has one, at the same position, it
-    has their shapes.
+    unpaired layers, the sentence says that the other has no layer left. If each side has exactly one unpaired layer,
+    both at the same position, the sentence has their shapes instead.
 
     Returns:
-        The sentence. It is empty if the models have one unpaired layer together, which has a problem of its own, or if
-        the call order is unknown.
+        The sentence. It is empty if only one layer of both models is unpaired, because that layer has a problem of its
+        own, or if the call order is unknown.
     """
     torch_layers, keras_layers = _running(plan.torch), _running(plan.keras)
     torch_left, keras_left = _left(plan, plan.torch, torch_layers), _left(plan, plan.keras, keras_layers)
@@ -209,7 +211,7 @@ def _containers(view: ModelView) -> set[str]:
 
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
-    """Return the layers of one model that have tensors but none that is paired: an unpaired layer may fit one.
+    """Return the layers of one model that have tensors, none of which is paired.
 
     Args:
         plan: The plan.

@@ -16,8 +16,8 @@ _MOST_AXES = 5
 def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tuple[str, ...]:
     """Return code that pairs tensors of different shapes: at most two calls of `plan.pair`, each with a transform.
 
-    That a transform fits the shapes does not show that the values are right: `validate` shows that. The result is empty
-    if no transform fits.
+    A transform that fits the shapes may still be wrong; `validate` shows whether it is right. The result is empty if no
+    transform fits.
 
     Args:
         torch: The torch tensors, one or several.

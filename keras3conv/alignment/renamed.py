@@ -18,7 +18,7 @@ from keras3conv.transforms import Chain, Shape
 
 
 def renamed_mappings(torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-    """Return the mappings between all tensors of two layers; empty if the shapes allow none, or different ones.
+    """Return the mappings between all tensors of two layers; empty if the shapes allow no mappings, or several ways.
 
     Args:
         torch: A layer of a live module, whose class is known.
@@ -78,7 +78,7 @@ def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
     """
     fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
     if len(fitting) != 1:
-        raise LookupError(f"{len(fitting)} variables of the Keras layer have the shape {shape}; it must be exactly one")
+        raise LookupError(f"{len(fitting)} variables of the Keras layer have the shape {shape}; exactly one is needed")
     return fitting[0]
 
 
@@ -87,9 +87,9 @@ def _without_ones(shape: Shape) -> Shape:
 
 
 def _effect(reading: Sequence[WeightMapping], torch: LayerView) -> dict[str, list[float]]:
-    """Return the values of each Keras variable, by path, after the mappings of tensors that are numbered 0, 1, 2 ...
+    """Apply mappings to torch tensors with the values 0, 1, 2, ..., and return each Keras variable's values, by path.
 
-    Two rules have the same effect if these values are equal, even if their mappings are written differently.
+    Two rules whose values are equal map the tensors in the same way, even if their mappings are written differently.
 
     Args:
         reading: The mappings of all tensors of the two layers.

@@ -17,7 +17,7 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
     if [size for size in torch if size != 1] != [size for size in keras if size != 1]:
         raise TransformError(
             f"the torch shape {torch} and the Keras shape {keras} differ in more than axes of size 1, so no transform "
-            "is obvious; give the argument transform"
+            'is obvious: give one, such as transform="a b -> b a"'
         )
     return Axes(f"{_axes(torch)} -> {_axes(keras)}")
 

@@ -51,7 +51,7 @@ class Staging:
 
     @cached_property
     def _mapped_name_of(self) -> dict[str, str]:
-        """The path of a target tensor that the plan writes, by the identifier of the tensor's memory.
+        """For each target tensor that the plan writes, its path by the identifier of its memory (`storage`).
 
         Tied tensors have several paths and the same memory; the plan has values for at least one of these paths.
         """

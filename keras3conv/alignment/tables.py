@@ -27,7 +27,7 @@ _EMBEDDING = "embed"
 
 @dataclass(frozen=True)
 class OtherTable:
-    """A proposal to pair an unpaired tensor, such as a position embedding whose counterpart has another number of rows.
+    """A proposal to pair a tensor with one of another shape, such as two position embeddings with 197 and 577 rows.
 
     Attributes:
         fact: The difference between the two tensors, as a sentence.
@@ -43,15 +43,15 @@ def other_table(
 ) -> OtherTable | None:
     """Return the proposal to pair an embedding table with one of the other side that has another number of rows.
 
-    None if the tensor is no such table, or if not exactly one of the other side differs from it only in the number of
-    rows and may have the same use: positions, or the words of a vocabulary.
+    None unless exactly one tensor of the other side differs from the table only in the number of rows, and may be for
+    the same thing: positions, or the words of a vocabulary.
 
     Args:
         side: The side of the tensor.
         tensor: A tensor without a pair.
         others: The tensors of the other side without a pair.
-        own: The tensors of the same side without a pair. A table of the other side that has the shape of one of them is
-            the counterpart of that one.
+        own: The tensors of the same side without a pair. A table of the other side that has the shape of one of them
+            is not proposed, because it corresponds to that one.
     """
     others, shapes = list(others), {other.shape for other in own}
     if any(other.shape == tensor.shape for other in others):
@@ -107,7 +107,7 @@ def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
 def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
     """Return the proposal to pair two position tables whose rows are square grids of different sizes.
 
-    None if the rows are not 0, 1 or 2 tokens, the same number in both, followed by a square grid.
+    None unless both tables have the same number of rows for tokens (0, 1 or 2), followed by those of a square grid.
 
     Args:
         torch: The torch table.
@@ -166,7 +166,7 @@ def _last_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, i
 
 
 def _pair(torch: TensorRef, keras: TensorRef, transform: str, shape: Shape) -> str:
-    """Return the line that pairs two tables.
+    """Return the call of `plan.pair` that pairs two tables, as code.
 
     Args:
         torch: The torch table.

@@ -146,7 +146,7 @@ def _doubts(pairs: Sequence[Pair]) -> str:
 
 
 def _unknown_order(pair: Pair) -> str:
-    """Return what the shape of a tensor paired alone does not show, such as the order of equal axes; else empty."""
+    """Return, for a pair of two tensors, what their shapes do not show, such as the order of equal axes; else empty."""
     is_alone = len(pair.weights) == 1 and (pair.torch, pair.keras) == (*pair.weights[0].torch, *pair.weights[0].keras)
     return next((one.detail for one in pair.evidence if is_alone and one.kind == "interchangeable"), "")
 
@@ -236,7 +236,7 @@ def _others(pair: Pair) -> str:
 
 
 def other_orders(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """Return the calls of `plan.pair` that pair the packed layers among some pairs with their rows in another order."""
+    """Return the calls of `plan.pair` that pair the packed layers of these pairs with their rows in another order."""
     return tuple(dict.fromkeys(line for pair in pairs for line in pair.candidates if line.startswith("plan = ")))
 
 

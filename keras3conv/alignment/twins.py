@@ -6,10 +6,10 @@ from keras3conv.model.views import Side, TensorRef
 
 
 def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
-    """Return the proposal to pair an unpaired tensor that is probably a copy of a paired one, together with that one.
+    """Return the proposal to pair an unpaired tensor together with the paired tensor of which it is probably a copy.
 
-    A copy has the same shape, is in the same layer, and one of the two names ends with the other. None if no paired
-    tensor is such.
+    A copy has the same shape, is in the same layer, and one of the two names ends with the other. None if there is no
+    such tensor.
 
     Args:
         plan: The plan.

@@ -18,7 +18,7 @@ _SEPARATE = {"q_proj_weight", "k_proj_weight", "v_proj_weight"}
 
 
 def attention_pairs(unmatched: Unmatched) -> Iterator[Pair]:
-    """Yield the pairs of such an attention of a torch file with a Keras attention.
+    """Pair each attention of a torch file that has `q_proj_weight` with a Keras attention of the same sizes.
 
     Args:
         unmatched: The layers that are in no pair yet.
@@ -31,11 +31,11 @@ def attention_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _with_output(layer: LayerView, layers: tuple[LayerView, ...]) -> LayerView:
-    """Return an attention of a file with its class and with the tensors of its output projection, `out_proj`.
+    """Return the view of an attention from a file, completed by its class and by the tensors of its `out_proj` layer.
 
     Args:
-        layer: The layer that has the projections of query, key and value.
-        layers: The torch layers.
+        layer: The layer that has the tensors `q_proj_weight`, `k_proj_weight` and `v_proj_weight`.
+        layers: All torch layers; one of them may be the `out_proj` of the attention.
     """
     outputs = (other for other in layers if other.path == f"{layer.path}.out_proj".lstrip("."))
     inner = (replace(tensor, role=f"out_proj.{tensor.role}") for other in outputs for tensor in other.tensors)

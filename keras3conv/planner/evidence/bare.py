@@ -1,7 +1,7 @@
 """Pair the torch parameters of modules whose class has no rule, such as a class token or a position table.
 
-A torch file does not say which module a tensor belongs to. Its tensors with a name of their own are such parameters if
-Keras has them in a layer that no rule knows either, or in an Embedding.
+A torch file does not store the classes of modules. A tensor of a file counts as such a parameter if no layer of
+`torch.nn` has its name (as "weight" or "bias"), and if the Keras layer has no rule either or is an Embedding.
 
 Each parameter is paired with one Keras variable of the same shape, ignoring axes of size one. If several parameters
 have the same shape, their names decide, then their order.
@@ -30,7 +30,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair], *, con
         torch: The torch side. Only parameters of modules whose class has no rule are used.
         keras: The Keras side. All variables are used: a position table may be the weight of an Embedding.
         pairs: The pairs that were found before.
-        confirmed: Whether both models were run. Without a run, nothing shows the order of the values in a tensor.
+        confirmed: Whether both models were run. If not, a pair of square tensors gets a doubt: one may be transposed.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     known = known_classes()[0] - {TIMM_LAYER_SCALE}
@@ -58,7 +58,9 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair], *, con
 
 
 def _doubt(pair: Pair, shape: Shape) -> Evidence | None:
-    """Return the doubt about a tensor that may have another order on the other side; None if its shape shows the order.
+    """Return a doubt about a pair of tensors whose axes or parts may have different orders; None if there is no doubt.
+
+    A square tensor may be transposed. A packed tensor ("qkv") may have query, key and value in another order.
 
     Args:
         pair: The pair of the tensor.
@@ -78,12 +80,12 @@ _EMBEDDING = "keras.layers.Embedding"
 
 
 def _is_of_a_layer(tensor: TensorRef) -> bool:
-    """Return whether a tensor of a file has the name of a weight of a torch layer, in which Keras may move its axes."""
+    """Return whether a tensor of a file has a name that layers of `torch.nn` use: "weight", "bias", "running_mean"."""
     return _OF_LAYERS.fullmatch(tensor.role.rpartition(".")[2]) is not None
 
 
 def _may_hold_parameters(layer: LayerView) -> bool:
-    """Return whether a Keras layer may have parameters that torch has in a module without a rule, such as a table."""
+    """Return whether a Keras layer may have bare parameters: it has no rule, is an Embedding, or has one variable."""
     is_unknown = not known_classes()[1].intersection(layer.kinds)
     return is_unknown or _EMBEDDING in layer.kinds or holds_one_parameter(layer)
 

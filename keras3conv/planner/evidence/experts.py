@@ -1,7 +1,7 @@
-"""Pair one tensor that holds the weights of several layers, such as those of all experts, with these layers in files.
+"""Pair a tensor that stacks the weights of several layers, such as all experts, with the tensors of these layers.
 
-The first axis of the tensor counts the layers: (experts, inputs, outputs). Its order is that of the numbers in the
-names of the layers. No run has confirmed this order, so the pairs are not confirmed.
+The first axis of the tensor counts the layers: (experts, inputs, outputs). Slice 0 is paired with "experts.0", slice 1
+with "experts.1", and so on. The models did not run, so this order is not confirmed.
 """
 
 import re
@@ -48,7 +48,7 @@ def _free(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
 
 
 def _series(view: ModelView, placed: set[str]) -> list[Members]:
-    """Return the tensors of layers that have the numbers 0, 1, ... or 1, 2, ... in their names, each series once.
+    """Return each series of tensors whose layers are numbered from 0 or 1 on: the kernels of "experts/0", "experts/1".
 
     Args:
         view: The side.
@@ -65,13 +65,13 @@ def _series(view: ModelView, placed: set[str]) -> list[Members]:
 
 
 def _fits(packed: TensorRef, members: Members) -> bool:
-    """Return whether a tensor has a slice for each layer: the weight of the layer, transposed or not, or its bias.
+    """Return whether the slices of a tensor along its first axis have the shapes of the weights or biases of layers.
 
-    Square matrices do not show whether they are transposed, so they do not fit.
+    A slice may be the transpose of a weight. Square weights do not fit, because their shapes do not show the transpose.
 
     Args:
-        packed: The tensor.
-        members: The tensors of the layers, by number.
+        packed: The tensor that may stack the others.
+        members: The weights or the biases of the layers, in the order of the layers' numbers.
     """
     count, *rest = packed.shape or (0,)
     first = members[0].shape
@@ -81,11 +81,11 @@ def _fits(packed: TensorRef, members: Members) -> bool:
 
 
 def _in_order(packed: Sequence[TensorRef], parts: Sequence[Members], side: Side) -> Iterator[Pair]:
-    """Yield the pairs of packed tensors with as many series of layers, by their names and then by their order.
+    """Yield the pair of each packed tensor with one series of tensors: by similar names, then by their order.
 
     Args:
-        packed: The packed tensors of one side.
-        parts: The series of the other side.
+        packed: Tensors of one side that stack the weights of several layers.
+        parts: As many series of tensors of the other side.
         side: The side of the series.
     """
     wholes = {tensor.path: tensor for tensor in packed}

@@ -1,8 +1,8 @@
-"""Doubt the rows of a kernel that may read a flattened image, if neither model ran: two files do not show a flatten.
+"""Add a doubt to each pair of a Linear and a Dense that may follow the flatten of an image, if no model was run.
 
-Torch flattens an image channel by channel, Keras position by position, so the rows of the next kernel have another
-order. A Linear may read a flattened image if its number of inputs is a multiple of the channels of a convolution, and
-no other layer has so many outputs.
+Files of weights do not show a flatten. Torch flattens (channels, height, width), Keras (height, width, channels), so
+the inputs of the next layer are in another order. A Linear may follow a flatten if its number of inputs is a multiple
+of the channels of a convolution, and no other layer has so many outputs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,9 +19,9 @@ _DENSE = "keras.layers.Dense"
 
 
 def with_unseen_flattens(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield the pairs of a plan that was made without a run; those that may follow a flatten get a doubt.
+    """Yield all pairs of a plan; a pair of a Linear and a Dense that may follow a flatten gets a doubt.
 
-    The doubt comes with the line that pairs the kernel with its rows in the other order.
+    Such a pair also lists, among its candidates, the call of `plan.pair` that permutes the inputs of the kernel.
 
     Args:
         pairs: The pairs.
@@ -46,12 +46,12 @@ def with_unseen_flattens(pairs: Iterable[Pair], torch: ModelView, keras: ModelVi
 
 
 def _line(torch: LayerView, keras: LayerView, channels: int) -> str:
-    """Return the line that pairs a Linear with a Dense after a flatten of an image with this number of channels.
+    """Return the call of `plan.pair` for a Linear and a Dense that follow the flatten of an image, as code.
 
     Args:
         torch: The Linear.
         keras: The Dense.
-        channels: The number of channels.
+        channels: The number of channels of the image.
     """
     has_bias = "bias" in torch.shapes and "bias" in keras.shapes
     biases = f'.pair("{torch.path}.bias", "{keras.path}/bias")' if has_bias else ""
@@ -61,18 +61,18 @@ def _line(torch: LayerView, keras: LayerView, channels: int) -> str:
 
 
 def _is_unknown(torch: LayerView, keras: LayerView) -> bool:
-    """Return whether neither a run nor an architecture shows what is before two layers."""
+    """Return whether the inputs of a torch layer and of a Keras layer are unknown, because neither model was run."""
     return torch.run.calls is None and keras.run.calls is None
 
 
 def _channels(torch: ModelView) -> list[int]:
-    """Return the numbers of channels that convolutions return, each once, that of the last convolution first."""
+    """Return the different numbers of output channels of the convolutions, that of the last convolution first."""
     kernels = [tensor.shape for tensor in torch.tensors() if len(tensor.shape) > 2 and tensor.role == "weight"]
     return list(dict.fromkeys(shape[0] for shape in reversed(kernels)))
 
 
 def _outputs(torch: ModelView, reader: LayerView) -> set[int]:
-    """Return the numbers of outputs of all layers but one, whose input is looked for."""
+    """Return the numbers of output features of all torch layers except `reader`, the layer whose input is unknown."""
     found: set[int] = set()
     for layer in torch.layers:
         for tensor in layer.tensors if layer is not reader else ():

@@ -88,10 +88,10 @@ def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, se
 
 
 def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str, set[str]]) -> set[str]:
-    """Return the nodes of the call graph from which the output of a layer was computed, as paths.
+    """Return the paths of the call graph's nodes that a layer's output directly depends on.
 
-    For a layer that is a node this is the layer itself. For any other layer (an activation, a container) it is the
-    nearest nodes before it.
+    If the layer is a node, the result is only its own path. If it is not (an activation, a container), the result is
+    the nearest nodes before it.
 
     Args:
         path: The path of the layer.

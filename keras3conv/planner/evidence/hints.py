@@ -43,8 +43,8 @@ def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints
 def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]]:
     """Yield the torch path and the Keras path of each hint.
 
-    A hint of another form than a dict is applied to the path of every torch layer; a regular expression counts only if
-    the path that it makes is that of a Keras layer.
+    Regular expressions and callables are applied to the path of every torch layer. The result of a regular expression
+    counts only if it is the path of a Keras layer.
 
     Args:
         unmatched: The layers that are in no pair yet.

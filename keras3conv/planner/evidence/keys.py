@@ -1,7 +1,7 @@
 """Compute the keys of layers: a torch layer and a Keras layer fit each other if they have a key in common.
 
-A key is a class name with the roles and shapes of the tensors. A model repeats few kinds of layers many times, so keys
-are computed once for all layers that differ only in their names.
+A key is a class name, with the roles (names in the layer) and shapes of the layer's tensors: "torch.nn.Linear" with
+("weight", (10, 4)) and ("bias", (10,)). Layers that differ only in their paths share one computation.
 """
 
 from collections import Counter
@@ -89,15 +89,14 @@ def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_cores(torch: Mapping[str, OneSidedKeys], keras: Mapping[str, OneSidedKeys]) -> set[Key]:
-    """Return the keys of layers that may be paired although only one has a bias or a scale.
+    """Return the keys (class and shapes, without biases and scales) of layers that may differ in a bias or a scale.
 
-    A key is the class with the shapes of the tensors, without biases and scales.
-    For such a key, torch and Keras have different numbers of layers with a bias or a scale: two Conv2d with a bias, but
-    three Conv2D. For any other key, each layer has a partner with the same biases and scales.
+    For such a key, torch and Keras have different numbers of layers with a bias or a scale: two of three Conv2d, but
+    all three Conv2D. For any other key, each layer has a partner with the same biases and scales.
 
     Args:
         torch: The one-sided keys of the unpaired torch layers (with `scales=True`), by layer path.
-        keras: Those of the unpaired Keras layers.
+        keras: The one-sided keys of the unpaired Keras layers, by layer path.
     """
     counts: dict[Key, Counter[frozenset[tuple[str, Shape]]]] = {}
     for sign, found in ((1, torch), (-1, keras)):
@@ -143,7 +142,7 @@ def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
 def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -> dict[str, T]:
     """Return the result of `find_keys` for every layer, by the path of the layer.
 
-    It is computed once for all layers that differ only in their names.
+    Layers that differ only in their paths share one result.
 
     Args:
         layers: The layers.
@@ -204,7 +203,7 @@ def _keras_keys_in_keras(layer: LayerView) -> Keys:
 
 
 def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes that a rule gives a torch layer's tensors in Keras, by role; None if it cannot compute them."""
+    """Return the shapes of the Keras variables that a rule makes from a torch layer, by role; None if it cannot."""
     shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
     keras: dict[str, Shape] = {}
     try:
@@ -219,7 +218,7 @@ def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
 
 
 def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes that a rule gives a Keras layer's tensors in torch, by role; None if it does not apply."""
+    """Return the shapes of the torch tensors that a rule makes from a Keras layer, by role; None if it cannot."""
     mappings = mappings_of(rule, None, layer)
     if mappings is None:
         return None
@@ -260,15 +259,16 @@ def _one_sided_keras_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
 def _one_sided_key(
     rule: Rule, shapes: Mapping[str, Shape], config: Config | None, *, scales: bool
 ) -> OneSidedKey | None:
-    """Return the key of a torch layer, in which biases are separate from the other tensors.
+    """Return the key of a layer in which `neutral` has the biases, and `core` the other tensors.
 
-    None for a normalisation that has no other tensors, if its configuration does not have its size either.
+    A normalisation may have no other tensors. Then `core` has its size from the configuration. Return None if the
+    configuration has no size either.
 
     Args:
         rule: The rule that pairs the class of the layer.
         shapes: The shapes of the layer's tensors in torch, by role.
         config: The torch configuration; it has the size of a normalisation without tensors.
-        scales: Whether the scales of normalisations are separate, too.
+        scales: Whether `neutral` also has the scales of normalisations.
     """
     neutral = {role for role in shapes if neutral_in_torch(rule, role) in ((0, 1) if scales else (0,))}
     core = {role: shape for role, shape in shapes.items() if role not in neutral}

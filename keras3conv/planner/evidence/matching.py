@@ -42,7 +42,7 @@ def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
 
 
 def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair]:
-    """Yield the pairs of layers within every group; a layer stays unpaired if no evidence decides.
+    """Yield the pairs of layers within every group; a layer stays unpaired if neither graph, names nor order decide.
 
     Args:
         groups: Groups of layers that fit each other.
@@ -127,8 +127,9 @@ The last function compares only nearby layers.
 def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bool]]:
     """Split a group of fitting layers by their position in the call graph.
 
-    Yield each subgroup whose layers have the same position in the whole graph, together with True. Then yield, with
-    False, the subgroups whose layers agree only in the layers at most two edges away, and last the remaining layers.
+    First yield the subgroups whose layers have equal predecessors or successors in the whole graph, each with True.
+    Then yield, with False, the subgroups whose layers have equal neighbours (at most two edges away), and last the
+    remaining layers.
     """
     rest = group
     for label in _LABELS:
@@ -168,7 +169,7 @@ def _labelled_by_position(
 def _by_meaning(group: Group) -> Iterator[Group]:
     """Split a group of fitting layers by the function that their names express, such as query, key or value.
 
-    The layers whose function is named more often on one side than on the other stay together.
+    A function makes a subgroup if as many torch layers as Keras layers have it. All other layers stay in one group.
     """
     torch, keras = (
         _labelled(layers, lambda layer: names.meaning(layer.path))

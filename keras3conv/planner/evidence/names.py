@@ -34,7 +34,10 @@ _FUSED = frozenset({"query", "key", "value", "gate", "up"})
 
 @lru_cache(maxsize=1 << 18)
 def words(path: str) -> tuple[str, ...]:
-    """Return a path as lower-case words and numbers: "module.layer1.0.convA" gives layer, 1, 0, conv, a."""
+    """Return the lower-case words and numbers of a path, without a wrapper's prefix such as "module".
+
+    "module.layer1.0.convA" gives ("layer", "1", "0", "conv", "a").
+    """
     parts = re.split(r"[./]", path)
     while len(parts) > 1 and parts[0].lower() in _PREFIXES:
         parts = parts[1:]

@@ -58,10 +58,11 @@ def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def fitting_by_core(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield groups of all layers of one class and size, of which different numbers have a bias or a scale on each side.
+    """Yield groups of layers of one class and size, of which each side has another number with a bias or a scale.
 
-    This is for models that did not run: if the key of an attention has no bias in torch, names and order decide among
-    all four projections, not among those with a bias. Both sides must have the same number of layers.
+    This is for models that were not run. Example: only in Keras the key projection of an attention has a bias. Then
+    names and order decide among all four projections, not only among those with a bias. A group has as many torch
+    layers as Keras layers.
 
     Args:
         unmatched: The layers that are in no pair yet.
@@ -81,7 +82,7 @@ def fitting_by_core(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def _neutral_shapes(keys: Iterable[OneSidedKeys]) -> dict[Key, set[tuple[str, Shape]]]:
-    """Return the roles and shapes of all biases and scales of the layers with one core, by this core."""
+    """Return, for each `core` of the keys, the roles and shapes of all biases and scales that layers with it have."""
     found: dict[Key, set[tuple[str, Shape]]] = {}
     for entry in keys:
         for key in entry:
@@ -92,12 +93,14 @@ def _neutral_shapes(keys: Iterable[OneSidedKeys]) -> dict[Key, set[tuple[str, Sh
 def _by_core(
     layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], cores: set[Key], side: Side
 ) -> dict[Key, list[LayerView]]:
-    """Group layers by the first of some keys without biases and scales; layers inside such a layer are left out.
+    """Group layers by class and shapes without biases and scales: each by the first `core` of its keys in `cores`.
+
+    Layers without such a key are left out, and so are layers inside a layer that has one.
 
     Args:
         layers: The layers of one side.
         keys: The keys of each layer, by path.
-        cores: The keys to group by.
+        cores: The values of `core` to group by.
         side: The side of the layers.
     """
     fit = [layer for layer in layers if any(key.core in cores for key in keys[layer.path])]
@@ -167,9 +170,10 @@ def _by_first_key(
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield the given pairs; if only one layer of a pair has a bias, add a mapping which requires that it is zero.
+    """Yield all pairs; if only one layer of a pair has a bias, add a mapping between this bias and nothing.
 
-    If a pair names two tensors instead of two layers, the layers that these tensors belong to count.
+    The mapping writes zeros into the bias, or requires that it is zero, depending on the direction of the transfer. If
+    a pair names two tensors, the layers that own them are compared.
 
     Args:
         pairs: The pairs.

@@ -1,9 +1,10 @@
-"""Pair a packed layer on one side with the layers of its parts on the other, by names and shapes, without a run.
+"""Pair a packed layer (query, key and value in one) with the separate layers of the other side, without a run.
 
-The packed layer is called "qkv" or "gate_up"; the layers of the parts are called query, key and value, or gate and up.
-The name of the packed layer determines the order of the parts in its weight. The rows may also be interleaved by
-attention head. Names and shapes do not show this, so the pairs are unconfirmed until both models ran. A layer called
-"query_key_value" is not paired, because models with this name interleave the rows.
+The packed layer is called "qkv" or "gate_up"; its parts are separate layers called query, key and value, or gate and
+up. The packed weight is assumed to have all rows of the query first, then those of the key, then those of the value.
+But the rows may also go head by head: query, key and value of the first attention head, then those of the second. Names
+and shapes do not show this, so the pairs are unconfirmed until both models ran. A layer called "query_key_value" is not
+paired, because models with this name go head by head.
 """
 
 import json
@@ -70,11 +71,11 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _biases_of(packed: tuple[LayerView, ...], layers: Iterable[LayerView]) -> dict[str, TensorRef]:
-    """Return the biases that the module around a packed layer holds itself (BEiT: "q_bias"), by function: "query".
+    """Return the biases of a packed layer that are parameters of its parent module: {"query": "attn.q_bias"} in BEiT.
 
     Args:
-        packed: The torch layers of a pair; only a single one is packed.
-        layers: The torch layers.
+        packed: The torch layers of a pair. If there are several, none of them is packed, and the result is empty.
+        layers: All torch layers.
     """
     owner = packed[0].path.rpartition(".")[0]
     tensors = (tensor for layer in layers if layer.path == owner and len(packed) == 1 for tensor in layer.tensors)
@@ -83,11 +84,13 @@ def _biases_of(packed: tuple[LayerView, ...], layers: Iterable[LayerView]) -> di
 
 
 def _with_bias(mapping: WeightMapping, biases: Mapping[str, TensorRef]) -> WeightMapping:
-    """Return a mapping that fills a Keras bias with zeros as one that reads it; return other mappings unchanged.
+    """Return, for a mapping that fills a Keras bias with zeros, one that reads the bias from the parent module.
+
+    Any other mapping is returned unchanged.
 
     Args:
         mapping: A mapping of a packed layer.
-        biases: The biases beside the packed layer, by the function of the part that they belong to.
+        biases: The biases that are parameters of the parent module, by function: "query".
     """
     bias = biases.get(names.meaning(mapping.keras[0].rpartition("/")[0])) if mapping.keras else None
     if mapping.torch or bias is None:
@@ -100,7 +103,7 @@ def _with_bias(mapping: WeightMapping, biases: Mapping[str, TensorRef]) -> Weigh
 
 
 def _is_attention(layer: LayerView) -> bool:
-    """Return whether a Keras layer is an attention for which a rule exists; it also pairs the inner projections."""
+    """Return whether a rule pairs a Keras layer with `torch.nn.MultiheadAttention`, including its projections."""
     return next(iter(lookup((_ATTENTION,), layer.kinds)), None) is not None
 
 
@@ -153,9 +156,10 @@ def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], or
 
 
 def with_doubtful_rows(pairs: Iterable[Pair], torch: ModelView) -> Iterator[Pair]:
-    """Yield the pairs of a plan that was made without a run; those of two packed layers get a doubt.
+    """Yield all pairs of a plan that was made without a run; a pair of two layers that may be packed gets a doubt.
 
-    Both layers have the same rows, but models order them differently: part by part, or head by head.
+    The weights of both layers have the same rows, but perhaps in another order: first all rows of the query, or first
+    the query, key and value rows of the first attention head.
 
     Args:
         pairs: The pairs.
@@ -182,12 +186,14 @@ _SMALLEST_PART = 4
 
 
 def _may_be_packed(pair: Pair, shape: Shape, inputs: set[int]) -> bool:
-    """Return whether a Linear may be several layers in one, by its names or because only its parts are inputs.
+    """Return whether a Linear may be several layers in one, such as query, key and value.
+
+    Its name may show that ("qkv"). So may its size: no layer takes all its outputs, but one takes a half or a third.
 
     Args:
         pair: The pair of the Linear with a Keras layer.
         shape: The shape of its weight.
-        inputs: The numbers of input features of all layers of the model.
+        inputs: The numbers of input features that the layers of the model have.
     """
     if names.is_packed(pair.torch) or names.is_packed(pair.keras):
         return True

@@ -1,4 +1,4 @@
-"""Pair a torch parameter with a Keras layer that holds nothing else and has the name of the parameter.
+"""Pair a torch parameter with the Keras layer of the same name that has one variable and nothing else.
 
 A torch module may own a parameter and compute with it: a class token, a scale, the magnitude of a weight norm. A Keras
 model has a layer for such a parameter, for example an `EinsumDense` that is called with ones. If the layer is named
@@ -32,7 +32,7 @@ _DOUBT = Evidence(
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A torch parameter, and the Keras layer that holds it.
+    """A torch parameter, and the Keras layer of the same name, whose only variable corresponds to it.
 
     Attributes:
         torch: The parameter.
@@ -55,7 +55,7 @@ class Held:
 
 
 def held_parameters(torch: ModelView, keras: ModelView) -> Iterator[Held]:
-    """Yield the torch parameters that a Keras layer of the same name holds, and nothing else.
+    """Yield each torch parameter for which there is a Keras layer of the same name with one variable of its size.
 
     Args:
         torch: The torch side.
@@ -71,7 +71,7 @@ def held_parameters(torch: ModelView, keras: ModelView) -> Iterator[Held]:
 
 
 def named_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield the pairs of a torch parameter and the Keras layer of the same name that holds it.
+    """Yield the pair of each torch parameter with the only variable of the Keras layer of the same name.
 
     Args:
         torch: The torch side.
@@ -95,9 +95,10 @@ def named_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> It
 
 
 def holds_one_parameter(layer: LayerView) -> bool:
-    """Return whether a Keras layer has one variable and computes no sum of products with it.
+    """Return whether a Keras layer only stores one variable, or multiplies by it without a sum.
 
-    An `EinsumDense` that is called with ones, or that scales its input, sums over no axis, or over one of size 1.
+    An `EinsumDense` does so if its equation sums over no axis ("ab,b->ab"), or over an axis of size 1. A layer of
+    another class is assumed to do so if no rule has its class.
     """
     variables = _variables(layer)
     if len(variables) != 1:
@@ -121,10 +122,10 @@ def _sizes(tensor: TensorRef) -> list[int]:
 
 
 def _by_words(entries: Iterable[tuple[str, _Entry]]) -> dict[tuple[str, ...], _Entry]:
-    """Return values by the words of their paths, without those that share their words.
+    """Return a dict from the words of each path, ("cls", "token"), to its value, without paths of the same words.
 
-    A name in Python cannot start with a digit, so "weight_g_0" stands for "0.weight_g"; and a layer cannot have the
-    name of an operation, so "scale_layer" stands for "scale".
+    A name in Python cannot start with a digit, so "weight_g_0" and "0.weight_g" have the same words. A layer cannot
+    have the name of an operation, so "scale_layer" and "scale" have the same words.
     """
     named = [(_as_a_name(names.words(path)), value) for path, value in entries]
     times = Counter(words for words, _ in named)
@@ -132,14 +133,14 @@ def _by_words(entries: Iterable[tuple[str, _Entry]]) -> dict[tuple[str, ...], _E
 
 
 def _as_a_name(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return words with the numbers at the start moved to the end, and without "layer" as the last word."""
+    """Return words with leading numbers moved to the end and without a last "layer": ("0", "g") -> ("g", "0")."""
     numbers = tuple(takewhile(str.isdigit, words))
     rest = words[len(numbers) :]
     return (*(rest[:-1] if len(rest) > 1 and rest[-1] == "layer" else rest), *numbers)
 
 
 def _moves_channels(transform: Transform, tensor: TensorRef) -> bool:
-    """Return whether a transform moves the first two axes of a kernel behind the others, the second one first.
+    """Return whether a transform turns a kernel (out, in, height, width) into (height, width, in, out).
 
     Args:
         transform: The transform.

@@ -1,7 +1,7 @@
 """Pair one layer with a sequence of layers on the other side, such as a two-layer torch LSTM with two Keras LSTMs.
 
-The rules name the classes of the layers that may be paired so. A sequence is paired only if there is no other possible
-pair for its layers. It consists of consecutive layers in call order, or in definition order if no run was traced.
+A sequence consists of consecutive layers in call order, or in definition order if no run was traced. The rules name the
+classes of such layers and sequences. A sequence is paired only if its layers are in no other possible pair.
 """
 
 from collections import Counter
@@ -61,10 +61,12 @@ def _fitting(rule: Rule, unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) -> Iterator[LayerView]:
-    """Yield every sequence of `number` consecutive layers of the class `kind`, as one layer with all their tensors.
+    """Yield every sequence of `number` consecutive layers of the class `kind`.
+
+    A sequence is yielded as one `LayerView` with the tensors of all its layers.
 
     Args:
-        layers: The layers of one side, in order.
+        layers: The layers of one side.
         kind: The qualified class name.
         number: The length of a sequence; 0 for every length from 2 on.
         side: The side of the layers.

@@ -20,7 +20,7 @@ Step = tuple[str, int]
 
 @dataclass(frozen=True)
 class _Entry:
-    """A layer with the steps of its path that are not compared yet."""
+    """A layer, and the rest of its path that is not compared yet, as pairs of text and number: ("fc", 1)."""
 
     layer: LayerView
     steps: tuple[Step, ...]
@@ -28,20 +28,20 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _Series:
-    """Layers whose paths have the same text up to a number; the members are those with the same number."""
+    """Layers whose paths are equal up to a number, "layers.0.norm" and "layers.1.norm": one member for each number."""
 
     text: str
     members: tuple[tuple[_Entry, ...], ...]
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The number of layers at each number."""
+        """For each number in the paths, the number of layers that have it."""
         return tuple(map(len, self.members))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matched:
-    """A torch layer and the Keras layer that has the same place among the layers of equal shapes.
+    """A torch layer and the Keras layer that corresponds to it, among layers of equal shapes.
 
     Attributes:
         torch: The torch layer.
@@ -55,7 +55,7 @@ class Matched:
 
 
 def in_series(torch: Sequence[LayerView], keras: Sequence[LayerView]) -> list[Matched]:
-    """Return each torch layer with its Keras layer, by the numbers and the words in the names, then by the order.
+    """Pair torch layers with Keras layers of equal shapes: by the numbers and words in their names, then by order.
 
     Args:
         torch: Torch layers, in the order of the model if it is known.
@@ -66,7 +66,7 @@ def in_series(torch: Sequence[LayerView], keras: Sequence[LayerView]) -> list[Ma
 
 
 def _listed(entries: Sequence[_Entry]) -> Sequence[_Entry]:
-    """Return layers as they are listed; if the file is sorted by name, "layers.2" comes before "layers.10"."""
+    """Return layers in the order of the file; if that is by name, sort by number: "layers.2" before "layers.10"."""
     if all(entry.layer.is_ordered for entry in entries):
         return entries
     return sorted(entries, key=lambda entry: entry.steps)
@@ -88,7 +88,10 @@ def _matched(torch: Sequence[_Entry], keras: Sequence[_Entry]) -> Iterator[Match
 
 
 def _split(entries: Sequence[_Entry]) -> list[_Series]:
-    """Return the series of these layers by the first step in which they differ; empty if a path is part of another."""
+    """Group layers into series by the first name or number in which their paths differ.
+
+    The result is empty if one path is the beginning of another.
+    """
     while True:
         if any(not entry.steps for entry in entries):
             return []
@@ -105,16 +108,16 @@ def _split(entries: Sequence[_Entry]) -> list[_Series]:
 
 
 def _members(by_number: Mapping[int, list[_Entry]]) -> tuple[tuple[_Entry, ...], ...]:
-    """Return the layers with each number: as listed, or by the number if the file is sorted by name.
+    """Return the layers of each number, in the order of the file; if the file is sorted by name, by number.
 
-    Keras numbers layers as they are created, which may differ from the order of the model, that of the file.
+    The order of the file comes first, because Keras numbers layers in the order of their creation.
     """
     is_listed = all(entry.layer.is_ordered for of in by_number.values() for entry in of)
     return tuple(tuple(by_number[number]) for number in (by_number if is_listed else sorted(by_number)))
 
 
 def _assigned(torch: Sequence[_Series], keras: Sequence[_Series]) -> Iterator[tuple[_Series, _Series, bool]]:
-    """Yield pairs of series with equal sizes, and whether only their order decided between several such series.
+    """Yield pairs of series with equal sizes, each with True if only the order of the series decided, not their names.
 
     Args:
         torch: The series of the torch side.
@@ -133,7 +136,10 @@ def _assigned(torch: Sequence[_Series], keras: Sequence[_Series]) -> Iterator[tu
 
 
 def _most_alike(torch: Sequence[_Series], keras: Sequence[_Series]) -> tuple[_Series, _Series] | None:
-    """Return two series that have more words in common with each other than with any other series; None if none do."""
+    """Return the two series that have more words in common with each other than with any other; None if there are none.
+
+    Return the torch series first.
+    """
     for one in torch:
         other = _best(one, keras)
         if other is not None and _best(other, torch) is one:

@@ -27,7 +27,7 @@ class Unmatched:
     keras_layers: tuple[LayerView, ...]
 
     def without(self, pairs: Iterable[Pair]) -> "Unmatched":
-        """Return the unpaired layers that remain after new pairs are made: all without the layers of these pairs."""
+        """Return the layers that remain unpaired after these pairs are made."""
         pairs = tuple(pairs)
         torch = {path for pair in pairs for path in pair.torch_layers}
         keras = {path for pair in pairs for path in pair.keras_layers}

@@ -272,14 +272,14 @@ def _known(layer: LayerView, side: Side) -> bool:
 
 
 def _without_unknown_config(layer: LayerView) -> LayerView:
-    """Return the layer without its configuration if no rule knows its class; else the unchanged layer."""
+    """Return a torch layer without its configuration if no rule has its class; else the unchanged layer."""
     return layer if _known(layer, "torch") else replace(layer, config=None)
 
 
 def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
-    """Return the transform that a pair applies to one torch tensor; the user's function is applied to its result.
+    """Return the transform that is applied to a torch tensor before the user's function: that of a pair by a rule.
 
-    It is the identity if there is no pair, or if the pair computes one variable from several tensors.
+    The transform is the identity if there is no pair, or if the pair computes one variable from several tensors.
     """
     mappings = pair.weights if pair else ()
     found = next((mapping for mapping in mappings if mapping.torch == (tensor.path,) and len(mapping.keras) == 1), None)
@@ -324,7 +324,7 @@ def _one_by_one(
             becomes = "" if shape == tensor.shape else f" becomes {shape}, and"
             raise AlignmentError(
                 f"the tensor {tensor.path} {tensor.shape}{becomes} does not fit the variable {variable.path} "
-                f"{variable.shape}"
+                f"{variable.shape}: correct the order, or give a transform in additional_transfer"
             )
         whole = _chain(transform, reshaping(shape, variable.shape))
         weights.append(WeightMapping(torch=(tensor.path,), keras=(variable.path,), transform=whole))

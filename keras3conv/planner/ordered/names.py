@@ -44,10 +44,11 @@ def reordered(
 
     Args:
         names: The names in model order, each once.
-        tails: The targets by the tail of a name; a sequence has one table for each pass.
-        full_names: The targets by full name, which override the tails; a sequence has one table for each pass.
-        split_positions: The number of words, separated by "_", in the head of a name; the rest is its tail. Later
-            passes use the last number.
+        tails: The new positions of layers by the tail (the end) of their names: {"shortcut_conv": -2}. A sequence has
+            one table for each pass.
+        full_names: The new positions by full name, which override those by tail. A sequence has a table for each pass.
+        split_positions: The number of words, separated by "_", before the tail: 2 for the tail "shortcut_conv" of
+            "stack1_block1_shortcut_conv". A sequence has one number for each pass; later passes use the last one.
         choose: Receives the names after all passes and returns them in their final order.
 
     Raises:
@@ -101,17 +102,17 @@ def _add_due(placed: list[str], later: list[tuple[int, str]]) -> None:
 
 
 def _entry(name: str, tails: TailTable, full_names: NameTable, split: int) -> Target | None:
-    """Return the target that the tables give for a layer name: a position, or a layer to whose position it moves.
+    """Return the new position that the tables give a layer: a number, or the layer whose position it gets.
 
     Args:
         name: The name of a Keras layer: words separated by "_".
-        tails: The targets by the tail (the end) of a name. A target may be a tail, too: the head of `name` is then put
-            before it, which gives the name of a layer.
-        full_names: The targets by whole name; they come first.
-        split: The number of words in the head of a name; the rest is its tail.
+        tails: The new positions by the tail (the end) of a name. A position may be a tail, too: the first words of
+            `name` are then put before it, which gives the name of a layer.
+        full_names: The new positions by whole name; they override those by tail.
+        split: The number of words of a name before its tail.
 
     Returns:
-        The target; None if the tables have none for this name.
+        The new position; None if the tables have none for this name.
     """
     if name in full_names:
         return full_names[name]

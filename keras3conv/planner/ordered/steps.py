@@ -29,7 +29,7 @@ _MOST_AXES = 6
 def transfers_for(
     layer: LayerView, name: str, transfers: Transfers
 ) -> list[Function | Transform | Sequence[Transform]]:
-    """Return the functions and transforms that the table `additional_transfer` has for a Keras layer, in its order.
+    """Return the functions and transforms of the table `additional_transfer` that apply to a Keras layer, in order.
 
     Args:
         layer: The Keras layer; an entry applies to it if its key is one of the layer's qualified class names.
@@ -40,9 +40,9 @@ def transfers_for(
 
 
 def steps(transfer: Function | Transform | Sequence[Transform], shapes: Sequence[Shape]) -> list[tuple[int, Transform]]:
-    """Express a function of the user by transforms: return, for each output array, its input array and its transform.
+    """Express a function of the user by transforms: for each output array, an index of an input array and a transform.
 
-    (0, Axes("a b -> b a")) means that the output is input array 0, transposed.
+    The output (0, Axes("a b -> b a")) is the first input array, transposed.
 
     Args:
         transfer: A function from a list of arrays to one or several arrays, a transform for the only array, or a

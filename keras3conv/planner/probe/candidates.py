@@ -64,9 +64,9 @@ class CandidateFinder:
         run: The recorded torch run.
         one_sided: The keys (class and shapes, without biases and scales) of layers that may be paired even if only one
             of the two has a bias or a scale.
-        alone: The torch layers that no rule pairs with any Keras layer.
+        alone: The paths of the torch layers that fit no Keras layer by class and shapes.
         orders: The orders of the rows of fused layers (query, key and value in one) that this run assumes.
-        held: The torch parameters that a Keras layer of their name holds, by the path of the Keras layer.
+        held: By the path of a Keras layer with one variable: the torch parameter that has the name of this layer.
     """
 
     torch: tuple[LayerView, ...]
@@ -98,7 +98,7 @@ class CandidateFinder:
 
     @cached_property
     def _by_class(self) -> dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]]:
-        """The torch layers, each with its key, by the class and the roles in the key; shapes do not count."""
+        """The torch layers, each with its key, by class and tensor names: ("torch.nn.Linear", {"weight", "bias"})."""
         found: dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]] = {}
         for key, layers in self._by_key.items():
             found.setdefault((key[0], _roles(key)), []).extend((key, layer) for layer in layers)
@@ -126,7 +126,7 @@ class CandidateFinder:
 
     @cached_property
     def _owners(self) -> dict[str, LayerView]:
-        """The torch layer that has each tensor, by the tensor's path."""
+        """For the path of each tensor, the torch layer that owns it."""
         return {tensor.path: layer for layer in self.torch for tensor in layer.tensors}
 
     def by_rule(self, keras: LayerView) -> tuple[Candidate, ...]:
@@ -257,7 +257,7 @@ class CandidateFinder:
         return self._signatures[name]
 
     def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield slices of larger torch layers with the same input as a Keras layer: the query of a packed q, k and v.
+        """Yield, as candidates, slices of larger torch layers with a Keras layer's input: the query of a packed "qkv".
 
         Args:
             keras: The Keras layer.
@@ -271,7 +271,7 @@ class CandidateFinder:
                     yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield sequences of smaller torch layers that, joined, have the input and the size of a Keras layer.
+        """Yield candidates that join smaller torch layers with a Keras layer's input: query, key and value to a "qkv".
 
         Args:
             keras: The Keras layer.
@@ -325,7 +325,7 @@ class CandidateFinder:
                         yield from islice(tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
 
     def by_name(self, keras: LayerView) -> Iterator[Candidate]:
-        """Yield the torch parameter that a Keras layer of its name holds, once for each transform that may be right.
+        """Yield candidates from the torch parameters with the name of a Keras layer, one for each transform that fits.
 
         Args:
             keras: The Keras layer.
@@ -340,7 +340,7 @@ class CandidateFinder:
                     yield replace(candidate, kind="parameter", rule=None)
 
     def _by_rules_of(self, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
-        """Yield the candidates that the rules for a torch layer and a Keras layer give, whether the torch layer ran.
+        """Yield the candidates that the rules for a torch layer and a Keras layer give, even if torch never called it.
 
         Args:
             torch: The torch layer.
@@ -353,9 +353,9 @@ class CandidateFinder:
 
     @cached_property
     def _used_without_call(self) -> tuple[LayerView, ...]:
-        """The torch layers that were never called, although outputs depend on their tensors, as on `out_proj.weight`.
+        """The torch layers that were never called although outputs depend on their tensors, such as an `out_proj`.
 
-        The module that contains such a layer computes with its tensors.
+        The parent module of such a layer computes with the tensors itself, as MultiheadAttention does.
         """
         uncalled = (layer for layer in self.torch if layer.path not in self.run.calls)
         return tuple(layer for layer in uncalled if any(self.run.is_used(one.path) for one in layer.tensors))

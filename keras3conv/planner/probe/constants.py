@@ -43,7 +43,8 @@ _Named = tuple[LayerView, list[str]]
 def _fitting_one_sided(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...]) -> Iterator[tuple[_Named, _Named]]:
     """Yield pairs of a torch and a Keras layer that fit, except for a bias or a scale that the Keras layer lacks.
 
-    Each layer comes with the names of its rules. Of several Keras layers with the same class and shapes, one is enough.
+    Each layer comes with the names of its rules. Of several Keras layers with the same class and shapes, only the first
+    is yielded.
     """
     torch_keys_by_path = one_sided_torch_keys(torch, scales=True)
     keras_keys_by_path = one_sided_keras_keys(keras, scales=True)
@@ -65,7 +66,7 @@ def _fitting(
 ) -> Iterator[tuple[_Named, _Named]]:
     """Yield pairs of a torch and a Keras layer that fit each other, each layer with the names of its rules.
 
-    Of several Keras layers with the same class, shapes and configuration, one is enough.
+    Of several Keras layers with the same class, shapes and configuration, only the first is yielded.
 
     Args:
         torch: The torch layers.

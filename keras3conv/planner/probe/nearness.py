@@ -92,8 +92,8 @@ def count_shared_words(torch: str, keras: str) -> int:
 def name_distance(torch: str, keras: str) -> tuple[bool, int]:
     """Return a sort key for the difference of two names; smaller keys are more similar.
 
-    It has two items: whether the names mean different parts of a layer (query, key), and the negated number of shared
-    words.
+    The key has two items: whether the names express different functions (query, key), and the negated number of words
+    that both names have.
 
     Args:
         torch: The path of the torch layer.
@@ -111,11 +111,9 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Find a recorded torch value that equals an array; return the weights that it was computed from.
+    """Return the torch weights from which a value equal to an array was computed, as an integer with one bit each.
 
-    They are an integer with one bit per weight. None if no recorded value equals the array.
-
-    The outputs of the torch model and the inputs of its layers are searched.
+    The value may be an output of the torch model or an input of a layer. None if no recorded value equals the array.
     """
     found = fingerprint_of(array)
     for output in run.outputs.values():

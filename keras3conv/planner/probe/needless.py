@@ -4,10 +4,10 @@ from keras3conv.planner.probe.search import Search
 
 
 def constants_shown(search: Search) -> dict[str, str]:
-    """Return the torch buffers that Keras needs no variable for, each with the reason, if the models' outputs agree.
+    """Return the torch buffers that Keras needs no variable for, each with the reason; none if the outputs differ.
 
-    Such a buffer had its own values while the models ran. The Keras model has these values as constants, or the outputs
-    would differ; or no output depends on them, and they are not trained.
+    The probe did not change the values of these buffers, and the outputs agree. So Keras has the same values as
+    constants, or no output of the torch model depends on them.
 
     Args:
         search: The search, after the run of the Keras model.

@@ -66,10 +66,10 @@ def probed_pairs(search: Search) -> Iterator[Pair]:
 
 
 def _with_mutual_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choice]:
-    """Return the choices, with alternatives for both layers of each two that may be swapped.
+    """Return the choices; if two layers may have each other's weights, both of them list this as an alternative.
 
-    If layer A may also have the torch weights that layer B has, then B may have those of A. The search notes this only
-    for A: when it chose the weights of B, those of A were taken, so that B seemed to have no alternative.
+    The search notes the alternative only for the layer that was called first. When it chose the weights of the second
+    layer, those of the first were taken, so that the second seemed to have no alternative.
     """
     found = dict(choices)
     for path in choices:
@@ -237,7 +237,7 @@ def _reordering(candidate: Candidate, name: str) -> Iterator[Transform]:
 def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
     """Yield the pair of a packed torch layer with the Keras layers whose weights are slices of it.
 
-    Yield nothing if there is no such Keras layer.
+    Yield nothing unless the slices together are the whole torch tensor.
 
     Args:
         choices: The choices that use slices of this torch layer, in the order of the slices.

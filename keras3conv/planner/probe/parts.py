@@ -172,18 +172,18 @@ def _resized(
     sources: Mapping[str, tuple[TensorSlice, ...]],
     sizes: tuple[int, int],
 ) -> Iterator[Candidate]:
-    """Yield the candidate that a rule gives for a torch layer that does not exist: a slice of one, or several joined.
+    """Yield the candidate that a rule gives for a slice of a torch layer, or for several torch layers joined into one.
 
-    Nothing is yielded if the rule maps no tensor of this layer to the Keras layer.
+    The rule gets the view of such a layer, with its sizes. Nothing is yielded if the rule maps none of its tensors.
 
     Args:
         kind: The kind of the candidate.
         rule: The rule that pairs the two classes.
         layers: The torch layers.
         keras: The Keras layer.
-        sources: The slices of real torch tensors that are joined to make each tensor of this layer, by its name.
-        sizes: The number of rows of the first layer and that of the sliced or joined one: (768, 256). The second
-            replaces the first wherever it occurs in the configuration (`out_features=768`).
+        sources: For each tensor of the sliced or joined layer, by name: the slices of torch tensors that it is made of.
+        sizes: The number of outputs of the first of `layers`, and that of the sliced or joined layer: (768, 256). The
+            second replaces the first wherever it occurs in the configuration (`out_features=768`).
     """
     tensors_by_path = {tensor.path: tensor for layer in layers for tensor in layer.tensors}
     tensors = []

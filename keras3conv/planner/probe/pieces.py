@@ -26,7 +26,7 @@ _Owned = tuple[LayerView, TensorRef]
 def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
     """Yield the candidates in which a Keras variable is one of several equal slices of a torch tensor, along any axis.
 
-    If slices have the axes of the variable, in any order, only these are yielded: each expert's matrix, for example.
+    If some slices have the same axis sizes as the variable, in any order, only these are yielded.
 
     Args:
         layer: The torch layer that owns the tensor.
@@ -212,7 +212,7 @@ def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) 
 
 
 def has_equal_variables(keras: LayerView, variable: TensorRef, count: int) -> bool:
-    """Return whether a Keras layer has at least `count` variables with as many elements as a given one.
+    """Return whether a Keras layer has at least `count` variables with as many elements as `variable`.
 
     Such variables may be slices of one torch tensor.
     """

@@ -55,7 +55,7 @@ class CandidateRanking:
             self._last_index = calls[0].index
 
     def rank(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return the candidates for a Keras layer, best first, without those that were rejected or are in use.
+        """Return the candidate torch weights for a Keras layer, best first, without those rejected or used elsewhere.
 
         Args:
             keras: The layer.
@@ -98,7 +98,7 @@ class CandidateRanking:
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
     def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
-        """Return all candidates for a Keras layer, best first, without those that were rejected or are in use.
+        """Return all candidate torch weights for a Keras layer, best first, without those rejected or used elsewhere.
 
         Args:
             keras: The Keras layer.

@@ -1,7 +1,7 @@
 """Define the known row orders of fused weights, such as query, key and value interleaved by attention head.
 
-All orders have the same shapes, and give the same layer outputs up to a permutation. Only a later layer, which uses
-the values by position, distinguishes them.
+A row of a weight computes one output of a layer. Two models may store the same rows in different orders. The outputs of
+the layers are then equal up to a permutation. Only a later layer, which uses the values by position, shows the order.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +51,7 @@ class RowOrder:
         return self.transform(tensor.ndim)((tensor,))[0]
 
     def fits(self, shape: Shape) -> bool:
-        """Return whether the rows of a tensor can be permuted so: the number of rows must divide into heads and parts.
+        """Return whether this permutation can be applied to a tensor: its rows must divide into the heads and parts.
 
         Args:
             shape: The shape of the tensor.
@@ -191,7 +191,8 @@ def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callabl
     """Yield the row orders of query and key weights that may be needed if the two sides differ in rotary embeddings.
 
     One model may rotate neighbouring values of a head, and the other the first half with the second half of a head.
-    Each order is a function from the number of rows; it returns None if the rows cannot be divided into heads.
+    Each order is yielded as a function of the number of rows. The function returns None if the rows cannot be divided
+    into heads.
 
     Args:
         sizes: The numbers of rows of the queries and keys.

@@ -124,11 +124,11 @@ def _equal_parts(rows: int) -> Iterator[tuple[int, ...]]:
 
 
 def _suspects(search: Search) -> Iterator[tuple[str, int, tuple[int, ...], str]]:
-    """Yield the torch weights whose row order may be wrong, from the last one before the first difference backwards.
+    """Yield the torch layers whose row order may be wrong, the one that was chosen last first.
 
-    Only weights that were chosen for Keras layers before the first layer that differs from torch are yielded.
-    Each layer comes as four items: the path, the number of rows, the numbers of rows of its parts (query, key, value),
-    and the kind of the candidate. For a single parameter, the third item is its shape.
+    Only layers that were chosen before the first Keras layer whose output differs from torch are yielded. Each is
+    yielded as four items: the path, the number of rows, the numbers of rows of its parts (query, key, value), and the
+    kind of the candidate. For a single parameter, the third item is its shape.
     """
     slices: dict[str, list[Choice]] = {}
     before = [choice for choice in search.choices_before_difference() if _has_rows(choice.candidate)]

@@ -127,7 +127,7 @@ class _Log:
     def limit(self, tensors: Iterable[torch.Tensor]) -> float:
         """Return the largest relative error at which these tensors count as equal to the same tensors in Keras.
 
-        It is larger if one of the functions they were computed by ran in float32.
+        The error is larger if a function from which the tensors were computed ran in float32.
         """
         return ROUNDED if self.tracker.dependencies(tensors) & self.tracker.float32.bit else EXACT
 
@@ -178,7 +178,7 @@ def _restored(module: nn.Module) -> Iterator[None]:
 def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]:
     """Return a context manager in which every call of every submodule is recorded in the log.
 
-    It yields the list of the paths of the running modules, the innermost last.
+    The context manager yields the list of the paths of the running modules, the innermost last.
 
     Args:
         module: The module.

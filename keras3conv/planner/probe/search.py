@@ -120,7 +120,7 @@ class Search:
     def is_equal(self) -> bool:
         """True if no output of the Keras model is known to differ from the torch output.
 
-        A difference as small as the rounding of constants to float32, such as the table of a rotary embedding, is none.
+        A difference does not count if it is as small as the rounding of a constant to float32, such as a rotary table.
         """
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
@@ -130,7 +130,7 @@ class Search:
     def first_difference(self) -> int:
         """The index of the first layer call whose output differs from torch.
 
-        If only the outputs of the models differ, the number of calls; if nothing differs, this number plus one.
+        If only the outputs of the models differ, it is the number of calls; if nothing differs, this number plus one.
         """
         if self.is_equal:
             return len(self.trail.called) + 1
@@ -142,7 +142,7 @@ class Search:
         return list(takewhile(lambda choice: not choice.replaces_output, self.choices.values()))
 
     def can_fill(self, keras: LayerView) -> bool:
-        """Return whether a Keras layer gets its weights from a torch layer by a rule, together with its sublayers."""
+        """Return whether a rule gives a Keras layer and its sublayers their weights from one torch layer."""
         if keras.path in self.stacks:
             return True
         if keras.path in self.choices:
@@ -253,9 +253,9 @@ class Search:
         return self._accept_near(call, near) if near else self._force(call, ranked)
 
     def _with_others(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Iterator[RankedCandidate]:
-        """Yield the ranked candidates, then the candidates for which torch recorded another input than the layer has.
+        """Yield the ranked candidates, then those whose recorded torch input differs from the input of the layer.
 
-        The latter are computed only when the caller asks for them, because a deep model has many.
+        The second ones are computed only when the caller asks for them, because a deep model has many.
 
         Args:
             call: The call of the Keras layer.
@@ -270,7 +270,7 @@ class Search:
     def _accept(
         self, call: _LayerCall, candidate: Candidate, measurement: Measurement, equals: Iterable[Candidate]
     ) -> None:
-        """Choose a candidate that reproduces its recorded output, and confirm the earlier choices which this proves.
+        """Choose a candidate that reproduces its recorded output, and confirm the earlier choices that this proves.
 
         Args:
             call: The call of the Keras layer.

@@ -256,8 +256,7 @@ class Trail:
             failure: The layer that does not agree, with these choices.
 
         Returns:
-            The first of these choices; the run is repeated from there. If the search has just removed all of them, to
-            choose others, it is the first one as it was.
+            The first of these choices, from which the run is repeated.
         """
         self._failure = None
         self._rejected.clear()

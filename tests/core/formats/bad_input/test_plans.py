@@ -88,7 +88,7 @@ CASES = {
         "the dtype of objects": (tensor(dtype="O"), "unknown dtype 'O'"),
         "a name that is a number": (tensor(path=5), "not a text"),
         "a name with a lone surrogate": (tensor(path="a\ud800"), "surrogates not allowed"),
-        "a name of a megabyte": (tensor(path="a" * 10**6), "is not a text of at most"),
+        "a name of a megabyte": (tensor(path="a" * 10**6), "instead of a text of at most"),
         "another fingerprint": (tensor(shape=[9, 9]), "fingerprint"),
         "an input with a point in its shape": (
             edited(lambda data: data["torch"].update(inputs=[{"shape": [1.5], "dtype": "float32", "name": ""}])),
