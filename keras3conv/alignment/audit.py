@@ -104,7 +104,7 @@ def _layer(layers: Mapping[str, LayerView], paths: Iterable[str], side: Side) ->
     Args:
         layers: The layers of one model, by path.
         paths: The paths of the pair's layers in this model.
-        side: The side of this model.
+        side: The side of this model: "torch" or "keras".
     """
     found = [layers[path] for path in paths if path in layers]
     if len(found) > 1:

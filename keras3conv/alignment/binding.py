@@ -120,8 +120,8 @@ def pair_by_hand(
     are paired instead; the path of a layer with a single tensor then means that tensor.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         torch_names: The path of a torch layer or tensor, or several.
         keras_names: The path of a Keras layer or tensor, or several.
         transform: The transform from the torch tensors to the Keras tensors, or its pattern, without the sizes that

@@ -227,7 +227,7 @@ def _unplaced_layer(
     """Return the problem of a layer, or of one tensor of it, that the plan neither pairs nor ignores.
 
     Args:
-        side: The side of the layer.
+        side: The side of the layer: "torch" or "keras".
         layer: The layer, with the unpaired tensors only.
         where: The path of the layer, or of its tensor.
         free: The layers of the other side without a pair.
@@ -260,7 +260,7 @@ def _pairing(side: Side, layer: LayerView, where: str, other: LayerView) -> str:
     """Return the call of `plan.pair` that pairs two layers, or their only tensors if no rule has both classes.
 
     Args:
-        side: The side of `layer`.
+        side: The side of `layer`: "torch" or "keras".
         layer: A layer with unpaired tensors, or one tensor of it.
         where: The path of the layer, or of its tensor.
         other: The layer of the other side to pair it with.
@@ -276,10 +276,12 @@ def _pairing(side: Side, layer: LayerView, where: str, other: LayerView) -> str:
 
 
 def unknown_class(side: Side, layer: LayerView) -> str:
-    """Return the most similar class name that some rule has, if no rule has the class of a layer; else an empty text.
+    """Return the most similar class name that a rule has, if no rule has the layer's class: "Dense" for "MyDense".
+
+    The result is empty if a rule has the class of the layer, or if the class is unknown.
 
     Args:
-        side: The side of the layer.
+        side: The side of the layer: "torch" or "keras".
         layer: The layer.
     """
     known = known_classes()[0 if side == "torch" else 1]

@@ -18,7 +18,7 @@ from keras3conv.transforms import Chain, Shape
 
 
 def renamed_mappings(torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
-    """Return the mappings between all tensors of two layers; empty if the shapes allow no mappings, or several ways.
+    """Return the mappings between all tensors of two layers; empty unless the shapes allow exactly one way to map them.
 
     Args:
         torch: A layer of a live module, whose class is known.

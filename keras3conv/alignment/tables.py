@@ -43,11 +43,11 @@ def other_table(
 ) -> OtherTable | None:
     """Return the proposal to pair an embedding table with one of the other side that has another number of rows.
 
-    None unless exactly one tensor of the other side differs from the table only in the number of rows, and may be for
-    the same thing: positions, or the words of a vocabulary.
+    Return None unless exactly one tensor of the other side differs from the table only in the number of rows, and may
+    be for the same thing: positions, or the words of a vocabulary.
 
     Args:
-        side: The side of the tensor.
+        side: The side of the tensor: "torch" or "keras".
         tensor: A tensor without a pair.
         others: The tensors of the other side without a pair.
         own: The tensors of the same side without a pair. A table of the other side that has the shape of one of them
@@ -90,7 +90,7 @@ def _use(tensor: TensorRef) -> str:
 def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
     """Return the axis of a table along which its size differs from that of another table; axes of size one are skipped.
 
-    None if it is the last axis, or not the only one.
+    Return None if it is the last axis, or not the only one.
 
     Args:
         first: The table whose axis is returned.
@@ -107,7 +107,8 @@ def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
 def _grid(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, int]) -> OtherTable | None:
     """Return the proposal to pair two position tables whose rows are square grids of different sizes.
 
-    None unless both tables have the same number of rows for tokens (0, 1 or 2), followed by those of a square grid.
+    Return None unless both tables have the same number of rows for tokens (0, 1 or 2), followed by those of a square
+    grid.
 
     Args:
         torch: The torch table.

@@ -93,7 +93,7 @@ def _differing(plan: Plan) -> tuple[str, ...]:
 
 
 def _origin(plan: Plan) -> tuple[str, ...]:
-    """Return a note that names the state dict of the torch tensors, if they are from a checkpoint that names it."""
+    """Return a note with the name of the state dict ("ema"), in a tuple; empty if the checkpoint does not name it."""
     return (f"state dict of the torch tensors: {plan.torch.state_dict}",) if plan.torch.state_dict else ()
 
 
@@ -170,7 +170,7 @@ def _table(part: _Part) -> list[str]:
 
 
 def _stacked(part: _Part, row: Sequence[str], width: int) -> list[str]:
-    """Return a row as lines: its paths, the second one after "<->", and then the other cells."""
+    """Return a row of a table as several lines: its paths, the second one after "<->", then the other cells."""
     first, *others = row[: part.paths]
     named = [first, *(f"  <-> {path}" for path in others)]
     return [*named, *folded(f"      {part.rest(row[part.paths :])}", width).split("\n")]

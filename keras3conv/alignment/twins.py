@@ -13,7 +13,7 @@ def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
 
     Args:
         plan: The plan.
-        side: The side of the tensor.
+        side: The side of the tensor: "torch" or "keras".
         tensor: A tensor without a pair.
     """
     view = plan.torch if side == "torch" else plan.keras

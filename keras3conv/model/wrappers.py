@@ -12,7 +12,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 def common_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
     """Return the prefix that wrappers put before all tensor names of a state dict: "module." or "module._orig_mod.".
 
-    Empty if the names have no such prefix, or if they are no names of the module even without it.
+    The result is empty if the names have no such prefix, or if the names without it are not those of the module.
 
     Args:
         names: The tensor names in the state dict.

@@ -167,7 +167,7 @@ _BITS: dict[int, np.dtype[Any]] = {4: np.dtype(np.uint32), 8: np.dtype(np.uint64
 
 
 def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part | None:
-    """Return the difference in one slice of two float32 or float64 arrays; None for other dtypes, NaN or infinity."""
+    """Return the difference of two float32 or float64 slices from index `first` on; None for others, NaN, infinity."""
     kinds = actual.dtype.kind + expected.dtype.kind
     if kinds != "ff" or actual.dtype.itemsize not in _BITS or expected.dtype.itemsize not in _BITS:
         return None
@@ -193,7 +193,7 @@ def _measure_finite(actual: Array, expected: Array, first: tuple[int, ...]) -> _
 
 
 def _measure_any(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
-    """Return the difference in one slice of two arrays of any real dtype, which may have NaN or infinity."""
+    """Return the difference of two slices of any real dtype from index `first` on; they may have NaN or infinity."""
     wide_actual, wide_expected = _widen(actual), _widen(expected)
     finite = np.isfinite(wide_actual) & np.isfinite(wide_expected)
     same = _same_values(actual, expected, wide_actual, wide_expected)

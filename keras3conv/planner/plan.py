@@ -40,8 +40,8 @@ def plan(
     """Return the plan: the pairs of corresponding layers of two models.
 
     Args:
-        torch: The torch side; its layers have `calls` if the model was traced.
-        keras: The Keras side; its layers have `calls` if the model was traced.
+        torch: The view of the torch model; its layers have `calls` if the model was traced.
+        keras: The view of the Keras model; its layers have `calls` if the model was traced.
         hints: Pairs that the user names: a dict from torch path to Keras path, a list of (regular expression,
             replacement), or a callable from a torch path to a Keras path or None.
         probed: The result of the probe, if both models were run.
@@ -99,8 +99,8 @@ def _constants(
     Nothing is yielded while a Keras variable has no torch tensor: one of these buffers may belong there.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         pairs: The pairs of the plan.
         ignored: The tensors that are ignored for another reason.
         probed: The result of the probe.
@@ -135,7 +135,7 @@ def _unused_notes(
     """Yield a note that names the unpaired torch tensors on which no output depended in the run.
 
     Args:
-        torch: The torch side.
+        torch: The view of the torch model.
         pairs: The pairs of the plan.
         ignored: The ignored tensors.
         probed: The result of the probe.
@@ -146,7 +146,7 @@ def _unused_notes(
 
 
 def _with_bare_normalizations(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
-    """Return the unpaired layers with the normalizations of torch that have no tensors and are in no pair."""
+    """Add to the unpaired layers the torch normalizations that have no tensors and are in no pair."""
     paired = {pair.torch for pair in pairs}
     bare = (layer for layer in bare_normalizations(torch) if layer.path not in paired)
     return replace(unmatched, torch_layers=(*unmatched.torch_layers, *bare))
@@ -155,7 +155,8 @@ def _with_bare_normalizations(unmatched: Unmatched, torch: ModelView, pairs: Seq
 def _known_difference(probed: ProbeResult | None, pairs: Iterable[Pair]) -> str:
     """Return a sentence on how the outputs of the two models differed in the probe, which ran both with equal weights.
 
-    Empty if they did not differ, or if the plan also maps weights that the probe did not map: these may explain it.
+    The result is empty if they did not differ, or if the plan also maps weights that the probe did not map: these may
+    explain it.
     """
     if probed is None:
         return ""
@@ -190,7 +191,7 @@ def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair])
 
     Args:
         unmatched: The layers that are in no pair yet.
-        torch: The torch side.
+        torch: The view of the torch model.
         pairs: The pairs so far.
     """
     storages = _storages(torch, pairs)
@@ -205,7 +206,7 @@ def _tied_layers(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) 
 
     Args:
         unmatched: The layers that are in no pair yet.
-        torch: The torch side.
+        torch: The view of the torch model.
         pairs: The pairs so far.
     """
     storages = _storages(torch, pairs)
@@ -261,8 +262,8 @@ def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Itera
     A rule ignores such a tensor, or it is a constant of the computation, or the state of a random generator.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         pairs: The pairs of the plan.
     """
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch_layers})

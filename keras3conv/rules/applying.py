@@ -120,7 +120,10 @@ def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[
 
 
 def _without_settings(rule: Rule, keras: LayerView) -> tuple[WeightMapping, ...] | None:
-    """Return the mappings of a user's rule for a layer of its class in a file that stores no settings; else None.
+    """Return the mappings of a user's rule for a Keras layer in a weight file, which stores no constructor arguments.
+
+    Return None if the rule is not the user's or not for this class, if the arguments are known, or if the mappings need
+    them.
 
     Args:
         rule: The rule.
@@ -133,8 +136,8 @@ def _without_settings(rule: Rule, keras: LayerView) -> tuple[WeightMapping, ...]
 def torch_config(rule: Rule, torch: LayerView | None, keras: LayerView) -> Config | None:
     """Return the configuration of a torch layer as rules read it, or the one that a rule derives from the Keras layer.
 
-    It has in addition the Keras layer under "keras", the torch layer's input shapes under "inputs", and the shape that
-    a flatten before it has under "flattened".
+    Three entries are added: the Keras layer under "keras", the torch layer's input shapes under "inputs", and under
+    "flattened" the shape of the tensor that is flattened before the layer.
 
     Args:
         rule: The rule of the two layers.
@@ -167,9 +170,9 @@ def keras_spec(rule: Rule, keras: LayerView) -> LayerSpec:
 
 
 def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
-    """Return the `LayerSpec` of a Keras layer, in a tuple; of a combination of several layers, one for each of them.
+    """Return, in a tuple, the `LayerSpec` of a Keras layer; if `keras` combines several layers, one for each.
 
-    The layers of a weight file have no configuration; then the names of their variables show how many there are.
+    Layers of a weight file have no configuration. Then the variables' names ("0/kernel") show how many there are.
     """
     whole = keras_spec(rule, keras)
     if rule.keras_count == 1:
@@ -187,8 +190,8 @@ def keras_specs(rule: Rule, keras: LayerView) -> LayerSpecs:
 def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
     """Return the shape of the tensor that is flattened to the input of two paired layers, in torch's axis order.
 
-    None if nothing is flattened, or if the shape is unknown. If only one of the models was run, the other is assumed to
-    flatten the same tensor: otherwise the models would differ.
+    Return None if nothing is flattened, or if the shape is unknown. If only one of the models was run, the other is
+    assumed to flatten the same tensor: otherwise the models would differ.
 
     Args:
         torch: The torch layer, such as a Linear.

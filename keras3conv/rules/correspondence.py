@@ -94,10 +94,10 @@ def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any
 
 
 def _nearest_only(found: Correspondences) -> Correspondences:
-    """Return names of Keras arguments by torch attribute, each name only for the most similarly named attribute.
+    """Keep the name of each Keras argument only for one torch attribute, the one with the most similar name.
 
     Args:
-        found: The names by torch attribute; a name may occur for several attributes.
+        found: The names of Keras arguments by torch attribute; a name may occur for several attributes.
     """
     chosen: dict[str, str] = {}
     for field, names in found.items():

@@ -35,7 +35,7 @@ def lookup(
 
     Args:
         torch_kinds: The class names of the torch layer, the most derived first.
-        keras_kinds: The class names of the Keras layer, likewise.
+        keras_kinds: The class names of the Keras layer, the most derived first.
         counts: How many torch layers and how many Keras layers one pair has: (1, 3) for a packed layer.
     """
     _load()

@@ -15,11 +15,11 @@ from keras3conv.rules.stored import names_in_order, weights_without_settings
 def misnamed(side: Side, layer: LayerView) -> str:
     """Return a sentence that a user's rule for a layer's class names tensors which the layer does not have.
 
-    Empty if there is no such rule. A rule may name a tensor that a layer lacks, such as the bias of a layer without
-    one. So the sentence is returned only if the layer also has tensors that the rule does not name.
+    The result is empty if there is no such rule. A rule may name a tensor that a layer lacks, such as the bias of a
+    layer without one. So the sentence is returned only if the layer also has tensors that the rule does not name.
 
     Args:
-        side: The side of the layer.
+        side: The side of the layer: "torch" or "keras".
         layer: The layer.
     """
     roles = [tensor.role for tensor in layer.tensors if not tensor.is_seed]
@@ -43,7 +43,7 @@ def misnamed(side: Side, layer: LayerView) -> str:
 
 
 def _other_number(rule: Rule, layer: LayerView) -> str:
-    """Return the sentence that a rule names another number of variables than a file has, which stores no names.
+    """Return an error sentence: a layer in a file has another number of variables than a user's rule names.
 
     Args:
         rule: The rule.
@@ -73,7 +73,7 @@ def _named(rule: Rule, side: Side, layer: LayerView) -> Iterator[str]:
 
     Args:
         rule: The rule.
-        side: The side of the layer.
+        side: The side of the layer: "torch" or "keras".
         layer: The layer.
     """
     try:

@@ -28,7 +28,7 @@ def obstacle(view: ModelView, path: str, fact: str, tensor: str = "") -> Problem
 def call_problem(view: ModelView, node: Node, fact: str) -> Problem:
     """Return the problem that a call in the graph of a torch model cannot be converted.
 
-    The call of a module for which the user has a rule needs no other rule: the fact names what is wrong with it.
+    The problem proposes a rule for the user to complete, unless the call is of a module that has a rule of the user.
 
     Args:
         view: The torch model.

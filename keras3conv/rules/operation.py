@@ -13,7 +13,7 @@ from keras3conv.errors import RuleError
 
 
 class Default(Enum):
-    """The class of `REQUIRED`, the default of a parameter that has none, so that it must be given."""
+    """The class of `REQUIRED`, which stands in place of a default: the caller must give the parameter."""
 
     REQUIRED = "required"
 

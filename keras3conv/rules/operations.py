@@ -27,7 +27,7 @@ def activations() -> Mapping[str, Operation]:
 
 @cache
 def _by_name(side: str) -> dict[str, tuple[Operation, ...]]:
-    """Return the operations by their torch names or by their Keras names.
+    """Return a dict from each torch name, or from each Keras name, to the operations with this name.
 
     Args:
         side: "torch" or "keras".

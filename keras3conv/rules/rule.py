@@ -92,7 +92,7 @@ class Example:
 
     @property
     def beyond(self) -> Config:
-        """What rules may read in addition to `config`: the shapes under "inputs", and the Keras layer under "keras"."""
+        """The entries that rules may read besides `config`: "inputs" (the shapes) and "keras" (the Keras layer)."""
         return {"inputs": self.inputs, **({} if self.keras is None else {"keras": self.keras})}
 
 

@@ -8,10 +8,10 @@ from keras3conv.rules.rule import Rule, WeightMapping
 
 
 def names_in_order(rule: Rule) -> tuple[tuple[str, ...], ...]:
-    """Return the names of the Keras layer's variables in the order of the rule's mappings, for each different example.
+    """Return the names of a Keras layer's variables in the order of a rule's mappings: (("kernel", "bias"),).
 
     Args:
-        rule: The rule. Its examples may differ in the variables: one with a bias, one without.
+        rule: The rule. If its examples have different variables (with and without a bias), there is a tuple for each.
     """
     found = (rule.weights({**example.config, **example.beyond}) for example in rule.examples)
     return tuple(dict.fromkeys(tuple(name for mapping in mappings for name in mapping.keras) for mappings in found))
@@ -29,13 +29,13 @@ class _Unknown(Mapping[str, Any]):
     """A configuration of which nothing is known: every question about its content raises `RuleError`."""
 
     def __getitem__(self, name: str) -> Any:
-        raise RuleError(f"the rule reads {name!r}, which the file does not have")
+        raise RuleError(f"the rule reads the setting {name!r}, but a file of weights stores no settings")
 
     def __iter__(self) -> Iterator[str]:
-        raise RuleError("the rule reads all settings, which the file does not have")
+        raise RuleError("the rule reads all settings of the layer, but a file of weights stores no settings")
 
     def __len__(self) -> int:
-        raise RuleError("the rule reads the number of settings, which the file does not have")
+        raise RuleError("the rule counts the settings of the layer, but a file of weights stores no settings")
 
 
 __all__ = ["names_in_order", "weights_without_settings"]

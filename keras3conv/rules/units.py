@@ -42,7 +42,7 @@ def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Si
     Args:
         layer: The container.
         children: The direct inner layers of each layer, by its path.
-        side: The side of the layers.
+        side: The side of the layers: "torch" or "keras".
 
     Returns:
         The layer; the role of an inner tensor starts with the name of its layer: "out_proj.weight".
@@ -63,7 +63,7 @@ def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side
     Args:
         layers: The layers to select from.
         wholes: The containers.
-        side: The side of the layers.
+        side: The side of the layers: "torch" or "keras".
     """
     between = separator(side)
     inside = {whole.path for whole in wholes}

@@ -129,7 +129,7 @@ class Transform(ABC):
         self.shapes(tuple(array.shape for array in arrays))
 
     def _axis(self, shape: Shape, axis: int, *, multiple_of: int = 1) -> int:
-        """Return the index of an axis counted from the front: of three axes, 2 for the axis -1.
+        """Return the index of an axis, counted from the front: 2 for axis -1 of a shape with three axes.
 
         Args:
             shape: The shape of the array.
@@ -197,7 +197,7 @@ def from_json(data: Any) -> Transform:
     keys = [key for key in _CLASSES if isinstance(data, Mapping) and key in data]
     if len(keys) != 1:
         known = ", ".join(key for key, cls in _CLASSES.items() if not isabstract(cls))
-        raise TransformError(f"the JSON {quoted(data)} is not a transform; known: {known}")
+        raise TransformError(f"the JSON {quoted(data)} is not a transform; the known transforms are {known}")
     try:
         return _CLASSES[keys[0]]._from_json(data)
     except (KeyError, TypeError, AttributeError) as error:

@@ -27,8 +27,8 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair], *, con
     """Yield pairs of one torch parameter and one Keras variable of the same shape that are in no pair yet.
 
     Args:
-        torch: The torch side. Only parameters of modules whose class has no rule are used.
-        keras: The Keras side. All variables are used: a position table may be the weight of an Embedding.
+        torch: The view of the torch model. Only parameters of modules whose class has no rule are used.
+        keras: The view of the Keras model. All variables are used: a position table may be the weight of an Embedding.
         pairs: The pairs that were found before.
         confirmed: Whether both models were run. If not, a pair of square tensors gets a doubt: one may be transposed.
     """

@@ -24,11 +24,11 @@ Members = tuple[TensorRef, ...]
 
 
 def stacked_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield the pairs of a tensor of one side with the tensors of several numbered layers of the other side.
+    """Yield the pairs of a tensor of one side with the tensors of "experts.0", "experts.1", ... of the other side.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         pairs: The pairs that were found before.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
@@ -51,7 +51,7 @@ def _series(view: ModelView, placed: set[str]) -> list[Members]:
     """Return each series of tensors whose layers are numbered from 0 or 1 on: the kernels of "experts/0", "experts/1".
 
     Args:
-        view: The side.
+        view: The model to search.
         placed: The paths of the tensors that are in a pair.
     """
     families: dict[tuple[str, str], dict[int, TensorRef]] = {}
@@ -86,7 +86,7 @@ def _in_order(packed: Sequence[TensorRef], parts: Sequence[Members], side: Side)
     Args:
         packed: Tensors of one side that stack the weights of several layers.
         parts: As many series of tensors of the other side.
-        side: The side of the series.
+        side: The side of the series: "torch" or "keras".
     """
     wholes = {tensor.path: tensor for tensor in packed}
     members = {of[0].path: of for of in parts}

@@ -25,8 +25,8 @@ def with_unseen_flattens(pairs: Iterable[Pair], torch: ModelView, keras: ModelVi
 
     Args:
         pairs: The pairs.
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
     """
     torch_layers = {layer.path: layer for layer in torch.layers}
     keras_layers = {layer.path: layer for layer in keras.layers}

@@ -42,8 +42,8 @@ def positions(
     Return an empty dict if the call graph of one of the two models is unknown.
 
     Args:
-        torch: Every layer of the torch side.
-        keras: Every layer of the Keras side.
+        torch: Every layer of the torch model.
+        keras: Every layer of the Keras model.
         groups: The group number of each layer; layers that may correspond to each other are in the same group.
     """
     numbers: dict[tuple[object, ...], int] = {}

@@ -23,8 +23,8 @@ def hinted_pairs(torch: ModelView, keras: ModelView, unmatched: Unmatched, hints
     """Return the pairs of layers that the user's hints name.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         unmatched: The layers that are in no pair yet.
         hints: A dict from torch path to Keras path, a list of (regular expression, replacement), or a callable from
             torch path to Keras path.

@@ -69,7 +69,7 @@ OneSidedKeys = dict[OneSidedKey, list[str]]
 
 
 def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return the keys of torch layers for pairs in which only one layer has a bias or a scale, by layer path.
+    """Return, by layer path, the keys that pair a torch layer with a Keras layer if only one has a bias or a scale.
 
     Args:
         layers: The layers.
@@ -79,7 +79,7 @@ def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[s
 
 
 def one_sided_keras_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
-    """Return the keys of Keras layers for pairs in which only one layer has a bias or a scale, by layer path.
+    """Return, by layer path, the keys that pair a Keras layer with a torch layer if only one has a bias or a scale.
 
     Args:
         layers: The layers.
@@ -123,7 +123,7 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
     A layer with several keys is in several groups.
 
     Args:
-        layers: The layers of one side.
+        layers: The layers of one model.
         keys: The keys of each layer, by its path.
     """
     found: dict[Key, list[LayerView]] = {}

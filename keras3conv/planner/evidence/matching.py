@@ -154,8 +154,8 @@ def _labelled_by_position(
     """Group layers by their position in the call graph; layers without a position get the label None.
 
     Args:
-        layers: Layers of one side.
-        side: This side.
+        layers: Layers of one model.
+        side: The side of these layers: "torch" or "keras".
         positions: The positions of the layers of both sides in the call graph.
         label: Computes from a position the value by which to group.
     """

@@ -48,7 +48,7 @@ def words(path: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 18)
 def meaning(path: str) -> str:
-    """Return the function of a layer that the end of its path names, such as "query" or "down"; empty if none."""
+    """Return the function of a layer, as the end of its path shows: "query" for "attn.q_proj"; empty if unknown."""
     parts = [part.lower() for part in re.split(r"[./#]", path) if part and not part.isdigit()]
     for part in reversed(parts[-2:]):
         if part in _MEANING_OF:
@@ -113,7 +113,7 @@ class Ranks:
     def differ(self, path: str, others: "Ranks", other: str) -> bool:
         """Return whether a torch path and a Keras path have numbers of different rank, such as "heads.0" and "heads_1".
 
-        False if the ranks cannot be compared, because one model has more heads than the other, say.
+        Return False if the ranks cannot be compared, for example because one model has more heads than the other.
 
         Args:
             path: A path in this model.

@@ -58,7 +58,7 @@ def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def fitting_by_core(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield groups of layers of one class and size, of which each side has another number with a bias or a scale.
+    """Yield groups of layers of one class and size, if torch and Keras have different numbers of biases or scales.
 
     This is for models that were not run. Example: only in Keras the key projection of an attention has a bias. Then
     names and order decide among all four projections, not only among those with a bias. A group has as many torch
@@ -98,10 +98,10 @@ def _by_core(
     Layers without such a key are left out, and so are layers inside a layer that has one.
 
     Args:
-        layers: The layers of one side.
+        layers: The layers of one model.
         keys: The keys of each layer, by path.
         cores: The values of `core` to group by.
-        side: The side of the layers.
+        side: The side of the layers: "torch" or "keras".
     """
     fit = [layer for layer in layers if any(key.core in cores for key in keys[layer.path])]
     found: dict[Key, list[LayerView]] = {}
@@ -153,13 +153,13 @@ def _by_first_key(
 ) -> dict[OneSidedKey, list[LayerView]]:
     """Group layers by key: each by the first of its keys whose `core` (the key without biases and scales) is shared.
 
-    Left out are layers without such a key, and layers inside another layer that has one.
+    Layers without such a key are left out, and so are layers inside another layer that has one.
 
     Args:
-        layers: The layers of one side.
+        layers: The layers of one model.
         keys: The keys of each layer, by path.
         shared: The cores that layers of both sides have.
-        side: The side of the layers.
+        side: The side of the layers: "torch" or "keras".
     """
     fit = [layer for layer in layers if shared & {key.core for key in keys[layer.path]}]
     found: dict[OneSidedKey, list[LayerView]] = {}
@@ -177,8 +177,8 @@ def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Ite
 
     Args:
         pairs: The pairs.
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
     """
     pairs = tuple(pairs)
     owner = {tensor.path: layer for view in (torch, keras) for layer in view.layers for tensor in layer.tensors}

@@ -84,7 +84,7 @@ def _biases_of(packed: tuple[LayerView, ...], layers: Iterable[LayerView]) -> di
 
 
 def _with_bias(mapping: WeightMapping, biases: Mapping[str, TensorRef]) -> WeightMapping:
-    """Return, for a mapping that fills a Keras bias with zeros, one that reads the bias from the parent module.
+    """Return a mapping that reads a Keras bias from the parent module, in place of one that fills it with zeros.
 
     Any other mapping is returned unchanged.
 
@@ -119,9 +119,9 @@ def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> I
     These may correspond to one packed layer on the other side. A container that lacks a part is left out.
 
     Args:
-        layers: Layers of one side.
+        layers: Layers of one model.
         order: The functions that the names of the parts express, in the order of the rows: ("query", "key", "value").
-        side: The side of the layers.
+        side: The side of the layers: "torch" or "keras".
     """
     containers: dict[str, dict[str, list[LayerView]]] = {}
     for layer in layers:
@@ -163,7 +163,7 @@ def with_doubtful_rows(pairs: Iterable[Pair], torch: ModelView) -> Iterator[Pair
 
     Args:
         pairs: The pairs.
-        torch: The torch side.
+        torch: The view of the torch model.
     """
     layers = {layer.path: layer for layer in torch.layers}
     inputs = {tensor.shape[1] for tensor in torch.tensors() if len(tensor.shape) > 1}
@@ -188,7 +188,8 @@ _SMALLEST_PART = 4
 def _may_be_packed(pair: Pair, shape: Shape, inputs: set[int]) -> bool:
     """Return whether a Linear may be several layers in one, such as query, key and value.
 
-    Its name may show that ("qkv"). So may its size: no layer takes all its outputs, but one takes a half or a third.
+    Its name may show that ("qkv"). Its size may show it too: no layer has as many inputs as the Linear has outputs, but
+    some layer has a half or a third of that.
 
     Args:
         pair: The pair of the Linear with a Keras layer.

@@ -58,8 +58,8 @@ def held_parameters(torch: ModelView, keras: ModelView) -> Iterator[Held]:
     """Yield each torch parameter for which there is a Keras layer of the same name with one variable of its size.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
     """
     holders = _by_words((layer.path, layer) for layer in keras.layers if holds_one_parameter(layer))
     parameters = _by_words((tensor.path, tensor) for tensor in torch.tensors() if not tensor.is_computed)
@@ -74,8 +74,8 @@ def named_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> It
     """Yield the pair of each torch parameter with the only variable of the Keras layer of the same name.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         pairs: The pairs that were found before; their tensors are left out.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}

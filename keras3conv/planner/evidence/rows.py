@@ -66,10 +66,10 @@ def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) 
     A sequence is yielded as one `LayerView` with the tensors of all its layers.
 
     Args:
-        layers: The layers of one side.
+        layers: The layers of one model.
         kind: The qualified class name.
         number: The length of a sequence; 0 for every length from 2 on.
-        side: The side of the layers.
+        side: The side of the layers: "torch" or "keras".
     """
     fitting = [layer for layer in layers if kind in layer.kinds or _is_unknown(layer, side)]
     ordered = sorted(fitting, key=lambda layer: layer.run.first_call)

@@ -108,9 +108,9 @@ def _split(entries: Sequence[_Entry]) -> list[_Series]:
 
 
 def _members(by_number: Mapping[int, list[_Entry]]) -> tuple[tuple[_Entry, ...], ...]:
-    """Return the layers of each number, in the order of the file; if the file is sorted by name, by number.
+    """Return one tuple of layers for each number: in the order of the file, or by number if the file is sorted by name.
 
-    The order of the file comes first, because Keras numbers layers in the order of their creation.
+    Keras numbers layers in the order of their creation. If the file has another order, it is that of the model.
     """
     is_listed = all(entry.layer.is_ordered for of in by_number.values() for entry in of)
     return tuple(tuple(by_number[number]) for number in (by_number if is_listed else sorted(by_number)))

@@ -109,7 +109,7 @@ def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ign
     are never trained, such as position ids and causal masks.
 
     Args:
-        torch: The torch side.
+        torch: The view of the torch model.
         pairs: The pairs of the plan, by the path of each torch layer.
     """
     placed = {path for pair in pairs.values() for mapping in pair.weights for path in mapping.torch}
@@ -139,9 +139,9 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
     """Return the layers that are not paired, not inside a paired layer, and contain no paired layer.
 
     Args:
-        layers: All layers of one side.
+        layers: All layers of one model.
         paired: The paths of the paired layers of this side.
-        side: This side.
+        side: The side of these layers: "torch" or "keras".
     """
     between = separator(side)
     outer = {path.rpartition(between)[0] for path in paired}
@@ -154,7 +154,7 @@ def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerVi
     """Return the layers that have no paired tensor.
 
     Args:
-        layers: Layers of one side.
+        layers: Layers of one model.
         placed: The paths of the paired tensors.
     """
     return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
@@ -166,10 +166,10 @@ def _outermost(
     """Return the layers that have a shared key (class and shapes), without those inside another layer that has one.
 
     Args:
-        layers: Layers of one side.
+        layers: Layers of one model.
         keys: The keys of each layer, by its path.
         shared: The keys that both sides have.
-        side: The side of the layers.
+        side: The side of the layers: "torch" or "keras".
     """
     fit = [layer for layer in layers if shared.intersection(keys[layer.path])]
     return tuple(without_parts(fit, fit, side))

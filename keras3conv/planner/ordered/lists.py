@@ -86,8 +86,8 @@ def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
     """Build both lists, reorder the Keras list, and pair the entries at the same position.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         order: The options.
 
     Raises:
@@ -340,8 +340,8 @@ def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair
 
     Args:
         pairs: The pairs of the torch layer and the Keras layer at each position of the two lists.
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
     """
     known = tensors_by_path(torch), tensors_by_path(keras)
     facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]

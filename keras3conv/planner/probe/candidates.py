@@ -108,9 +108,9 @@ class CandidateFinder:
     def bare_parameters(self) -> tuple[TensorRef, ...]:
         """The parameters of modules that no rule knows: class tokens, position tables, layer scales.
 
-        The tensor of a module with only one tensor is included if no Keras layer fits the module: a table of relative
-        positions may be a variable of the attention. So are the tensors of a module that contains layers, such as the
-        packed projection of an attention.
+        Of modules that fit no Keras layer, these are included: the only tensor of a module, such as a table of relative
+        positions, and the own tensors of a module that contains layers, such as the packed weight of an attention. The
+        tensors of layers that were never called are included if an output depends on them.
         """
         found: list[TensorRef] = []
         for layer in self.torch:

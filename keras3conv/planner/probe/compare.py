@@ -19,8 +19,8 @@ class LayerOutput:
         returned: The returned value, which may be a structure of tensors.
         array: The first array in `returned`; None if there is none.
         before_activation: The input of the layer's own activation; None if the layer has no activation.
-        replace: A function of an array and a flag: returns `returned` with its first array replaced by this array. If
-            the flag is True, the array is from before the activation, which is applied to it first.
+        replace: A function of an array and a flag: it returns `returned` with its first array replaced by this array.
+            If the flag is True, the layer's activation is applied to the array first.
     """
 
     returned: Any

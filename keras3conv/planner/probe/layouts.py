@@ -16,10 +16,10 @@ _LETTERS = "abcdefghijklmnop"
 
 
 def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
-    """Yield an array in every memory layout in which it has a given shape.
+    """Yield an array in each layout that has the shape `shape`.
 
-    These are tried: unchanged, channels last or first, time and batch exchanged, axes split or merged, repeated along
-    the batch, and the first sample alone.
+    These layouts are tried: unchanged, channels last or first, time and batch exchanged, axes split or merged, repeated
+    along the batch, and only the first sample of the batch.
     """
     for candidate in _moved(array):
         if candidate.shape == shape:

@@ -111,9 +111,10 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Return the torch weights from which a value equal to an array was computed, as an integer with one bit each.
+    """Return the torch weights from which a recorded value was computed that equals an array: one bit per weight.
 
-    The value may be an output of the torch model or an input of a layer. None if no recorded value equals the array.
+    The recorded values are the outputs of the torch model and the inputs of its layers. Return None if no recorded
+    value equals the array.
     """
     found = fingerprint_of(array)
     for output in run.outputs.values():
@@ -129,7 +130,7 @@ def find_recorded(run: TorchRun, array: Array) -> int | None:
 def outputs_are_swapped(run: TorchRun, outputs: Mapping[str, Array]) -> bool:
     """Return whether outputs of the two models are swapped: a Keras output equals a torch output of another name.
 
-    False if the outputs of the two models have different names.
+    Return False if the outputs of the two models have different names.
 
     Args:
         run: The recorded torch run.

@@ -115,9 +115,9 @@ class Candidate:
         return run.bits_of(tensor_slice.path for tensor_slice in self.slices)
 
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute the values that the candidate gives the variables of its Keras layer, by path, from torch values.
+        """Compute the values of the Keras layer's variables, by path, from the values of the candidate's torch tensors.
 
-        Variables without a value in `weights`, such as counters and other integers, are left out and keep their values.
+        A variable is left out if its torch tensor has no value in `weights`, as counters and other integers.
 
         Args:
             weights: The values of the torch tensors, by path.

@@ -72,7 +72,7 @@ def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[
 def _error(array: Array, others: list[Array]) -> float | None:
     """Return the smallest relative error of a Keras output to one of several torch outputs, in any known layout.
 
-    None if none of the torch outputs has the shape of the Keras output in a known layout.
+    Return None if none of the torch outputs has the shape of the Keras output in a known layout.
     """
     errors = [_relative_error(array, layout) for other in others for layout in layouts(other, array.shape)]
     return min(errors, default=None)

@@ -32,8 +32,8 @@ class ProbeResult:
     """The result of the probe: the pairs that it found, and the difference between the outputs of the models.
 
     Attributes:
-        torch: The torch side, with the call order and the shapes of the run.
-        keras: The Keras side, with the call order and the shapes of the run.
+        torch: The view of the torch model, with the call order and the shapes of the run.
+        keras: The view of the Keras model, with the call order and the shapes of the run.
         pairs: The pairs that the probe found.
         notes: Remarks for the user, to be added to the plan.
         difference: A sentence on how the outputs of the two models differ; empty if no difference is known.
@@ -107,8 +107,8 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
     """Yield pairs of single tensors in layers that never ran, if each is the only unpaired tensor of its size.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         pairs: The pairs that were found before.
     """
     pairs = tuple(pairs)
@@ -131,8 +131,8 @@ def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> 
     """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with.
 
     Args:
-        torch: The torch side.
-        keras: The Keras side.
+        torch: The view of the torch model.
+        keras: The view of the Keras model.
         pairs: The pairs so far.
     """
     siblings = {
@@ -293,7 +293,7 @@ def _by_rule(
 ) -> Pair | None:
     """Return the pair of one torch layer with several Keras layers that a rule makes.
 
-    None if no rule gives the Keras variables the same values as the choices of the probe do.
+    Return None if no rule gives the Keras variables the same values as the choices of the probe do.
 
     Args:
         layer: The torch layer.

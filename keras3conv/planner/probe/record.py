@@ -48,7 +48,7 @@ class TorchRun:
     """The recorded run of the torch module with random weights, with which the Keras run is compared.
 
     Attributes:
-        view: The torch side, with the call order and the shapes of the run.
+        view: The view of the torch model, with the call order and the shapes of the run.
         weights: The probe's weights, by path.
         calls: The calls of each layer that ran, by its path.
         outputs: The outputs of the module, by name.

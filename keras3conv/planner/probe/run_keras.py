@@ -71,7 +71,7 @@ class _Nan:
     Attributes:
         path: The first layer that received or returned NaN although torch had none; empty if there is none.
         suspect: A layer without weights that returned NaN. It becomes `path` only if a layer with weights receives the
-            NaN: a softmax over masked values only returns NaN that no later layer uses.
+            NaN. A softmax in which all values are masked returns NaN, for example, but no later layer uses this NaN.
     """
 
     path: str = ""

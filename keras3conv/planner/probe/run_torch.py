@@ -158,7 +158,7 @@ def _substitutes(module: nn.Module, weights: Mapping[str, Array]) -> tuple[dict[
 
 @contextmanager
 def _restored(module: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation mode, without gradients and in float64; restore all settings of the module after it.
+    """Context manager that sets evaluation mode, float64 and no gradients, and restores all settings at the end.
 
     Fused kernels of `nn.MultiheadAttention`, which compute without calling the submodules, are disabled.
     """

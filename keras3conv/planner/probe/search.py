@@ -196,7 +196,7 @@ class Search:
         write(self._values_of_each(keras, tensors, None))
 
     def finish(self, outputs: Mapping[str, Array]) -> None:
-        """Compare the Keras model's outputs with torch's outputs, or with equal values inside the torch model.
+        """Compare the Keras outputs with the recorded torch values; confirm choices if they agree, else backtrack.
 
         Args:
             outputs: The Keras outputs by name.

@@ -88,7 +88,7 @@ class Trail:
         del self._open_calls[self._open_calls.index(call.number) :]
 
     def restart_call(self, call: OpenCall) -> None:
-        """Record that a call of a container is repeated: it stays open, and the layer calls inside it are deleted."""
+        """Record that a call of a container is repeated: the call stays open, its layer calls so far are forgotten."""
         del self._open_calls[self._open_calls.index(call.number) + 1 :]
         self._call_counts.subtract(self.called[call.calls_before :])
         del self.called[call.calls_before :]

@@ -34,7 +34,9 @@ def input_rank(config: Config) -> int | None:
 
 
 def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ...] | None:
-    """Return the shape of one variable in each of the Keras layers that are paired with a torch layer; None if unknown.
+    """Return the shape of one variable in each of the Keras layers that are paired with a torch layer.
+
+    Return None if no Keras layers are paired with it yet. Raise `RuleError` if one of them has no such variable.
 
     Args:
         config: The configuration of the torch layer, with the Keras layers, combined into one, under "keras".
@@ -47,8 +49,8 @@ def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ..
     missing = [place for place in range(count) if f"{place}/{role}" not in keras.shapes]
     if missing:
         raise RuleError(
-            f"{keras.kind} needs the shape of {missing[0]}/{role}, which is unknown; build the model by one call, or "
-            "give inputs=..."
+            f"the shape of the {role} of Keras layer {missing[0]} in this pair ({keras.kind}) is unknown; build the "
+            "model by one call, or give inputs=..."
         )
     return tuple(keras.shapes[f"{place}/{role}"] for place in range(count))
 

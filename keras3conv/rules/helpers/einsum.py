@@ -80,7 +80,10 @@ def read_product(config: Config) -> Product:
     before, given, after, kernel, _, made, _ = match.groups()
     product = Product(given=given, kernel=kernel, made=made, before=bool(before), after=bool(after), bias=bias)
     for fact in _reasons_against(product):
-        raise RuleError(f"EinsumDense({equation!r}, bias_axes={bias!r}) is not one matrix product: {fact}")
+        raise RuleError(
+            f"EinsumDense({equation!r}, bias_axes={bias!r}) cannot become a Linear, because it is not one matrix "
+            f"product: {fact}"
+        )
     return product
 
 

@@ -206,6 +206,9 @@ def _may_be_same(layers: LayerSpecs) -> bool:
     """Return whether a torch convolution may get padding="same"; False after a Keras ZeroPadding layer.
 
     The ZeroPadding then becomes a torch layer of its own, too.
+
+    Args:
+        layers: The Keras convolution, after a padding layer if there is one.
     """
     return layers[0].kind in (PAD, PAD_LAYER) or last(layers).config.get("padding") == "same"
 

@@ -87,7 +87,7 @@ def test_a_plan_read_from_its_json_is_equal(complete: Alignment) -> None:
             '{"keras3conv": "alignment", "format": 99}',
             "the plan has the format 99, but this version of keras3conv reads the format 1",
         ),
-        ('{"keras3conv": "alignment", "format": 1}', "not a plan: KeyError: 'pairs'"),
+        ('{"keras3conv": "alignment", "format": 1}', "not a plan (KeyError: 'pairs'"),
         ("[" * 100_000, "it is not JSON"),
     ],
 )

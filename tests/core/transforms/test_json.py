@@ -131,7 +131,7 @@ def test_data_that_is_not_the_form_of_a_transform_is_rejected(data: Any) -> None
 def test_the_error_for_an_unknown_form_lists_the_known_classes() -> None:
     with pytest.raises(TransformError) as caught:
         from_json({"rotate": 90})
-    known = str(caught.value).partition("known: ")[2].split(", ")
+    known = str(caught.value).partition("the known transforms are ")[2].split(", ")
     assert {next(iter(form)) for _, form in FORMS} <= {*known}
     assert not {"transform", "onearray"} & {*known}
 

@@ -1,4 +1,4 @@
-"""Rules for torch activations with arguments that no Keras layer has, only a function of `keras.ops`."""
+"""Rules for torch activations whose arguments a function of `keras.ops` has, but no Keras layer."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -101,7 +101,7 @@ def _hardtanh_from_relu(layers: LayerSpecs) -> LayerSpecs:
     if "max_value" not in settings:
         raise RuleError(
             "a Keras ReLU without max_value cannot become torch.nn.Hardtanh, which has an upper limit"
-            "; torch.nn.ReLU has none"
+            ": set max_value, or pair it with torch.nn.ReLU"
         )
     return (LayerSpec(kind="torch.nn.Hardtanh", config={"min_val": 0.0, "max_val": settings["max_value"]}),)
 

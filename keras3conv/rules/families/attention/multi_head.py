@@ -68,6 +68,7 @@ def _require_torch_options(spec: LayerSpec) -> None:
             f"MultiHeadAttention has {heads} heads, key_dim={size}, value_dim={value_size}, {embed} inputs and "
             f"{output} "
             "outputs, but in torch heads x key_dim, heads x value_dim, inputs and outputs must be equal"
+            ": change key_dim, value_dim or output_shape"
         )
     for name, usual in (("use_gate", False), ("sliding_window", None)):
         require_value(spec.kind, name, spec.config.get(name, usual), usual)

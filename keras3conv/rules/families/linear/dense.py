@@ -180,7 +180,7 @@ def packed(sizes: list[tuple[int, int]], biases: list[bool], make: Callable[[int
         make: Returns the specification of a torch layer from its inputs, its outputs, and whether it has a bias.
 
     Raises:
-        RuleError: The three differ in inputs or bias, or there are not three.
+        RuleError: There are not three layers, or they differ in their number of inputs, or only some have a bias.
     """
     if len(sizes) != 3 or len({inputs for inputs, _ in sizes}) > 1 or len(set(biases)) > 1:
         raise RuleError(

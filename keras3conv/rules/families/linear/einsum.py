@@ -135,8 +135,8 @@ register(
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
     """Return the three Keras layers (query, key, value) that are paired with one packed torch layer.
 
-    None if no Keras layers are paired with it yet. Their tensors have the roles "kernel" and "bias", without the index
-    that they have in the combined layer ("0/kernel").
+    Return None if no Keras layers are paired with it yet. Their tensors have the roles "kernel" and "bias", without the
+    index that they have in the combined layer ("0/kernel").
 
     Args:
         config: The configuration of the torch layer, with the three Keras layers, combined into one, under "keras".

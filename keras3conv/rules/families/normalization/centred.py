@@ -1,6 +1,6 @@
 """Rules for RMSNorm and LayerNorm that multiply by 1 + weight in torch; the scale of the Keras layer is 1 + weight.
 
-Many torch classes do this. A torch layer of any class is recognized by its outputs.
+Many torch classes do this. `align` recognizes such a torch layer by its outputs, whatever its class.
 """
 
 from keras3conv.rules.families.normalization.layer import layer_norm_to_keras, layer_norm_to_torch

@@ -44,7 +44,7 @@ def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
 
 
 def _last_axes(spec: LayerSpec) -> tuple[int, ...]:
-    """Return the index of a Keras layer's last input axis, in a tuple; (2, 3, 4) if the number of axes is unknown."""
+    """Return, in a tuple, the index of the last input axis of a Keras layer; all of (2, 3, 4) if it is unknown."""
     return (len(spec.inputs[0]) - 1,) if spec.inputs else (2, 3, 4)
 
 

@@ -57,7 +57,7 @@ def _pool(name: str, rank: int, size: Any, strides: Any, padding: str = "valid")
 
 
 def _is_centred(kernel: tuple[int, ...], strides: tuple[int, ...], padding: tuple[int, ...]) -> bool:
-    """Return whether Keras' padding="same" pads like torch on every backend: strides of 1, and both ends equal."""
+    """Return whether a torch pooling pads like Keras' padding="same": strides of 1, kernel sizes 2 * padding + 1."""
     return set(strides) == {1} and all(2 * pad + 1 == size for size, pad in zip(kernel, padding, strict=True))
 
 
@@ -70,7 +70,7 @@ def _overhang(config: Config, rank: int) -> tuple[int, ...]:
 def _max_is_stock(config: Config, *, rank: int) -> bool:
     """Return whether Keras' MaxPooling can compute the same as a torch MaxPool.
 
-    It can if there is no dilation, no indices are returned, and no window lies in the padding alone.
+    This is possible if there is no dilation, no indices are returned, and no window starts in the padding at the end.
 
     Args:
         config: The configuration of the torch layer.
@@ -164,7 +164,7 @@ def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ..
 
 
 def _padding_arguments(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config | None:
-    """Return the arguments with which a torch MaxPool pads as given; None if no arguments do.
+    """Return the arguments `padding` and `ceil_mode` with which a torch MaxPool pads like Keras; None if none do.
 
     With ceil_mode, MaxPool pads up to stride - 1 more at the end of every axis. So it is used only if the padding of
     every axis is larger at the end by exactly stride - 1.
@@ -194,7 +194,8 @@ def _torch_pad(name: str, axes: Pads, **config: Any) -> LayerSpec:
 def _average_is_stock(config: Config, *, rank: int) -> bool:
     """Return whether Keras' AveragePooling can compute the same as a torch AvgPool.
 
-    It can if the padding counts as values or is absent, and the output size is not rounded up.
+    This is possible if the output size is not rounded up, and if the padding is absent, is averaged too, or is that of
+    padding="same".
 
     Args:
         config: The configuration of the torch layer.
@@ -266,7 +267,7 @@ def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: t
 
 
 def _without_surplus(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> LayerSpecs:
-    """Return the torch layer that removes the averages at the start that torch computes and Keras does not, if any."""
+    """Return, in a tuple, the torch layer that crops surplus averages at the start of each axis; empty if none."""
     axes = zip(_keras_pads(pool, kernel, strides), strides, strict=True)
     numbers = tuple((start - end if stride == 1 else 0, 0) for (start, end), stride in axes)
     return (_torch_pad("ZeroPad", numbers),) if any(map(any, numbers)) else ()
@@ -277,7 +278,7 @@ def _divisor(scaling: LayerSpec, kernel: tuple[int, ...]) -> int:
     divisor = round(float(prod(kernel) / scaling.config["x2"]))
     if scaling.config["x2"] != prod(kernel) / divisor:
         factor = scaling.config["x2"]
-        raise RuleError(f"an average over {kernel}, times {factor}, is no AvgPool with an integer divisor_override")
+        raise RuleError(f"an average over {kernel} times {factor} is no AvgPool, whose divisor must be an integer")
     return divisor
 
 
@@ -347,7 +348,7 @@ _AVERAGE_WINDOWS: tuple[dict[str, Any], ...] = (
 
 
 def _without_divisor(options: tuple[dict[str, Any], ...], rank: int) -> tuple[dict[str, Any], ...]:
-    """Return the sets of options for examples; for one axis, none with divisor_override, which AvgPool1d lacks."""
+    """Return the sets of constructor options for `rank` axes: AvgPool1d has no divisor_override."""
     return tuple(entry for entry in options if rank > 1 or "divisor_override" not in entry)
 
 

@@ -103,6 +103,7 @@ def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
         if config.get(name, 0):
             raise RuleError(
                 f"{kind.torch} with {name}={config[name]} has no counterpart: Keras' StackedRNNCells has no such option"
+                "; set it to 0"
             )
     cell = serialised(f"{kind.keras}Cell", cell_config(kind, config))
     keras = {**rnn_config([cell] * config["num_layers"]), "return_sequences": True}

@@ -64,8 +64,8 @@ def _cell_to_keras(cell: Cell) -> tuple[str, dict[str, Any]]:
     name = next((name for name, kinds in _LAYERS.items() if kind in kinds), "")
     if not name:
         raise RuleError(
-            f"Recurrent has a cell of the kind {kind!r}, which is not supported; supported are LSTM, GRU, "
-            "ResetFirstGRU, SimpleRNN"
+            f"the torch module Recurrent of keras3conv has a cell of the kind {kind!r}, which is not supported; "
+            "supported are LSTM, GRU, ResetFirstGRU, SimpleRNN"
         )
     config: dict[str, Any] = {"units": units, "activation": activation_of(RECURRENT, activation), "use_bias": bias}
     if name != "SimpleRNN":

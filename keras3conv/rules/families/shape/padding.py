@@ -244,7 +244,10 @@ def _pad_layer_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) 
     require_value(PAD_LAYER, "mode", keras["mode"], mode)
     axes = pads(keras["padding"], rank)
     if len(axes) != rank:
-        raise RuleError(f"a Pad layer for {len(axes)} axes cannot become {name}{rank}d, which pads {rank}")
+        raise RuleError(
+            f"a Pad layer for {len(axes)} axes cannot become {name}{rank}d, which pads {rank}"
+            ": change the number of axes"
+        )
     return (LayerSpec(kind=f"torch.nn.{name}{rank}d", config={"padding": _numbers(axes)}),)
 
 
