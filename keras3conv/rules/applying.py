@@ -61,7 +61,7 @@ def torch_layers_of(rule: Rule, spec: LayerSpec) -> LayerSpecs:
         known = ", ".join(spec.config) or "nothing"
         raise ModelError(
             f"the rule {rule.name} reads {error.args[0]!r}, but the configuration of the Keras layer has {known}, and "
-            f"its shapes are those of {', '.join(spec.shapes) or 'no variable'}: return it from get_config"
+            f"its variables are {', '.join(spec.shapes) or 'none'}: return {error.args[0]!r} from get_config"
         ) from error
 
 

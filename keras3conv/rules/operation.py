@@ -114,7 +114,7 @@ class Operation:
             elif not _equal(value, entry.values[0][0]):
                 raise RuleError(
                     f"{self.torch[0]} with {entry.torch}={value!r} has no counterpart in Keras"
-                    ": use another value, or compute it in a layer of your own"
+                    ": use another value, or compute it in a custom layer"
                 )
         return made
 
@@ -155,7 +155,7 @@ class Operation:
         if unknown := arguments.keys() - known:
             raise RuleError(
                 f"{function} with {', '.join(sorted(unknown))} has no counterpart in the other framework"
-                ": leave the argument out, or compute it in a layer of your own"
+                ": leave the argument out, or compute it in a custom layer"
             )
 
 

@@ -31,7 +31,8 @@ def register(rule: Rule) -> Rule:
     origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
     if known := registered.get(rule.name):
         raise RuleError(
-            f"{rule.name} is registered twice: give one a variant\n  here:   {origin}\n  before: {known.origin}"
+            f"{rule.name} is registered twice: give one of the two rules a `variant`, a name that distinguishes it"
+            f"\n  here:   {origin}\n  before: {known.origin}"
         )
     if not rule.examples:
         raise RuleError(f"{rule.name} has no example, so it cannot be tested: add one to examples\n  here:   {origin}")
@@ -88,5 +89,5 @@ def _check(rule: Rule, example: Example, origin: str) -> None:
     for mapping in mappings:
         if mapping.transform.inverse.inverse != mapping.transform:
             raise RuleError(
-                f"{rule.name}: {mapping.transform!r} cannot be reversed, define its inverse\n  here:   {origin}"
+                f"{rule.name}: {mapping.transform!r} cannot be reversed; define its inverse\n  here:   {origin}"
             )

@@ -114,8 +114,7 @@ def as_declared(array: Array, tensor: TensorRef) -> Array:
     if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
         found = f"{array.dtype} of shape {array.shape}"
         raise FileError(
-            f"{tensor.path} was declared as {tensor.dtype} of shape {tensor.shape}, but the values to write are "
-            f"{found}"
+            f"{tensor.path} was declared as {tensor.dtype} of shape {tensor.shape}, but the values to write are {found}"
         )
     if array.dtype.byteorder == ">":
         return array.astype(dtype_named(tensor.dtype))

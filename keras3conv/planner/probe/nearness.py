@@ -104,7 +104,7 @@ def name_distance(torch: str, keras: str) -> tuple[bool, int]:
 
 
 def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
-    """Return whether two candidates use different tensors, or join the same tensors in a different order."""
+    """Return whether two candidates for a Keras layer use different torch tensors, or join them in another order."""
     if first.kind == "joined":
         return first.slices != second.slices
     return set(first.slices) != set(second.slices)

@@ -224,10 +224,10 @@ class Search:
         return found
 
     def _search(self, call: _LayerCall, ranked: list[RankedCandidate]) -> Any:
-        """Try the candidates in order, choose the first that reproduces its recorded output, and return that output.
+        """Try the candidates in order: choose the first with which the layer returns the recorded torch output.
 
-        If none reproduces its output, choose the one with the smallest error, or backtrack; then the recorded output of
-        the chosen candidate is returned.
+        If there is none, choose the candidate with the smallest error, or backtrack. Return the output of the layer, or
+        the recorded output of a candidate that was chosen for its error.
 
         Args:
             call: The call of the Keras layer.

@@ -175,7 +175,7 @@ def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
     if value not in allowed:
         raise RuleError(
             f"{kind.rpartition('.')[2]} with {name}={value!r} has no counterpart in the other framework"
-            ": use another value, or a layer of your own"
+            ": use another value, or a custom layer"
         )
 
 

@@ -68,7 +68,7 @@ def read_product(config: Config) -> Product:
     if equation is None:
         raise RuleError(
             "the equation of an EinsumDense is unknown, because the file or model gives no configuration of it"
-            ": use the live model, or a file with an architecture"
+            ": use the live model, or a file with the architecture (.keras)"
         )
     match = _EQUATION.fullmatch(equation)
     # In Keras, the ellipsis must be at the same end of the input and of the output.

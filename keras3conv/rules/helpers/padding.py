@@ -45,7 +45,7 @@ def same_padding(size: int | None, window: int, stride: int = 1, dilation: int =
     elif size is None:
         raise RuleError(
             f'padding="same" with strides={stride} depends on the size of the input, which is unknown; give '
-            "inputs=..., which fix it"
+            "inputs=... with a fixed size"
         )
     else:
         total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)

@@ -97,7 +97,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     if len(output) != 1:
         raise RuleError(
             f"MultiHeadAttention has output_shape={tuple(output)}, but in torch the output has only one feature axis"
-            ": reshape the output in a layer of its own"
+            ": reshape the output in a separate layer"
         )
     config = {
         "embed_dim": embed,

@@ -21,12 +21,12 @@ def _to_keras(config: Config) -> LayerSpecs:
         raise RuleError(
             "MultiheadAttention with add_bias_kv=True has no counterpart: Keras appends no learnt key and value to a "
             "sequence"
-            "; append them in a layer of your own"
+            "; append them in a custom layer"
         )
     if config["add_zero_attn"]:
         raise RuleError(
             "MultiheadAttention with add_zero_attn=True has no counterpart: Keras appends no zeros to a sequence"
-            "; append them in a layer of your own"
+            "; append them in a custom layer"
         )
     keras = {
         "num_heads": config["num_heads"],

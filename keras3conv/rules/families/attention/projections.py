@@ -32,7 +32,7 @@ def _attention(config: Config) -> LayerSpec:
     if keras is None:
         raise RuleError(
             "the number of heads is unknown, because no Keras attention layer is paired with these projections: pair "
-            "them by a hint"
+            "them with a Keras attention by hints=... of align"
         )
     return keras
 

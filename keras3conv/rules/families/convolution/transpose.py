@@ -78,7 +78,7 @@ def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape
         name = f"ConvTranspose{rank}d"
         raise RuleError(
             f"{name} has output_padding={wanted}, which is too large for Keras with stride={strides}"
-            ": pad the output in a layer of its own"
+            ": pad the output in a separate layer"
         )
     return added, crops
 
@@ -95,7 +95,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
         name = f"Conv{rank}DTranspose"
         raise RuleError(
             f"{name} needs output_padding={added} in torch, where it must be less than the stride or the dilation"
-            ": pad the output in a layer of its own"
+            ": pad the output in a separate layer"
         )
     config = {
         "in_channels": inputs,

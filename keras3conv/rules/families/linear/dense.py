@@ -129,7 +129,7 @@ def thirds(outputs: int) -> tuple[int, int, int]:
         raise RuleError(
             f"a layer with {outputs} outputs cannot be split into query, key and value of equal size: {outputs} is "
             "not divisible by 3"
-            "; pair it with one layer"
+            "; pair it with a single Keras layer"
         )
     return (outputs // 3,) * 3
 

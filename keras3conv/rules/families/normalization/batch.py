@@ -30,7 +30,7 @@ def _batch_norm(**config: object) -> LayerSpecs:
 def _to_keras(config: Config) -> LayerSpecs:
     if config["momentum"] is None:
         raise RuleError(
-            "BatchNorm with momentum=None (a cumulative average) has no counterpart in Keras; give it a momentum"
+            "BatchNorm with momentum=None (a cumulative average) has no counterpart in Keras; set momentum to a number"
         )
     require_value("torch.nn.BatchNorm", "track_running_stats", config["track_running_stats"], True)
     return _batch_norm(
@@ -91,7 +91,8 @@ def _frozen_to_torch(layers: LayerSpecs) -> LayerSpecs:
     require_value(keras.kind, "trainable", keras.config.get("trainable", True), False)
     if not (keras.config.get("scale", True) or keras.config.get("center", True)):
         raise RuleError(
-            "BatchNormalization without scale and center cannot become FrozenBatchNorm2d, which has both: give it both"
+            "BatchNormalization without scale and center cannot become FrozenBatchNorm2d, which has both"
+            ": set scale=True and center=True"
         )
     config = {"num_features": shape_of(keras, "moving_variance")[0], "eps": keras.config.get("epsilon", 1e-3)}
     return (LayerSpec(kind="torchvision.ops.misc.FrozenBatchNorm2d", config=config),)

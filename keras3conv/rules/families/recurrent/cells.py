@@ -130,7 +130,7 @@ def inferred(spec: LayerSpec, part: str) -> tuple[str, dict[str, Any]]:
         raise RuleError(
             f"the cell of {spec.kind} is unknown: no known cell of {units} units has a recurrent kernel with {gates} "
             "columns"
-            "; use the live model, or a file with an architecture"
+            "; use the live model, or a file with the architecture (.keras)"
         )
     bias = spec.shapes.get(f"{part}bias")
     reset = {"reset_after": bias is None or len(bias) == 2} if names[gates] == "GRU" else {}

@@ -70,7 +70,7 @@ def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
     if config.get("proj_size", 0):
         raise RuleError(
             f"LSTM with proj_size={config['proj_size']} has no counterpart: Keras has no projection of the hidden state"
-            "; write the LSTM as a layer of your own"
+            "; write the LSTM as a custom layer"
         )
     keras = {**cell_config(kind, config), "return_sequences": True}
     layer = LayerSpec(kind=f"keras.layers.{kind.keras}", config=keras)
@@ -113,7 +113,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
     if not layers:
         raise RuleError(
             f"the inner layer of {spec.kind} is unknown, because the file or model gives no configuration of it"
-            ": use the live model, or a file with an architecture"
+            ": use the live model, or a file with the architecture (.keras)"
         )
     for layer in layers:
         require_value(spec.kind, "layer", layer["class_name"], kind.keras)

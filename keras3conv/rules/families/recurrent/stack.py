@@ -36,7 +36,7 @@ def cells_of(spec: LayerSpec) -> tuple[tuple[str, Config], ...]:
     if not cell and spec.config:
         raise RuleError(
             f"the cell of {spec.kind} is unknown, because the file or model gives no configuration of it"
-            ": use the live model, or a file with an architecture"
+            ": use the live model, or a file with the architecture (.keras)"
         )
     if not cell:
         return tuple((prefix, _cell_by_shapes(spec, prefix)) for prefix in _prefixes_in(spec))
@@ -50,7 +50,7 @@ def _prefixes_in(spec: LayerSpec) -> tuple[str, ...]:
     if not found:
         raise RuleError(
             f"the cell of {spec.kind} is unknown, because the file or model gives no configuration of it"
-            ": use the live model, or a file with an architecture"
+            ": use the live model, or a file with the architecture (.keras)"
         )
     return prefixes(1 if "cell/recurrent_kernel" in spec.shapes else found)
 

@@ -238,7 +238,7 @@ def _scale_to_torch(layers: LayerSpecs, *, argument: str) -> LayerSpecs:
     if not all(isinstance(number, int | float) for number in numbers.values()):
         raise RuleError(
             f"Rescaling with {numbers} has no counterpart in torch: scale and offset must be single numbers"
-            "; scale in a layer of your own"
+            "; scale in a custom layer"
         )
     product = LayerSpec(kind="torch.mul", config={"other": numbers["scale"]})
     total = LayerSpec(kind="torch.add", config={"other": numbers["offset"]})

@@ -58,7 +58,7 @@ def _zero_pad_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if _crops(config, rank=rank):
         raise RuleError(
             f"ZeroPad{rank}d with padding={config['padding']} crops, which ZeroPadding{rank}D cannot"
-            ": crop in a layer of its own"
+            ": crop in a separate layer"
         )
     return _layer("ZeroPadding", axes) or (LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": 0}),)
 
@@ -74,7 +74,7 @@ def _crop_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     if not _crops(config, rank=rank):
         raise RuleError(
             f"ZeroPad{rank}d with padding={config['padding']} adds elements, but Cropping{rank}D cannot"
-            ": pad in a layer of its own"
+            ": pad in a separate layer"
         )
     added = tuple((max(start, 0), max(end, 0)) for start, end in axes)
     taken = tuple((max(-start, 0), max(-end, 0)) for start, end in axes)
@@ -160,7 +160,7 @@ def _require_no_crop(config: Config, kind: str, rank: int) -> None:
     if _crops(config, rank=rank):
         raise RuleError(
             f"{kind}{rank}d with padding={config['padding']} crops, which keras.ops.pad cannot"
-            ": crop in a layer of its own"
+            ": crop in a separate layer"
         )
 
 
@@ -181,8 +181,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
     widths = pads(keras["pad_width"], rank + 2)
     if len(widths) != rank + 2 or any(widths[0]) or any(widths[-1]):
         raise RuleError(
-            f"keras.ops.pad with pad_width={widths} pads axes that {name}{rank}d cannot pad"
-            ": pad them in a layer of your own"
+            f"keras.ops.pad with pad_width={widths} pads axes that {name}{rank}d cannot pad: pad them in a custom layer"
         )
     config: dict[str, Any] = {"padding": _numbers(widths[1:-1])}
     if mode == "constant":
