@@ -170,10 +170,10 @@ def _by_first_key(
 
 
 def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield all pairs; if only one layer of a pair has a bias, add a mapping between this bias and nothing.
+    """Yield all pairs; if only one layer of a pair has a bias, add a mapping for which this bias must be zero.
 
-    The mapping writes zeros into the bias, or requires that it is zero, depending on the direction of the transfer. If
-    a pair names two tensors, the layers that own them are compared.
+    A transfer writes zeros into such a bias of the target, and requires zeros in such a bias of the source. If a pair
+    names two tensors, the layers that own them are compared.
 
     Args:
         pairs: The pairs.

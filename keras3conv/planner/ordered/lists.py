@@ -299,7 +299,7 @@ def _one_by_one(
     pair: Pair | None,
     evidence: Evidence,
 ) -> Iterator[Pair]:
-    """Pair the transformed torch tensors with the Keras variables in order: one pair for each, or one for all.
+    """Pair the transformed torch tensors with the Keras variables in order: one pair per tensor, or one in all.
 
     Args:
         transformed: The torch tensors, each with the transform to apply.

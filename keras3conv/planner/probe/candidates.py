@@ -257,7 +257,7 @@ class CandidateFinder:
         return self._signatures[name]
 
     def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield, as candidates, slices of larger torch layers with a Keras layer's input: the query of a packed "qkv".
+        """Yield candidates that are slices of larger torch layers with the same input: the query of a packed "qkv".
 
         Args:
             keras: The Keras layer.
@@ -271,7 +271,7 @@ class CandidateFinder:
                     yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
-        """Yield candidates that join smaller torch layers with a Keras layer's input: query, key and value to a "qkv".
+        """Yield candidates that join smaller torch layers with the same input: query, key and value for a Keras "qkv".
 
         Args:
             keras: The Keras layer.

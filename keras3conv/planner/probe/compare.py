@@ -63,7 +63,7 @@ class Measurement:
 
 
 def measure(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measurement:
-    """Compare a Keras output with a candidate's recorded outputs; return the first match, else the smallest error.
+    """Compare a Keras output with a candidate's recorded outputs: return the first that agrees, else the nearest.
 
     The Keras output before and after its activation is compared with the recorded output of every call, in every memory
     layout of the same shape.

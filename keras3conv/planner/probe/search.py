@@ -120,7 +120,7 @@ class Search:
     def is_equal(self) -> bool:
         """True if no output of the Keras model is known to differ from the torch output.
 
-        A difference does not count if it is as small as the rounding of a constant to float32, such as a rotary table.
+        A difference as small as the rounding of a constant to float32 (a rotary embedding's table) does not count.
         """
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
