@@ -302,6 +302,15 @@ CASES |= {
         lambda x: torch.cat([torch.sin(x * number) for number in (2.0 ** torch.arange(3)).tolist()], -1),
         TEXT,
     ),
+    "decompositions of matrices": (
+        lambda x: (
+            torch.linalg.slogdet(x[:, :4] + 3 * torch.eye(4))[1]
+            + torch.linalg.eigvalsh(x[:, :4] + x[:, :4].mT).sum(-1)
+            + torch.linalg.eigh(x[:, :4] + x[:, :4].mT)[0].amax(-1)
+            + torch.linalg.svdvals(x).sum(-1)
+        ),
+        TEXT,
+    ),
     "writing into a spectrum": (_spectrum_written, TEXT),
     "writing into zeros of the shape of the input": (_shifted_in_time, TEXT),
     "choices in a spectrum": (

@@ -97,7 +97,8 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
     """Return a torch module's call graph, and its Keras program with the problems of calls that cannot be converted.
 
     Operators without a counterpart in Keras are first decomposed into others, as torch defines them; the returned graph
-    has the others. If that does not help, the problems name the original operators.
+    has the others. The problems are those of the operators that remain, unless decompositions brought in others without
+    a counterpart: then they name the original operators.
 
     Args:
         captured: The call graph of the module, as `torch.export` records it.
@@ -110,7 +111,7 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
             break
         captured = simpler
         lowered = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
-    return captured, first if lowered.problems else lowered
+    return captured, lowered if lowered.refused <= first.refused else first
 
 
 def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Problem]:

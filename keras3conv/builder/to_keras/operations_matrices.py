@@ -31,6 +31,27 @@ for _torch, _keras in _FUNCTIONS.items():
     handles(_torch)(partial(_of_matrices, name=_keras))
 
 
+@handles("linalg_slogdet", "linalg_eigh", "linalg_eigvalsh", "linalg_svdvals")
+def _decomposed(call: Call) -> Result:
+    """Convert decompositions of matrices; their eigenvectors may differ by a sign, so only values are converted."""
+    given: Any = call.arguments.get("self", call.arguments.get("A"))
+    value = call.ordered(given, identity(len(given.shape)))
+    if call.name == "linalg_svdvals":
+        return call.step(ops.svd(value, compute_uv=False))
+    used = call.node.config.get("used", ())
+    if call.name == "linalg_eigh" and 1 in used:
+        raise RuleError(
+            "the eigenvectors of linalg_eigh have signs that depend on the library: use the eigenvalues only"
+        )
+    function = ops.slogdet if call.name == "linalg_slogdet" else ops.eigh
+    shapes = [output.shape for output in call.node.outputs]
+    if call.name == "linalg_eigvalsh":
+        shapes.append(value.shape)
+    made = [call.writer.new(shape, identity(len(shape)), value.dtype) for shape in shapes]
+    call.writer.write(function(value), made)
+    return made[0] if call.name == "linalg_eigvalsh" else made
+
+
 @handles("linalg_solve")
 def _solve(call: Call) -> Result:
     left, right = call.arguments["A"], call.arguments["B"]

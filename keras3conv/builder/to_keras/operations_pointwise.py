@@ -16,7 +16,7 @@ from keras3conv.transforms import Axes
 _OTHER_NAMES = {"input": ("self", "input"), "x": ("self",), "condition": ("condition",), "exponent": ("exponent",)}
 
 
-@handles("alias", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
+@handles("alias", "positive", "clone", "contiguous", "lift_fresh_copy", "lift_fresh", "_assert_tensor_metadata")
 def _same(call: Call) -> Result:
     return call.arguments.get("self", call.arguments.get("a"))
 

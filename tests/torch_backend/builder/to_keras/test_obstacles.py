@@ -199,3 +199,11 @@ def test_a_module_with_a_rule_of_the_user_becomes_the_layer_of_the_user(tmp_path
     expected = module.eval()(torch.from_numpy(given)).detach().numpy()
     np.testing.assert_allclose(keras.ops.convert_to_numpy(loaded(given)), expected, rtol=1e-5, atol=1e-6)
     assert "my_package" in sys.modules
+
+
+def test_an_operator_that_torch_decomposes_into_known_ones_is_no_obstacle_beside_another() -> None:
+    def both(x: torch.Tensor) -> torch.Tensor:
+        return torch.diff(x, dim=1, prepend=x[:, :1]) + torch.cummax(x, 1).values
+
+    with pytest.raises(UnsupportedLayerError, match=r"1 problem in .*\n.*Keras has no counterpart for cummax"):
+        k3c.convert(Function(both), inputs=torch.randn(2, 4))

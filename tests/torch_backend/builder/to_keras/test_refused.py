@@ -19,7 +19,7 @@ class Unsupported(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.inner(x)
         made = torch.cummax(x, 1).values
-        return made + torch.linalg.svdvals(x[:, :3, None])
+        return made + torch.lgamma(x)
 
 
 class Branch(nn.Module):
@@ -32,7 +32,7 @@ def test_every_unsupported_operation_is_reported_with_its_module_and_source_line
     with pytest.raises(UnsupportedLayerError) as caught:
         k3c.convert(Unsupported(), inputs=torch.randn(2, 4))
     message = str(caught.value)
-    for part in ("inner.1", "rrelu", "cummax", "svdvals", "made = torch.cummax(x, 1).values", Path(__file__).name):
+    for part in ("inner.1", "rrelu", "cummax", "lgamma", "made = torch.cummax(x, 1).values", Path(__file__).name):
         assert part in message
 
 
