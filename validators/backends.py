@@ -106,7 +106,7 @@ def _summary(rows: list[_Row], finished: Mapping[str, Recording]) -> str:
 
 
 def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]:
-    """Yield the comparisons of torch with every backend, then those of the backends with each other.
+    """Yield the comparisons of torch with every backend, then the comparisons of every two backends.
 
     Args:
         subject: The two models.

@@ -37,7 +37,7 @@ Check = Callable[[Subject], Section]
 
 
 def one_pair_at_a_time(name: str, check: Check) -> Check:
-    """Return a function that runs a proof on every pair of layers alone, and joins the results in one section.
+    """Return a function that runs a proof on one layer pair after the other, and joins the results in one section.
 
     Args:
         name: The name of the proof.

@@ -13,10 +13,10 @@ _NARROW_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 def run_float64(path: Path, arrays: Sequence[Array]) -> dict[str, Array]:
-    """Run a checked file in float64, and return its outputs by name.
+    """Run an ONNX file that `preflight` has checked in float64 on `arrays`, and return its outputs by name.
 
     Raises:
-        ModelError: The evaluator lacks an operator, or raised.
+        ModelError: onnx's reference evaluator lacks an operator, raised, or computed an output in a smaller dtype.
     """
     import onnx
     from onnx.reference import ReferenceEvaluator

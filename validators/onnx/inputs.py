@@ -59,7 +59,7 @@ def with_one_more_sample(inputs: Inputs, arrays: Sequence[Array]) -> tuple[Input
 
     Args:
         inputs: The inputs of both sides.
-        arrays: All arrays in them.
+        arrays: All arrays in `inputs`.
 
     Returns:
         The larger inputs (None if the arrays have no common size of the first axis), and their batch size.

@@ -44,10 +44,10 @@ def compare_opinions(
 
     Args:
         output: Name of the output.
-        opinions: The values by name of the opinion, all in the same layout.
+        opinions: The values of the output, by the name of the opinion ("torch", "keras"), all in one memory layout.
         source: Torch's values in its own dtype.
-        truth: Torch's values in float64, whose difference from `source` is the noise floor; None if only a tolerance
-            is used.
+        truth: Torch's values in float64, whose difference from `source` is the noise floor; None if only a tolerance is
+            used.
         tolerance: Difference that the caller allows, whatever the noise is.
     """
     verdicts = []

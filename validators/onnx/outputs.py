@@ -1,4 +1,4 @@
-"""Match the outputs of ONNX files with those of their models, and judge all of them in Keras' layout."""
+"""Match the outputs of ONNX files with the outputs of their models, and judge all outputs in Keras' layout."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

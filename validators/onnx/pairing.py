@@ -200,7 +200,7 @@ def _may_match(first: InputSpec, second: InputSpec) -> bool:
 
 
 def _best_layout(first: Sizes | None, second: Sizes | None) -> str | None:
-    """Return the memory layout in which most sizes of two symbolic shapes are equal; None if the shapes fit in none."""
+    """Return the memory layout in which most sizes of two symbolic shapes are equal; None if they fit in no layout."""
     if first is None or second is None:
         return SAME
     scores = {layout: _equal_sizes(_shape_in_layout(first, layout), second) for layout in (SAME, LAST, FIRST)}

@@ -105,7 +105,7 @@ def _check_versions(path: Path, model: Any) -> None:
 
 
 def _check_functions(path: Path, model: Any) -> None:
-    """Raise an error for functions defined twice, that call themselves, or expand to too many nodes.
+    """Raise an error for a function that is defined twice, calls itself, or expands to too many nodes.
 
     onnx's checker and onnxruntime replace each call by the nodes of the function, so that a chain of 25 functions, each
     of which calls the next one twice, expands to 33 million nodes.

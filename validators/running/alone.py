@@ -57,7 +57,7 @@ def alone(subject: Subject, pair: Pair) -> Subject:
 
 
 def has_activation(subject: Subject, pair: Pair) -> bool:
-    """Return whether the Keras layer has an activation that is a separate layer in torch; `alone` leaves it out."""
+    """Return whether the Keras layer has an activation that is a separate layer in torch; `alone` removes it."""
     from keras3conv.frameworks.keras import alone as keras_alone
 
     layers = keras_alone.layers_by_path(subject.keras)

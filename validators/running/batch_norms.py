@@ -1,4 +1,4 @@
-"""Find the batch normalisations of a plan: the only layers that act differently in training without being random."""
+"""Find the batch normalisations of a plan: apart from random layers, only they act differently in training."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass

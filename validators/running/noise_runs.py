@@ -1,8 +1,8 @@
 """Measure torch's rounding error several times, with weights and inputs that differ by a millionth.
 
-The noise floor of an output is the largest rounding error of its values. An output with few values can have a small one
-by chance, by which the rounding error of another implementation looks like a mistake. Slightly changed weights and
-inputs give independent rounding errors of the same size.
+The noise floor of an output is the largest rounding error of its values. For an output with few values, it can be small
+by chance; then the rounding error of another implementation looks like a mistake. Slightly changed weights and inputs
+give independent rounding errors of the same size.
 """
 
 from collections.abc import Callable, Iterator, Mapping

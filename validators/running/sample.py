@@ -2,8 +2,8 @@
 
 Float32 rounding in torch is visible in a few samples as well as in the whole batch. Fewer samples give a smaller or
 equal noise floor, so the judgement is not more lenient. If an output fails this judgement, the noise of the whole batch
-decides. The method is valid for outputs with one row per sample, computed from this sample alone. For any other output,
-the noise of the whole batch decides.
+decides. The method is valid for an output whose first axis is the batch, if each sample's values depend on this sample
+only. For any other output, the noise of the whole batch decides.
 """
 
 from dataclasses import dataclass

@@ -58,7 +58,7 @@ def _rate(subject: Subject, first: str, second: str) -> float:
 
 
 def _is_dropout_of(subject: Subject, call: Call, source: Call) -> bool:
-    """Return whether a call is that of a Dropout layer on the output of another call."""
+    """Return whether `call` calls a Dropout layer on the output of `source`."""
     layer = subject.keras_layers.get(call.path)
     if layer is None or _DROPOUT not in layer.kinds or not call.inputs or not source.outputs:
         return False

@@ -42,7 +42,7 @@ class Subject:
         skip_reason: The reason why the models are not run; empty if they are run.
         options: The options of the certificate.
         probes: Probe weights by torch path; None for the standard probe weights.
-        port: The side whose weights a transfer wrote; the other side is the one to keep. None if that is unknown.
+        port: The side whose weights a transfer wrote, so that a fix should change this side; None if unknown.
     """
 
     plan: Alignment
@@ -100,7 +100,7 @@ class Subject:
 
     @cached_property
     def pairs_in_call_order(self) -> tuple[Pair, ...]:
-        """The pairs of single layers that run, in torch's call order."""
+        """The pairs of one torch layer and one Keras layer that both run, in torch's call order."""
         run = self.torch_run if self.records_layers else self.torch_probe
         places = {call.path: call.place for call in reversed(run.calls)}
         pairs = [pair for pair in self.plan.pairs if pair.torch in places and len(pair.keras_layers) == 1]
@@ -250,7 +250,7 @@ class Subject:
 
     @property
     def constants(self) -> dict[str, Array]:
-        """The torch tensors that Keras lacks (a scale of ones, a bias of zeros), by path; their values are kept."""
+        """The torch tensors that Keras lacks (a scale of ones, a bias of zeros), by path; they get no probe weights."""
         constants: dict[str, Array] = {}
         for mapping in self.plan.mappings:
             if not mapping.keras:

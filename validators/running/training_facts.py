@@ -76,7 +76,7 @@ def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: 
 def untried_facts(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
     """Return the report fact about batch normalisations that were not compared in training mode, with reasons.
 
-    The fact leaves out those in `frozen`, a list of torch paths.
+    The fact leaves out the layers in `frozen`, torch paths of batch normalisations.
     """
     listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject, frozen).items()]
     return {"not tried in training mode": "; ".join(listed)} if listed else {}

@@ -37,7 +37,7 @@ def _normalization(call: Call) -> None:
 
 @handles("keras.layers.Dropout")
 def _dropout(call: Call) -> None:
-    """Convert Dropout. Along each axis with a 1 in the noise shape, all values are dropped together or not at all."""
+    """Convert Dropout. Along an axis with a 1 in `noise_shape`, all values are dropped together or not at all."""
     shape, given = call.get("noise_shape"), call.tensor
     if shape is None or call.get("rate") == 0:
         call.by_rule()

@@ -83,8 +83,8 @@ def without(order: Order, removed: Sequence[int]) -> Order:
 def with_new(order: Order, axis: int) -> tuple[Order, int]:
     """Return an axis order extended by a new Keras axis, and the position of this axis in torch.
 
-    In torch the new axis comes directly after the axis that precedes it in Keras: (0, 2, 1) with a new axis 2 gives (0,
-    3, 1, 2) and the position 3.
+    In torch the new axis comes directly after the axis that precedes it in Keras. For example, the axis order (0, 2, 1)
+    and a new axis 2 give (0, 3, 1, 2) and the position 3.
 
     Args:
         order: The axis order without the new axis.

@@ -29,7 +29,7 @@ def _nested(call: Call, *, function: Function) -> None:
 
 
 def _broadcast_after_the_batch(call: Call) -> list[Value]:
-    """Return the inputs of a merging layer, extended to the same number of axes.
+    """Return the inputs of a merging layer, all with the same number of axes.
 
     As in Keras, an input with fewer axes gets axes of size 1 after the batch axis.
     """

@@ -112,8 +112,8 @@ def _elements(given: Value, axes: tuple[int, ...]) -> int:
     The 0 has no effect, because the next statement reduces the merged axis.
 
     Args:
-        given: The tensor that has the axes.
-        axes: The axes.
+        given: The tensor.
+        axes: Its axes that are merged, by their indices in Keras.
     """
     product = 1
     for axis in axes:

@@ -52,9 +52,9 @@ def _with_single(order: list[int], made: Shape) -> Order:
 def _groups(given: Shape, made: Shape) -> list[tuple[list[int], list[int]]] | None:
     """Return the groups of axes that a reshape from `given` to `made` changes independently; None if there are none.
 
-    A group is a list of old axes and a list of new axes with the same number of elements: a reshape of (2, 12) to (2,
-    3, 4) has the groups ([0], [0]) and ([1], [1, 2]). The groups are as small as possible. Axes of size 1 are in no
-    group.
+    A group is a list of old axes and a list of new axes with the same number of elements. For a reshape of (2, 12) to
+    (2, 3, 4), the groups are ([0], [0]) and ([1], [1, 2]). The groups are as small as possible. Axes of size 1 are in
+    no group.
     """
     if any(isinstance(size, Size) and "unknown" in size.symbols for size in (*given, *made)):
         return None

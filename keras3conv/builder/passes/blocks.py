@@ -178,8 +178,8 @@ class _Occurrence:
 def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
     """Return the names that the modules and weights get inside a block's class, in the order of `_Occurrence.keys`.
 
-    A name is that of the source layer without a prefix, if it is the same in all occurrences; else it comes from the
-    class of the module.
+    A name is that of the source layer without a prefix, "conv" for "layer1_conv", if all segments have this name; else
+    it is made from the class of the module.
 
     Args:
         occurrences: The segments (runs of statements) that the block replaces.
@@ -210,7 +210,7 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
     Args:
         occurrences: The runs of statements that the block replaces.
         taken: Names that must not be used.
-        block: The name that an instance gets, with a number, if its segment has no name of its own.
+        block: The name for an instance, with a number added, if the layers of its segment have no common prefix.
     """
     names: list[str] = []
     for number, occurrence in enumerate(occurrences, 1):

@@ -128,7 +128,7 @@ class Arguments:
 
 
 def _formula(name: str, known: list[int], values: list[Any]) -> str:
-    """Return a formula, such as "2 * units", that computes values from those of an argument; empty if none does.
+    """Return a formula, such as "2 * units", that computes `values` from an argument; empty if there is none.
 
     The formula is a multiple, a fraction, the square, or for floats the root or the inverse root.
 

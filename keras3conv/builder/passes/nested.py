@@ -110,12 +110,12 @@ def _independent_of_inputs(program: Program) -> set[str]:
 
 
 def _append(steps: list[Step], step: Step, moved: dict[str, Step]) -> None:
-    """Append a statement to a list, preceded by those of the moved statements whose results it uses.
+    """Append a statement to a list, after the moved statements whose results it uses.
 
     Args:
         steps: The list.
         step: The statement.
-        moved: The moved statements, by the value that they compute; those that are appended are removed from the dict.
+        moved: The moved statements, by the value that they compute; a statement that is appended is removed from it.
     """
     for name in step.inputs:
         if name in moved:

@@ -268,7 +268,7 @@ def with_modules(expression: object, rename: Callable[[str], str]) -> object:
 
 
 def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Sequence[Segment]) -> bool:
-    """Return True if runs of statements with equal hashes are really the same, connected in the same way.
+    """Return True if runs of statements with equal hashes have the same statements, connected in the same way.
 
     Args:
         program: The program.
@@ -342,7 +342,7 @@ def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def _coherence(program: Program, segments: Sequence[Segment]) -> float:
-    """Return the fraction of segments whose layer names have a common prefix that those of no other segment have."""
+    """Return the fraction of segments with a common prefix of layer names that no other segment has."""
     prefixes = [prefix_of([step.path for step in program.steps[s.start : s.stop] if step.path]) for s in segments]
     counts = Counter(prefixes)
     own = [prefix for prefix in prefixes if prefix and counts[prefix] == 1]

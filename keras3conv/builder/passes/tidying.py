@@ -177,7 +177,7 @@ def _is_not_negative(expression: Any) -> bool:
 
 
 def _ends(padding: Any, rank: int) -> list[tuple[int, int]]:
-    """Return the padding at the start and the end of each axis, from torch's list, which has the last axis first."""
+    """Return the (start, end) padding of each of `rank` axes from torch's flat list, which starts at the last axis."""
     numbers = _numbers(padding, 2 * rank)
     return [(numbers[place], numbers[place + 1]) for place in range(2 * rank - 2, -1, -2)]
 

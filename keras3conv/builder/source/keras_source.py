@@ -64,7 +64,7 @@ def _imports_of_classes(structure: Structure) -> list[str]:
 
 
 def _defaults(structure: Structure) -> _Defaults:
-    """Return, for each block, the default values of its function's arguments: those that most calls pass."""
+    """Return, for each block, the default values of its function's arguments: the values that most calls pass."""
     calls: dict[str, list[Mapping[str, Any]]] = {}
     for program in (structure.program, *(block.program for block in structure.blocks)):
         for module in program.modules.values():
@@ -214,7 +214,7 @@ def _body(body: Body, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]
     Args:
         body: The statements, some of them in loops.
         spelling: The source code of values, layers and functions.
-        taken: The names of the variables.
+        taken: The variable names that are in use.
     """
     for one in body:
         if isinstance(one, Step):
@@ -239,7 +239,7 @@ def _lists(loop: Loop, spelling: KerasSpelling, taken: set[str]) -> dict[str, tu
     Args:
         loop: The loop.
         spelling: The source code of values.
-        taken: The names of the variables; those of the lists are added.
+        taken: The variable names that are in use; the names of the lists are added.
     """
     lists = {}
     for values in loop.collected:
@@ -294,7 +294,7 @@ def _shared_layer(indent: int, step: Step, spelling: KerasSpelling, taken: set[s
         indent: The indentation of the statement.
         step: The statement.
         spelling: The source code of values and layers.
-        taken: The names of the variables; that of the layer is added.
+        taken: The variable names that are in use; the name of the layer's variable is added.
     """
     program = spelling.program
     is_layer = step.module and not program.modules[step.module].spec.kind.startswith(".")

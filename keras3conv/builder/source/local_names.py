@@ -49,7 +49,7 @@ _CONTINUED = frozenset(
 
 @dataclass(kw_only=True)
 class _Variable:
-    """Values that share a variable, because a loop overwrites one with the other.
+    """Values that share a variable, because a loop overwrites an earlier value with a later one.
 
     Attributes:
         values: The values, in the order in which they are computed.

@@ -163,7 +163,7 @@ def _sizes(letters: str, given: _Operand) -> Factors:
 
 
 def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str] | None:
-    """Return the letters of an axis of the result and of the summed axis, whose position in Keras the former takes.
+    """Return the letters of two axes: the result has the first one where the right operand has the second, summed one.
 
     In an attention, the product of weights and values then has the axis order of the values: the heads can be joined
     without a permutation.

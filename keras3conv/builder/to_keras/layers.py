@@ -145,7 +145,7 @@ def frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
 
 
 def shared_parameters(graph: Graph) -> frozenset[str]:
-    """Return the names of the parameters that several layers use, as tied weights are.
+    """Return the names of the parameters that several layers use (tied weights).
 
     A parameter is shared if operators of different kinds use it, or operators that also use different parameters. An
     example is an embedding table that is also the kernel of the output layer.

@@ -204,7 +204,7 @@ def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, O
 
 
 def unmerged(call: Call, value: Value) -> Value:
-    """Return a value of two axes with its first axis split again into those from which a reshape has merged it.
+    """Return a matrix with its first axis split again into the axes that a reshape has merged into it.
 
     The value is returned unchanged if no reshape computed it, or if splitting would need a permutation.
     """

@@ -161,7 +161,7 @@ def _split(call: Call) -> Result:
 
 @handles("select_scatter", "slice_scatter")
 def _scatter(call: Call) -> Result:
-    """Convert `slice_scatter`, which replaces a slice: join the values before it, the new ones and those after it."""
+    """Convert `slice_scatter`, which replaces a slice: join the values before, the new values and the rest."""
     value, source = _for_the_batch(call, call.value("self")), call.arguments["src"]
     axis = call.get("dim", 0) % value.rank
     size = value.shape[axis]

@@ -146,7 +146,7 @@ def factors_with_ones(old: Shape, new: Shape) -> tuple[tuple[Shape, ...], Groups
         new: The shape after it.
 
     Returns:
-        The factors of each old axis, and the indices of those of each new axis; None if there are no such factors.
+        The factors of each old axis, and for each new axis the indices of its factors; None without such factors.
     """
     found = common_factors(old, new)
     if found is None:
