@@ -220,7 +220,7 @@ def _outputs_of(subject: Subject, run: Recording, calls: list[CallPair]) -> list
 
 
 def _floor(call: CallPair, truth: Array | None) -> float | None:
-    """Return the noise floor of torch's output in a layer call, measured against its float64 output `truth`.
+    """Return the noise floor of a torch layer's output: its largest difference from the float64 output `truth`.
 
     The result is None if one of the two outputs is missing.
     """

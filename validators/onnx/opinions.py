@@ -44,7 +44,7 @@ def compare_opinions(
 
     Args:
         output: Name of the output.
-        opinions: The values of the output, by the name of the opinion ("torch", "keras"), all in one memory layout.
+        opinions: The values of the output, by the name of the opinion ("torch", "Keras"), all in one memory layout.
         source: Torch's values in its own dtype.
         truth: Torch's values in float64, whose difference from `source` is the noise floor; None if only a tolerance is
             used.
@@ -64,7 +64,7 @@ def compare_opinions(
 
 
 def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
-    """Group the opinions so that all opinions of a group agree on every output; the largest group comes first."""
+    """Group the opinions (outputs of torch, Keras or an ONNX file) that agree on all outputs, largest group first."""
     disagreeing = _disagreeing_pairs(verdicts)
     groups: list[list[str]] = []
     for name in _opinion_names(verdicts):
@@ -78,7 +78,7 @@ def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
 
 
 def who_disagrees(verdicts: list[Verdict]) -> str:
-    """Return one sentence that names the disagreeing opinions, the smallest group first."""
+    """Return one sentence that names the opinions ("ONNX of torch") that disagree, the smallest group first."""
     groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
     if not disagreeing:
         return f"{_listed(groups[0])} agree"
@@ -96,7 +96,7 @@ def who_disagrees(verdicts: list[Verdict]) -> str:
 
 
 def _opinion_names(verdicts: list[Verdict]) -> list[str]:
-    """Return the names of the opinions in the order torch, Keras, their ONNX files, any others."""
+    """Return the names of the compared opinions in the order torch, Keras, ONNX of torch, ONNX of Keras, any others."""
     names = {name for verdict in verdicts for name in (verdict.first, verdict.second)}
     known = (TORCH, KERAS, TORCH_ONNX, KERAS_ONNX)
     return [*(name for name in known if name in names), *sorted(names - {*known})]

@@ -42,7 +42,7 @@ class Sample:
 
     @cached_property
     def floors(self) -> dict[str, float]:
-        """The noise floor by output name, for outputs whose samples are independent."""
+        """The noise floor (largest rounding error) by output name, for outputs whose samples are independent."""
         floors = {}
         for name, output in self.run.outputs.items():
             truth = self.truth.outputs[name]

@@ -58,7 +58,7 @@ class Subject:
 
     @cached_property
     def _views(self) -> tuple[ModelView, ModelView]:
-        """The full views of torch and Keras.
+        """The full views (tensors, layers and configurations) of torch and Keras.
 
         The views have the layers' call order, if a proof needs the order and a run can record it.
         """

@@ -137,7 +137,7 @@ def _padded(subject: Subject) -> Inputs | None:
 def _with_padding_at_the_start(subject: Subject) -> Iterator[Variant]:
     """Yield the models with inputs in which padding precedes the steps, as `pad_sequences` of Keras pads by default.
 
-    A module that takes the steps by their number (`pack_padded_sequence`) supports padding at the end only.
+    A module that takes the first steps of each sample (`pack_padded_sequence`) supports padding at the end only.
     """
     padded = _padded(subject) or subject.required_inputs
     turned = padded_at_the_start(padded, subject.outlines[1].mask_values)
@@ -148,7 +148,7 @@ def _with_padding_at_the_start(subject: Subject) -> Iterator[Variant]:
 def _with_wider_integers(subject: Subject) -> Iterator[Variant]:
     """Yield, for each integer input, the models with the largest range of integers that both accept.
 
-    If one side reads every integer but 0 as 1, the input is a mask, and a difference is only a limit of the proof.
+    If one side reads every integer but 0 as 1, the input is a mask. A difference is then no failure.
     """
     from keras3conv.frameworks.torch import module as torch_side
 

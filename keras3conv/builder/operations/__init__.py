@@ -1,1 +1,1 @@
-"""Handlers, functions that convert calls of Keras operations to torch, in one file per family of operations."""
+"""Convert calls of Keras operations to torch; each file has the handlers (converting functions) for one family."""

@@ -18,7 +18,7 @@ def _of_one_dtype(call: Call, values: Sequence[Value]) -> list[Value]:
 
 @handles("keras.ops.einsum")
 def _einsum(call: Call) -> None:
-    """Convert `einsum`, with the letters reordered to the axis order of each operand instead of a permutation."""
+    """Convert `einsum`; its letters are reordered to the axis order of each operand, so that nothing is permuted."""
     if call.dtype == "bool" or "operands" not in call.arguments:
         raise call.refuse(
             "einsum is supported only with an equation as its first argument, and not for boolean tensors"

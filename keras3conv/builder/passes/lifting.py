@@ -32,7 +32,7 @@ _NO_SIZES = ("stride", "dilation", "kernel", "pad", "shift", "offset", "stop")
 class Arguments:
     """The constructor arguments of a block, or the variables of a loop, for the values that differ between repetitions.
 
-    Values that are equal in every repetition share one argument.
+    Two values of a block share one argument if they are equal to each other in every repetition.
 
     Attributes:
         named: For each argument, its value in each repetition: {"units": [64, 128]}.

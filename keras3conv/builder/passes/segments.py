@@ -119,7 +119,7 @@ def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return how many statements a block must save to be made: fewer if all its calls are calls of one module."""
+    """Return how many statements a block must save to be worth making; fewer if its calls are all of one module."""
     return 1.0 if is_shared else 6.0
 
 

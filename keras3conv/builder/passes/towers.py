@@ -200,7 +200,7 @@ def _identity(program: Program, name: str) -> object:
 
 
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
-    """Return, for each dynamic size that a call uses, (index of an input, axis of it) with this size, or None."""
+    """Return, for each dynamic size in a call, an axis with this size: (index of an input, axis); None without one."""
     return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
 
 

@@ -33,7 +33,7 @@ def copied_functions(structure: Structure) -> dict[str, str]:
 
 
 def _with_callees(needed: set[str]) -> dict[str, str]:
-    """Return the source code of functions, and of the functions that they call, by name."""
+    """Return the source code of the functions in `needed` and of the functions that these call, by name."""
     found: dict[str, str] = {}
     for name in sorted(needed):
         code = _without_annotations(source_of(f"{OWN_KERAS_FUNCTIONS}.{name}").strip())

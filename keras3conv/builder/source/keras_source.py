@@ -173,7 +173,7 @@ def _function(program: Program, taken: frozenset[str], defaults: _Defaults) -> I
 
 
 def _results(program: Program) -> Iterator[str]:
-    """Yield the lines of a docstring with the shapes and dtypes of the outputs; equal ones in a row are one line."""
+    """Yield docstring lines with the shape and dtype of each output; more than three equal ones share one line."""
     every = [(name, program.values[ref.name]) for name, ref in named_outputs(program.outputs)]
     for text, group in groupby(every, lambda one: f"{described(one[1].target_shape)}, {one[1].dtype}"):
         names = [name for name, _ in group]
@@ -318,7 +318,7 @@ def _returned(outputs: object, spelling: KerasSpelling) -> str:
 
 
 def _items(outputs: Sequence[object], spelling: KerasSpelling) -> Iterator[str]:
-    """Yield the source code of the items of a sequence of outputs; the values of a list in a row become `*values`."""
+    """Yield the source code of the outputs in a sequence; consecutive outputs that are one list become `*values`."""
     names = [item.name if isinstance(item, Ref) else "" for item in outputs]
     place = 0
     while place < len(outputs):

@@ -314,11 +314,11 @@ class Call:
         return default if found is None else found
 
     def value(self, name: str) -> Value:
-        """Return the argument with this name as a value; a constant or parameter is first added to the program."""
+        """Return the argument `name` as a value of the program, to which a constant or parameter is added first."""
         return self.writer.value(self.arguments[name])
 
     def held(self, name: str) -> Held | None:
-        """Return the argument with this name, a parameter that a Keras layer can own; None if the argument is missing.
+        """Return the argument `name`, a parameter that a Keras layer can own; None if the call has no such argument.
 
         Raises:
             RuleError: The argument is computed, or shared with another layer.
@@ -332,7 +332,7 @@ class Call:
         )
 
     def is_held(self, name: str) -> bool:
-        """Return True if the argument with this name is missing, or is a parameter that a Keras layer can own."""
+        """Return True if the argument `name` is missing, or is a parameter that a Keras layer can own (see `held`)."""
         found = self.get(name)
         return found is None or (isinstance(found, Held) and not found.is_shared)
 

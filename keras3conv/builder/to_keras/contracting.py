@@ -59,8 +59,7 @@ def _whole(call: Call, given: Any) -> Any:
 def attended(call: Call) -> Value | Unmerged | None:
     """Convert an attention to two products and a softmax over the axes that its tensors have in Keras.
 
-    One of them is `Unmerged`: torch has merged some of its axes, but Keras has them separate, and need not permute
-    them.
+    One of them is `Unmerged`: torch has merged some of its axes, but Keras has them separate. No permutation is needed.
 
     Returns:
         The output; None if the tensors do not have the four axes (batch, heads, steps, size), or if the mask is

@@ -40,7 +40,7 @@ def output_order(value: Value, channels: Channels) -> Order:
 def _reaches_an_image_operator(graph: Graph, tensor: Tensor) -> bool:
     """Return whether a tensor reaches a convolution or another operator for images or sequences.
 
-    The calls between the tensor and this operator may keep its shape only: no reshape, permutation or linear layer.
+    Only calls that keep the shape may come in between: no reshape, permutation or linear layer.
     """
     reached = {tensor.name}
     for node in graph.nodes:

@@ -108,7 +108,7 @@ class _Lowering:
         self._inputs = tuple(self._input(tensor) for tensor in graph.inputs)
 
     def node(self, node: Node, line: str) -> None:
-        """Convert one call of the graph, or record a problem with `line`, the line of the user's code that calls."""
+        """Convert one call of the graph, or record a problem with `line`, the call in the user's code."""
         self._calls, self._path = node.calls, node.path
         self._variable = next(iter(node.variables), ())
         try:
@@ -189,7 +189,7 @@ class _Lowering:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
     def value(self, given: Any, order: Order | None = None) -> Value:
-        """Return an argument as a value of the program, to which a constant or parameter is first added in `order`."""
+        """Return a tensor argument as a value of the program; first add a constant or parameter to it, in `order`."""
         if isinstance(given, Value):
             return given
         if isinstance(given, Held):

@@ -174,7 +174,7 @@ def _elementwise(call: Call) -> Value | Unmerged | None:
 
 
 def _fitted(call: Call, given: Any, whole: Unmerged) -> Any:
-    """Return an operand in the shape that `whole` has before its axes are merged; None if that needs a permutation."""
+    """Return an operand with the separate axes of the `Unmerged` tensor `whole`; None if that needs a permutation."""
     if isinstance(given, Unmerged):
         sizes_of = zip(given.parts.shape, whole.parts.shape, strict=False)
         is_alike = given.groups == whole.groups and all(own in (1, size) for own, size in sizes_of)

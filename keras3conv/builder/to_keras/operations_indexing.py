@@ -289,7 +289,7 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
 
 
 def _is_own_table(call: Call, given: Any) -> bool:
-    """Return whether a tensor is a parameter with two axes that only this call uses."""
+    """Return whether a tensor is a parameter with two axes (a table) that only this call uses."""
     is_table = isinstance(given, Held) and len(given.shape) == 2 and not given.is_shared
     return is_table and len(call.writer.users(given.parameter.tensor.name)) == 1
 

@@ -207,7 +207,7 @@ class _Lowering:
         return path if start is None else self.graph.written[start] + path[len(start) :]
 
     def permuted(self, value: Value, order: Order) -> Value:
-        """Return a value in the given axis order; it is permuted only once, directly after it is computed."""
+        """Return a value in the given axis order; it is permuted once, directly after it is computed, for all uses."""
         moved = tuple(value.order.index(axis) for axis in order)
         calls = self._calls if value.name in self.weights else self._shared_calls(value)
         key = value.name, moved, calls if value.name in self.weights else ()

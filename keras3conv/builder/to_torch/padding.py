@@ -1,4 +1,4 @@
-"""Pad at run time, for padding="same" with a stride, which depends on the (possibly dynamic) input size."""
+"""Pad at run time: the widths of padding="same" with a stride depend on the input size, which may be dynamic."""
 
 from dataclasses import dataclass
 from typing import Any
