@@ -336,7 +336,7 @@ def _usual_variable(occurrences: Sequence[_Occurrence], place: int) -> str:
 
     Args:
         occurrences: The runs of statements that the block replaces.
-        place: The index of the input in the inputs of each of them.
+        place: The index of the input among the inputs of each run.
     """
     found = (one.program.variable(one.segment.given[place], len(one.segment.calls)) for one in occurrences)
     return next((name for name, _ in Counter(name for name in found if name).most_common(1)), "")

@@ -320,7 +320,7 @@ class _Turns:
 def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
     """Return the labels of module names in which a number grows by one in each turn of a loop; else None.
 
-    Such as ("number", {"conv1": "conv{}"}, (1, 2, 3)); see `_Turns._labels`.
+    For the example below: ("number", {"conv1": "conv{}"}, (1, 2, 3)); see `_Turns._labels`.
 
     Args:
         names: For each module of a turn, its name in every turn: ["conv1", "conv2", "conv3"].
@@ -347,7 +347,7 @@ def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tupl
 def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
     """Return the labels of module names that have another prefix in each turn of a loop; else None.
 
-    Such as ("part", {"a_conv": "{}_conv"}, ("a", "b")); see `_Turns._labels`.
+    For the example below: ("part", {"a_conv": "{}_conv"}, ("a", "b")); see `_Turns._labels`.
 
     Args:
         names: For each module of a turn, its name in every turn: ["a_conv", "b_conv"].

@@ -33,12 +33,12 @@ def input_order(graph: Graph, tensor: Tensor) -> Order:
 def output_order(value: Value, channels: Channels) -> Order:
     """Return the axis order in which a module returns a value.
 
-    If `channels` is "first", a value in channels-first order or in the order of Keras keeps its order.
-    Otherwise the module returns the value in the order of Keras.
+    If `channels` is "first", a value in channels-first order or in the order of Keras keeps its order. Otherwise the
+    module returns the value in the order of Keras.
 
     Args:
         value: The value, with its current order.
-        channels: The requested axis order of images.
+        channels: The requested position of the channel axis of images: "first" or "last".
     """
     is_common = value.order in (identity(value.rank), channels_first(value.rank))
     return value.order if is_common and channels == "first" else identity(value.rank)

@@ -103,7 +103,7 @@ def _overlap(one: _Variable, other: _Variable) -> bool:
 
 
 def _variables(program: Program, body: Body, inputs: list[str]) -> list[_Variable]:
-    """Return the variables that a function needs, in the order of their first statements, not yet with names.
+    """Return the variables that a function needs, still without names, in the order of their first statements.
 
     Args:
         program: The program of the function.

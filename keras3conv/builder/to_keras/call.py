@@ -51,7 +51,7 @@ class Held:
 
     Attributes:
         parameter: The parameter.
-        is_shared: Whether operators of several layers use it; then they take the output of one layer that owns it.
+        is_shared: Whether several layers use it. One Keras layer then owns it, and the others take its output.
     """
 
     parameter: Parameter

@@ -138,7 +138,7 @@ def _factors(equation: tuple[str, str, str], left: _Operand, right: _Operand) ->
 
 
 def _common(first: tuple[int | Size, ...], second: tuple[int | Size, ...]) -> tuple[int | Size, ...] | None:
-    """Return sizes into which two equal axes can both be split; None if there are none.
+    """Return sizes into which two axes of equal size can both be split: (4, 2, 4) for (8, 4) and (4, 8); else None.
 
     Args:
         first: The sizes of the axes that the first one is merged from: (4, 8) for an axis of 32 elements.

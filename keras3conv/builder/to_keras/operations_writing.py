@@ -49,7 +49,7 @@ def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) ->
     Args:
         call: The call.
         used: The axes that are indexed: [0] for a mask.
-        given: The indices: the mask alone.
+        given: The indices: a list with only the mask.
         values: The value, a tensor of one element.
     """
     shape = values.array.shape if isinstance(values, Constant) else values.shape

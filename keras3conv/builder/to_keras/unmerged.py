@@ -63,7 +63,7 @@ def _are_adjacent(parts: Value, groups: Groups) -> bool:
 
 
 def _runs(group: tuple[int, ...], parts: Value) -> list[list[int]]:
-    """Return the axes of a group, divided into lists of axes that are adjacent in Keras, too.
+    """Divide axes that are merged into one axis into lists of axes that are adjacent in Keras.
 
     Args:
         group: The axes that are merged into one.
@@ -79,7 +79,7 @@ def _runs(group: tuple[int, ...], parts: Value) -> list[list[int]]:
 
 
 def with_axes_split(call: Call, value: Value, sizes: Sequence[Sequence[int | Size]]) -> Value:
-    """Return a value with each of its axes split into several, which take its position in Keras' axis order.
+    """Return a value with each axis split into several; in Keras' axis order, these are where the old axis was.
 
     Args:
         call: The call.
