@@ -158,8 +158,8 @@ def _float64_outputs(
         truth = truths[name]
         if source.shape != truth.shape:
             raise ModelError(
-                f"onnx's reference evaluator returns {name} with the shape {truth.shape}, but onnxruntime with "
-                f"{source.shape}"
+                f"onnx's reference evaluator returns the output {name} of {path.name} with the shape {truth.shape}, "
+                f"but onnxruntime with {source.shape}"
             )
         noise = compare(source, truth) if source.size else None
         if noise and noise.max_abs > SUSPICIOUS * resolution(source) * noise.scale:

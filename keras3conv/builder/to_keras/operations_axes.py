@@ -309,7 +309,7 @@ def _filled(call: Call) -> Result:
     """Convert `full` when one size is dynamic: repeat a number along the axis that has this size."""
     number = call.get("fill_value", 1.0 if "ones" in call.name else 0.0)
     if not isinstance(number, int | float):
-        raise RuleError(f"{call.name} is supported only with a constant number, but the number is computed")
+        raise RuleError(f"{call.name} is supported only with a constant fill value, but this one is computed")
     sizes = tuple(size if isinstance(size, int) else 1 for size in call.shape)
     array = np.full(sizes, number, "float64" if call.dtype.startswith(("float", "bfloat")) else call.dtype)
     given = Constant(name=f"{call.node.outputs[0].name}", array=array, shape=sizes)

@@ -138,9 +138,7 @@ class _Lowering:
         layer = replace(self.layers[node.path], config={**node.config, **config})
         choice = choose(layer, call.tensor, only)
         if len(choice.specs) != 1:
-            raise RuleError(
-                f"{node.kind} becomes {len(choice.specs)} torch layers, but here it must become a single one"
-            )
+            raise RuleError(f"{node.kind} becomes {len(choice.specs)} torch layers, but this call needs a single one")
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
     def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
