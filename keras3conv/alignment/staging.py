@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -295,6 +295,7 @@ def _count_not_finite(array: Array) -> int:
     return array.size - int(np.count_nonzero(np.isfinite(array)))
 
 
+@lru_cache(64)
 def _dtype(name: str) -> np.dtype[np.generic]:
     try:
         return np.dtype(name)

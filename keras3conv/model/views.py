@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
 from keras3conv.transforms import Array, Shape
@@ -211,7 +212,7 @@ class ModelView:
         """The name of the state dict that the tensors are from, if a checkpoint holds it under a name: "ema"."""
         return self.facts.get("state dict", "")
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The digest of the paths and shapes of all tensors; a plan is valid for models with an equal digest.
 

@@ -127,10 +127,13 @@ def copy_into(target: Array, array: Array) -> None:
             f"an array of shape {array.shape} cannot be copied into an array of shape {target.shape}"
             ": reshape one of them"
         )
+    if array.size < _SMALL:
+        np.copyto(target, array, casting="unsafe")
+        return
     order = _long_axes(target)
     if not target.flags.c_contiguous:
         order.sort(key=lambda axis: -abs(target.strides[axis]))
-    if array.size < _SMALL or _numpy_is_fast(array, order) or not _movable(target, array):
+    if _numpy_is_fast(array, order) or not _movable(target, array):
         np.copyto(target, array, casting="unsafe")
         return
     axes = _merged(target, array, order)

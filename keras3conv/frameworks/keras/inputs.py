@@ -9,7 +9,7 @@ from keras3conv.model.views import InputSpec
 
 def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
     """Return the input specifications of a functional or sequential model; an empty tuple for a subclassed model."""
-    tensors = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    tensors = _inputs_of(model)
     keys = _input_keys(model) or ("",) * len(tensors)
     words, steps = paddings(model) if tensors else (None, None)
     return tuple(
@@ -22,6 +22,12 @@ def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
         )
         for tensor, key in zip(tensors, keys, strict=True)
     )
+
+
+def _inputs_of(model: keras.layers.Layer) -> list[keras.KerasTensor]:
+    """Return the symbolic inputs of a functional or sequential model; an empty list for a subclassed model."""
+    found: list[keras.KerasTensor] = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    return found
 
 
 def _dtype_of(tensor: keras.KerasTensor) -> str:
@@ -61,7 +67,7 @@ def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:
 
 def call_arguments(model: keras.layers.Layer) -> tuple[str, ...]:
     """Return the names of the positional arguments of a subclassed model's `call`; an empty tuple for other models."""
-    if input_specs(model):
+    if _inputs_of(model):
         return ()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = [name for name, parameter in inspect.signature(model.call).parameters.items() if parameter.kind in kinds]

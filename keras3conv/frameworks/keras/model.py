@@ -21,7 +21,7 @@ from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memor
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import notes_of
 from keras3conv.frameworks.keras.precision import float64_mode, narrow_compute_dtype, precise, without_gradients
-from keras3conv.frameworks.keras.state import state_kept
+from keras3conv.frameworks.keras.state import layers_of, state_kept
 from keras3conv.frameworks.keras.tree import (
     class_name,
     config_of,
@@ -145,7 +145,7 @@ def _undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.
 
 def settle(model: keras.layers.Layer) -> None:
     """Recompute the values that layers derive from their variables when built; call this after writing variables."""
-    for _, layer in named_layers(model):
+    for layer in layers_of(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
 

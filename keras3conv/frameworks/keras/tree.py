@@ -14,7 +14,7 @@ from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.frameworks.shared.recording import plain
 from keras3conv.messages import lay_out
-from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.model.views import LayerView, ModelView, TensorRef, made
 from keras3conv.transforms import Array
 
 
@@ -127,7 +127,8 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
 
 
 def _tensor_ref(path: str, role: str, variable: keras.Variable, locations: Mapping[int, str]) -> TensorRef:
-    return TensorRef(
+    return made(
+        TensorRef,
         path=f"{path}/{role}".lstrip("/"),
         role=role,
         shape=tuple(variable.shape),

@@ -17,7 +17,7 @@ from keras3conv.transforms import Array, Shape
 LIMIT = 24 << 20
 """The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
-REFERENCES = {"jax": 1.6, "tensorflow": 1.6}
+REFERENCES = {"jax": 2.0, "tensorflow": 2.0}
 """The limit of values kept without a copy, by backend, as a multiple of `LIMIT`, the limit of copied values."""
 
 
@@ -47,10 +47,11 @@ class Backup:
         """
         if path in self._arrays or path in self._places:
             return
-        # A copy in the order of the memory moves no element: the kernels of convolutions are transposed views.
-        order = sorted(range(value.ndim), key=lambda axis: -abs(value.strides[axis]))
-        self._axes[path] = tuple(order.index(axis) for axis in range(value.ndim))
-        value = value.transpose(order)
+        if not value.flags.c_contiguous:
+            # A copy in the order of the memory moves no element: the kernels of convolutions are transposed views.
+            order = sorted(range(value.ndim), key=lambda axis: -abs(value.strides[axis]))
+            self._axes[path] = tuple(order.index(axis) for axis in range(value.ndim))
+            value = value.transpose(order)
         limit = self._limit * (references or 1)
         if self._used + value.nbytes <= limit:
             self._arrays[path] = value if references else own_copy(value)
@@ -77,12 +78,12 @@ class Backup:
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield the path and the old value of every tensor in the backup."""
         for path, array in self._arrays.items():
-            yield path, array.transpose(self._axes[path])
+            yield path, array.transpose(self._axes.get(path))
         for path, (place, shape, dtype) in self._places.items():
             assert self._file is not None, "a position is set only for values in the file"
             self._file.seek(place)
             content = self._file.read(prod(shape) * dtype.itemsize)
-            yield path, np.frombuffer(bytearray(content), dtype).reshape(shape).transpose(self._axes[path])
+            yield path, np.frombuffer(bytearray(content), dtype).reshape(shape).transpose(self._axes.get(path))
 
     def close(self) -> None:
         """Delete all values of the backup, and the temporary file."""

@@ -73,7 +73,7 @@ def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | 
         module: The module.
         config: The plain attributes of the module.
     """
-    if not _may_be_norm(module):
+    if not may_be_norm(module):
         return None
     shapes = tuple((name, tensor is not None and tensor.shape) for name, tensor in module._parameters.items())
     key = (type(module), type(module).forward, repr(sorted(config.items(), key=lambda entry: entry[0])), shapes)
@@ -82,7 +82,7 @@ def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | 
     return _known[key]
 
 
-def _may_be_norm(module: nn.Module) -> bool:
+def may_be_norm(module: nn.Module) -> bool:
     """Return True if a module may be a norm: it has its own `forward`, a weight per channel, and maybe a bias."""
     own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
     if "weight" not in own or not own.keys() <= {"weight", "bias"} or module._modules or module._buffers:
@@ -142,4 +142,4 @@ def _config(norm: CentredRMSNorm | CentredLayerNorm) -> dict[str, Any]:
     return {"normalized_shape": norm.normalized_shape, "eps": norm.eps, "bias": norm.bias is not None}
 
 
-__all__ = ["CentredLayerNorm", "CentredNorm", "CentredRMSNorm", "centred_norm"]
+__all__ = ["CentredLayerNorm", "CentredNorm", "CentredRMSNorm", "centred_norm", "may_be_norm"]

@@ -114,14 +114,13 @@ def to_numpy(tensor: torch.Tensor) -> Array:
         raise ModelError(
             f"a tensor of shape {tuple(tensor.shape)} is on the meta device: it has no values; load the weights first"
         )
-    tensor = tensor.detach().cpu()
     if tensor.dtype in _EXTENSION_DTYPES:
         import ml_dtypes
 
         name, storage = _EXTENSION_DTYPES[tensor.dtype]
-        bits: Array = tensor.view(storage).numpy()
+        bits: Array = tensor.detach().cpu().view(storage).numpy()
         return bits.view(getattr(ml_dtypes, name))
-    array: Array = tensor.resolve_conj().resolve_neg().numpy()
+    array: Array = tensor.numpy(force=True)  # without the gradient, on the CPU, and conjugated or negated if due
     return array
 
 

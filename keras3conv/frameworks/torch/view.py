@@ -10,12 +10,12 @@ from torch import nn
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.recording import plain
-from keras3conv.frameworks.torch.centred import centred_norm
+from keras3conv.frameworks.torch.centred import centred_norm, may_be_norm
 from keras3conv.frameworks.torch.derived import Derived, derived_tensors, is_parametrized
 from keras3conv.frameworks.torch.in_parts import inner_modules
 from keras3conv.frameworks.torch.tensors import named_modules, named_tensors, to_numpy
 from keras3conv.messages import lay_out
-from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef
+from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef, made
 
 
 def view(
@@ -136,7 +136,7 @@ def _layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, 
         described: Whether to include the configuration.
     """
     own = [*layer._parameters.items(), *layer._buffers.items()]
-    config = _config(layer)
+    config = _config(layer) if described or may_be_norm(layer) else {}
     norm = centred_norm(layer, config)
     cls: type = type(layer)
     kinds = _kinds(cls)
@@ -165,7 +165,8 @@ def _derived_ref(weight: Derived) -> TensorRef:
 
 
 def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
-    return TensorRef(
+    return made(
+        TensorRef,
         path=f"{path}.{name}" if path else name,
         role=name,
         shape=tuple(tensor.shape),
