@@ -2,8 +2,7 @@
 
 import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from keras3conv.model.views import Reader, TensorRef
 from keras3conv.numerics.copying import contiguous
 from keras3conv.transforms import Array
 from keras3conv.writing import private_folders
-from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.digests import HashedBlocks, WrittenFile, digest
 
 LAYOUTS: dict[str, Callable[[Path, Sequence[TensorRef]], Layout]] = {
     "safetensors": safetensors_file.lay_out,
@@ -38,7 +37,6 @@ EXTENTS: dict[str, Extents] = {
     "legacy h5": hdf5.extents,
     "torch": torch_writer.extents,
 }
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -119,16 +117,17 @@ def _checked(
         checks: The checks to run.
     """
     private_folders.synchronise(temporary)
-    file = WrittenFile(path=str(path), size=temporary.stat().st_size, sha256="", md5="")
-    with ThreadPoolExecutor(1) as pool:
-        digests = pool.submit(digest, temporary) if checks.digests else None
-        if checks.reread:
-            _reread(temporary, path, extents, layout, checksums)
-        return replace(digests.result(), path=str(path)) if digests else file
+    if checks.reread:
+        return replace(_reread(temporary, path, extents, layout, checksums, hashed=checks.digests), path=str(path))
+    if checks.digests:
+        return replace(digest(temporary), path=str(path))
+    return WrittenFile(path=str(path), size=temporary.stat().st_size, sha256="", md5="")
 
 
-def _reread(temporary: Path, path: Path, extents: Extents, layout: Layout, checksums: Mapping[str, int]) -> None:
-    """Read the written file again, and compare the checksum of each tensor with that of the values written.
+def _reread(
+    temporary: Path, path: Path, extents: Extents, layout: Layout, checksums: Mapping[str, int], *, hashed: bool
+) -> WrittenFile:
+    """Read the written file again, compare the checksum of each tensor with that of the values, and return its digests.
 
     Args:
         temporary: The written file.
@@ -136,13 +135,14 @@ def _reread(temporary: Path, path: Path, extents: Extents, layout: Layout, check
         extents: A function that parses the file and returns the byte range of each tensor.
         layout: The byte range and the name of each tensor in the file.
         checksums: The CRC-32 of the values that were written, by tensor path.
+        hashed: Whether to compute the digests; otherwise they are empty.
 
     Raises:
         FileError: A tensor is missing, at another offset, or has other values.
     """
     names = {layout.locations.get(tensor, tensor): tensor for tensor in layout.extents}
     try:
-        found = read_checksums(temporary, extents)
+        found, file = _read_again(temporary, extents, hashed=hashed)
     except MalformedCheckpoint as error:
         raise FileError(f"{path} was damaged while it was written: {error}") from error
     for location, tensor in names.items():
@@ -151,30 +151,56 @@ def _reread(temporary: Path, path: Path, extents: Extents, layout: Layout, check
             raise FileError(
                 f"{path} was damaged while it was written: the tensor {tensor} {state}; check the disk and the memory"
             )
+    return file
 
 
-def read_checksums(path: Path, extents: Extents) -> dict[str, int]:
-    """Return the CRC-32 of the values of every tensor of a file, by its location in the file.
+def _read_again(path: Path, extents: Extents, *, hashed: bool) -> tuple[dict[str, int], WrittenFile]:
+    """Return the CRC-32 of the values of every tensor of a file, by its location in the file, and the file's digests.
 
     Args:
         path: The file.
         extents: A function that parses the file and returns the byte range of each tensor.
+        hashed: Whether to compute the digests; otherwise they are empty.
+
+    Raises:
+        MalformedCheckpoint: The file changed or became shorter while it was read.
     """
-    source, buffer = Source.pin(path), memoryview(bytearray(_BLOCK))
+    source = Source.pin(path)
     places = extents(source)
-    found: dict[str, int] = {}
     with source.open() as file:
-        for location, place in sorted(places.items(), key=lambda item: item[1].start):
-            file.seek(place.start)
-            crc, left = 0, place.size
-            while left:
-                count = file.readinto(buffer[: min(left, _BLOCK)])  # type: ignore[attr-defined]  # BinaryIO lacks it
-                if not count:
-                    raise MalformedCheckpoint(
-                        f"{path} became shorter while it was read; read it again when no other program writes it"
-                    )
-                crc, left = zlib.crc32(buffer[:count], crc), left - count
-            found[location] = crc
+        blocks = HashedBlocks(file, hashed=hashed)
+        found = _checksums_of(blocks, places)
+    if len(found) < len(places):
+        raise MalformedCheckpoint(
+            f"{path} became shorter while it was read; read it again when no other program writes it"
+        )
+    return found, blocks.description(path)
+
+
+def _checksums_of(blocks: Iterable[memoryview], places: Mapping[str, Extent]) -> dict[str, int]:
+    """Return the CRC-32 of each byte range that the blocks of a file contain completely, by the name of the range.
+
+    Args:
+        blocks: The blocks of the file, in order.
+        places: The byte ranges; they may overlap.
+    """
+    found = {name: 0 for name, place in places.items() if not place.size}
+    ahead = sorted(((place.start, place.size, name) for name, place in places.items() if place.size), reverse=True)
+    started: list[tuple[str, int, int, int]] = []
+    begin = 0
+    for block in blocks:
+        end = begin + len(block)
+        while ahead and ahead[-1][0] < end:
+            start, size, name = ahead.pop()
+            started.append((name, start, start + size, 0))
+        inside, started = started, []
+        for name, start, stop, before in inside:
+            crc = zlib.crc32(block[max(start - begin, 0) : stop - begin], before)
+            if stop > end:
+                started.append((name, start, stop, crc))
+            else:
+                found[name] = crc
+        begin = end
     return found
 
 

@@ -1,17 +1,18 @@
-"""Compute the digests of files, several at the same time."""
+"""Compute the digests of files, both at the same time."""
 
 import hashlib
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 _BLOCK = 1 << 20
 _SMALL = 1 << 18
-"""The size in bytes up to which one thread computes both digests of a file."""
+"""The number of bytes at the start of a file whose digests are computed without other threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,23 +40,63 @@ class ReadFile(WrittenFile):
         return {name: value for name, value in vars(self).items() if name != "entry" or value}
 
 
+class HashedBlocks:
+    """The blocks of a file, in order, whose digests two other threads compute meanwhile; the file is read only once."""
+
+    def __init__(self, file: Any, *, hashed: bool = True) -> None:
+        """Prepare to read an open binary file from its position to its end.
+
+        Args:
+            file: The file.
+            hashed: Whether to compute the digests; otherwise they are empty.
+        """
+        self._file, self._size = file, 0
+        self._hashes = (hashlib.sha256(), hashlib.md5(usedforsecurity=False)) if hashed else ()
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """Yield the blocks; each is valid until the next one is asked for."""
+        first = memoryview(bytearray(_SMALL))
+        count = self._file.readinto(first)
+        for state in self._hashes:  # a small file needs no threads
+            state.update(first[:count])
+        self._size += count
+        yield first[:count]
+        if count:
+            with ExitStack() as stack:
+                # One thread for each digest, so that it gets the blocks in order.
+                pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in self._hashes]
+                yield from self._further(pools)
+
+    def _further(self, pools: Sequence[ThreadPoolExecutor]) -> Iterator[memoryview]:
+        """Yield the blocks after the first, with two buffers: one is hashed while the other is filled."""
+        buffers = [memoryview(bytearray(_BLOCK)) for _ in range(2)]
+        waiting: list[list[Future[None]]] = [[], []]
+        for place in cycle(range(2)):
+            for future in waiting[place]:
+                future.result()
+            count = self._file.readinto(buffers[place])
+            if not count:
+                return
+            self._size += count
+            block = buffers[place][:count]
+            # hashlib runs outside of Python's lock
+            waiting[place] = [pool.submit(one.update, block) for pool, one in zip(pools, self._hashes, strict=True)]
+            yield block
+
+    def description(self, path: str | os.PathLike[str]) -> WrittenFile:
+        """Return the size and the digests of the file, once all blocks were read.
+
+        Args:
+            path: The path to state.
+        """
+        sha256, md5 = [state.hexdigest() for state in self._hashes] or ("", "")
+        return WrittenFile(path=os.fspath(path), size=self._size, sha256=sha256, md5=md5)
+
+
 def digest(path: str | os.PathLike[str]) -> WrittenFile:
     """Return the path, the size and the digests of a file."""
-    size = Path(path).stat().st_size
-    makers: list[Callable[[], Any]] = [hashlib.sha256, partial(hashlib.md5, usedforsecurity=False)]
-    if size < _SMALL:
-        sha256, md5 = (_hexdigest(path, make) for make in makers)
-    else:
-        with ThreadPoolExecutor(len(makers)) as pool:  # hashlib runs outside of Python's lock
-            sha256, md5 = pool.map(partial(_hexdigest, path), makers)
-    return WrittenFile(path=os.fspath(path), size=size, sha256=sha256, md5=md5)
-
-
-def _hexdigest(path: str | os.PathLike[str], make: Callable[[], Any]) -> str:
-    state, block = make(), bytearray(_BLOCK)
-    view = memoryview(block)
     with Path(path).open("rb", buffering=0) as file:
-        while count := file.readinto(block):
-            state.update(view[:count])
-    found: str = state.hexdigest()
-    return found
+        blocks = HashedBlocks(file)
+        for _ in blocks:
+            pass
+    return blocks.description(path)
