@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -156,7 +156,13 @@ def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
 
 def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[str, ...]]:
     layers = [layer for layer in view.layers if every or layer.tensors]
-    keys = [(layer.kind, *[(one.role, one.shape, one.dtype) for one in layer.tensors]) for layer in layers]
+    # The keys of 100,000 layers: a layer with one tensor needs no inner list.
+    keys: list[Hashable] = [
+        (layer.kinds[:1], first.role, first.shape, first.dtype)
+        if len(layer.tensors) == 1 and (first := layer.tensors[0])
+        else (layer.kinds[:1], *[(one.role, one.shape, one.dtype) for one in layer.tensors])
+        for layer in layers
+    ]
     groups = collapse([(layer.path,) for layer in layers], [*enumerate(keys)] if every else keys)
     for line in groups:
         layer = layers[line.places[0]]

@@ -107,13 +107,15 @@ def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
         file: The file.
         found: The layers in it, with the datasets of their variables.
     """
-    datasets = {
-        tensor_path(layer.path, role): dataset
-        for layer in found
-        for role, dataset in zip(layer.roles, layer.datasets, strict=True)
-    }
+    datasets: dict[str, Dataset] = {}
 
     def read(path: str) -> Array:
+        if not datasets:  # a listing of the tensors needs no values
+            datasets.update(
+                (tensor_path(layer.path, role), dataset)
+                for layer in found
+                for role, dataset in zip(layer.roles, layer.datasets, strict=True)
+            )
         if path not in datasets:
             raise FileError(f"{file.source.path} has no tensor {quoted(path)}")
         return file.read(datasets[path])
@@ -207,7 +209,9 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
     by_path = {layer.path: layer for layer in layers}
     named = []
     for layer in layers:
-        whole = next((by_path[prefix] for prefix in _prefixes(layer.path) if prefix in by_path), None)
+        whole = None
+        if "/" in layer.path:
+            whole = next((by_path[prefix] for prefix in _prefixes(layer.path) if prefix in by_path), None)
         named.append(_with_equation(whole, replace(layer, attribute=_attribute(whole, layer))) if whole else layer)
     return _with_places(tuple(named))
 

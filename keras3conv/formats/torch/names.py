@@ -1,6 +1,7 @@
 """Group the keys of a state dict into layers, by the part before the last dot."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from keras3conv.model.views import LayerView, TensorRef, made
 
@@ -30,6 +31,7 @@ def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
     )
 
 
+@lru_cache(4096)  # a file may have 100,000 tensors with the same few names
 def is_trainable(role: str, dtype: str = "float32") -> bool:
     """Return True for parameters, by name and dtype; False for buffers, such as "running_mean", and for integers.
 

@@ -78,12 +78,16 @@ class Backup:
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield the path and the old value of every tensor in the backup."""
         for path, array in self._arrays.items():
-            yield path, array.transpose(self._axes.get(path))
+            yield path, self._restored(path, array)
         for path, (place, shape, dtype) in self._places.items():
             assert self._file is not None, "a position is set only for values in the file"
             self._file.seek(place)
             content = self._file.read(prod(shape) * dtype.itemsize)
-            yield path, np.frombuffer(bytearray(content), dtype).reshape(shape).transpose(self._axes.get(path))
+            yield path, self._restored(path, np.frombuffer(bytearray(content), dtype).reshape(shape))
+
+    def _restored(self, path: str, array: Array) -> Array:
+        """Return a value with its axes in their own order, not in that of the memory."""
+        return array.transpose(self._axes[path]) if path in self._axes else array
 
     def close(self) -> None:
         """Delete all values of the backup, and the temporary file."""
