@@ -30,17 +30,23 @@ def _text(value: Any, end: str, encode: Callable[[str], str]) -> str:
         return encode(value)
     if value is None or value is True or value is False:
         return _CONSTANTS[value]
+    inside = f"{end} "
+    # Most values are texts, for which no function is called.
     if isinstance(value, dict):
         start, stop, parts = (
             "{",
             "}",
-            [f"{encode(key)}: {_text(inner, f'{end} ', encode)}" for key, inner in value.items()],
+            [
+                f"{encode(key)}: {encode(inner) if type(inner) is str else _text(inner, inside, encode)}"
+                for key, inner in value.items()
+            ],
         )
     elif isinstance(value, list | tuple):
-        start, stop, parts = "[", "]", [_text(inner, f"{end} ", encode) for inner in value]
+        texts = [encode(inner) if type(inner) is str else _text(inner, inside, encode) for inner in value]
+        start, stop, parts = "[", "]", texts
     else:
         return repr(value) if type(value) is int else json.dumps(value)
-    return f"{start}{end} {f',{end} '.join(parts)}{end}{stop}" if parts else start + stop
+    return f"{start}{inside}{f',{inside}'.join(parts)}{end}{stop}" if parts else start + stop
 
 
 __all__ = ["dumps"]
