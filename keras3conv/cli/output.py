@@ -156,13 +156,7 @@ def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
 
 def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[str, ...]]:
     layers = [layer for layer in view.layers if every or layer.tensors]
-    # The keys of 100,000 layers: a layer with one tensor needs no inner list.
-    keys: list[Hashable] = [
-        (layer.kinds[:1], first.role, first.shape, first.dtype)
-        if len(layer.tensors) == 1 and (first := layer.tensors[0])
-        else (layer.kinds[:1], *[(one.role, one.shape, one.dtype) for one in layer.tensors])
-        for layer in layers
-    ]
+    keys = list(map(_key, layers))
     groups = collapse([(layer.path,) for layer in layers], [*enumerate(keys)] if every else keys)
     for line in groups:
         layer = layers[line.places[0]]
@@ -171,6 +165,14 @@ def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[
         kind = likely(layer) if alone else layer.kind
         tensors = ", ".join(map(_tensor_text, layer.tensors))
         yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", tensors, *shapes
+
+
+def _key(layer: LayerView) -> tuple[Hashable, ...]:
+    """Return the class and the tensors of a layer, which are equal for all layers that share a line."""
+    if len(layer.tensors) == 1:  # as in a list of 100,000 layers
+        (one,) = layer.tensors
+        return layer.kinds[:1], one.role, one.shape, one.dtype
+    return layer.kinds[:1], *[(one.role, one.shape, one.dtype) for one in layer.tensors]
 
 
 def _tensor_text(tensor: TensorRef) -> str:
