@@ -87,10 +87,10 @@ def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Foun
         architecture: The architecture; None if there is none.
         where: The name of the file, for messages.
     """
-    root = architecture.root if architecture else None
+    model = Node(group="", name="", datasets=(), config=architecture.root if architecture else None)
     nodes: dict[str, Node] = {}
     for group in sorted((path for path, names in tree.groups.items() if "vars" in names), key=_natural):
-        nodes[group] = _node(tree, group, nodes, root, where)
+        nodes[group] = _node(tree, group, nodes, model, where)
     if architecture is None and not any(node.datasets for node in nodes.values()):
         raise MalformedCheckpoint(f"{where} is an HDF5 file, but contains no weights of a Keras model")
     paths = _paths(nodes)
@@ -168,10 +168,19 @@ def _node(
     tree: Tree,
     group: str,
     nodes: Mapping[str, Node],
-    root: LayerConfig | None,
+    model: Node,
     where: str,
 ) -> Node:
-    values = f"{group}/vars".lstrip("/")
+    """Return the node of a group in the file, after a check of its variables.
+
+    Args:
+        tree: The groups and datasets of the file.
+        group: The path of the group.
+        nodes: The nodes of the groups around it, by path.
+        model: The node of the whole model.
+        where: The name of the file, for messages.
+    """
+    values = f"{group}/vars" if group else "vars"
     if values not in tree.groups:
         raise MalformedCheckpoint(f"{where}: {quoted(values)} must be an HDF5 group with the variables of a layer")
     numbers = _numbers(len(tree.groups[values]))
@@ -185,8 +194,8 @@ def _node(
         missing = next(path for path in paths if path not in tree.datasets)
         raise MalformedCheckpoint(f"{where}: the variable {missing} is not an HDF5 dataset, so it has no values")
     stored = tree.text(values, "name")
-    parent = nodes.get(_owner(group, nodes)) or Node(group="", name="", datasets=(), config=root)
-    config = _config(group, parent, stored, tree) if group else root
+    parent = nodes.get(_owner(group, nodes), model)
+    config = _config(group, parent, stored, tree) if group else model.config
     return made(
         Node,
         group=group,
