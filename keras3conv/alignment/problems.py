@@ -153,6 +153,11 @@ def _resized(plan: Plan) -> str:
             return ""
     first, second = (max(layer.tensors, key=lambda tensor: len(tensor.shape)) for layer in (torch, keras))
     what = f"{torch.path} {first.shape} and {keras.path} {second.shape} are left over"
+    if _resets_before(torch, keras):
+        return (
+            f"{what}: the GRU of Keras has reset_after=False, which applies the reset gate before the matrix product; "
+            "torch.nn.GRU applies it after the product. k3c.convert writes a module that computes the former"
+        )
     is_transposed = any("Transpose" in kind for kind in (torch.kind, keras.kind))
     if (
         (first.role, second.role) != ("weight", "kernel")
@@ -164,6 +169,13 @@ def _resized(plan: Plan) -> str:
     if outputs[0] != outputs[1]:
         return f"{what}: {count(outputs[0], 'output')} against {outputs[1]}"
     return f"{what}: {count(inputs[0], 'input')} against {inputs[1]}" if inputs[0] != inputs[1] else what
+
+
+def _resets_before(torch: LayerView, keras: LayerView) -> bool:
+    """Return whether two layers are GRUs, of which that of Keras has one bias only, as with reset_after=False."""
+    recurrent, bias = keras.shapes.get("recurrent_kernel", ()), keras.shapes.get("bias", ())
+    is_gru = len(recurrent) == 2 and recurrent[1] == 3 * recurrent[0] and bias == recurrent[1:]
+    return is_gru and torch.shapes.get("weight_hh_l0") == (recurrent[1], recurrent[0])
 
 
 def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:

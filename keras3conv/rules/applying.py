@@ -6,6 +6,7 @@ from typing import Any
 
 from keras3conv.errors import ModelError, RuleError
 from keras3conv.model.views import LayerView
+from keras3conv.rules.constants import passing_variable
 from keras3conv.rules.library import lookup
 from keras3conv.rules.neutral import filled
 from keras3conv.rules.registry import is_users_own
@@ -208,5 +209,12 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
 
 def keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
-    """Return the shapes of a Keras layer's variables, by the roles that the rule has for them ("kernel")."""
-    return {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors if not tensor.is_seed}
+    """Return the shapes of a Keras layer's variables, by the roles that the rule has for them ("kernel").
+
+    Variables that need no counterpart in torch are left out.
+    """
+    return {
+        rule.aliases.get(tensor.role, tensor.role): tensor.shape
+        for tensor in layer.tensors
+        if not tensor.is_seed and not passing_variable(tensor.role, layer.kinds)
+    }

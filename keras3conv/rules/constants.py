@@ -52,6 +52,10 @@ def is_constant(tensor: TensorRef) -> bool:
     return not tensor.trainable and bool(constant_buffer(tensor.role.rpartition(".")[2], tensor.dtype))
 
 
+_OF_RENORM = frozenset({"moving_stddev", "renorm_mean", "renorm_stddev"})
+"""The variables that a BatchNormalization of Keras 2 has only with renorm=True."""
+
+
 def passing_variable(role: str, kinds: tuple[str, ...]) -> str:
     """Return the reason why a Keras variable, such as a seed, needs no counterpart in torch; empty if it may need one.
 
@@ -61,4 +65,6 @@ def passing_variable(role: str, kinds: tuple[str, ...]) -> str:
     """
     if role.rpartition("/")[2] == "vector_u" and (not kinds or _SPECTRAL_NORM in kinds):
         return "the start vector of a power iteration, which training computes again"
+    if role in _OF_RENORM and (not kinds or "keras.layers.BatchNormalization" in kinds):
+        return "a statistic of renorm=True, which acts in training only"
     return ""

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parent / "files"
 
 REFUSED = {
     "refused": ("LocallyConnected2D", "no code is ever run from a file"),
-    "images_refused": ("tf.image.adjust_saturation", "method='bicubic'"),
+    "images_refused": ("tf.image.adjust_saturation",),
     "einsum": ("tf.einsum", "does not store the tensors"),
 }
 """The networks that are refused, with words that the message must contain."""

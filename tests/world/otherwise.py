@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from keras_of_its_time import keras
+from keras_of_its_time import keras, tf
 from networks import Input, Model, layers, network
 
 
@@ -21,6 +21,16 @@ def axes_in_another_order() -> Any:
     x = layers.LayerNormalization(axis=[-1, -2])(given)
     x = layers.LayerNormalization(axis=[1, 3], epsilon=1e-5)(x)
     return Model(given, layers.LayerNormalization(axis=2, center=False)(x))
+
+
+@network((2, 9), forms=".h5 .keras")
+def enlarged_bicubic() -> Any:
+    given = Input((5, 6, 3))
+    x = layers.UpSampling2D((2, 4), interpolation="bicubic")(layers.Conv2D(2, 1)(given))
+    resized = [tf.image.resize(given, size, "bicubic", antialias=True) for size in ((3, 8), (7, 4))]
+    return Model(
+        given, [x, tf.image.resize(x, (20, 24), "bicubic"), tf.image.resize(x, (4, 5), antialias=True), *resized]
+    )
 
 
 @network((2, 4), forms=".keras")

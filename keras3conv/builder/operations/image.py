@@ -140,20 +140,41 @@ def _resize(call: Call) -> None:
             "resizing is supported only for tensors of four axes (a batch of images) with a floating-point dtype, "
             f"found {given.rank} axes of {given.dtype}"
         )
-    if call.get("antialias"):
+    if mode not in ("bilinear", "nearest", "bicubic"):
         raise call.refuse(
-            "antialias=True is not supported, because Keras' backends use different filters; resize with "
-            "antialias=False"
-        )
-    if mode not in ("bilinear", "nearest"):
-        raise call.refuse(
-            f"interpolation={mode!r} is not supported, because it differs between Keras' backends; use bilinear or "
-            "nearest"
+            f"interpolation={mode!r} is not supported, because torch has no counterpart; use bilinear, bicubic with "
+            "antialias=True, or nearest"
         )
     height, width = call.get("size") or (call.get("height"), call.get("width"))
     given = _to_aspect_ratio(call, given, height, width)
-    settings = {"mode": "bilinear", "align_corners": False} if mode == "bilinear" else {"mode": "nearest-exact"}
+    settings: dict[str, Any] = {"mode": "nearest-exact"}
+    if mode != "nearest":
+        settings = {"mode": mode, "align_corners": False}
+        if mode == "bicubic" and not call.get("antialias"):
+            _require_one_bicubic(call, given, (height, width))
+        if mode == "bicubic" or call.get("antialias"):
+            settings["antialias"] = True
     call.returns(F.interpolate(given, size=(height, width), **settings), given.order)
+
+
+def _require_one_bicubic(call: Call, given: Value, sizes: tuple[int, int]) -> None:
+    """Raise `RuleError` if TensorFlow and JAX do not return the same for a bicubic resize without antialiasing.
+
+    TensorFlow rounds the place of each pixel to 1/1024 of a pixel, JAX does not; the places of an image that is
+    enlarged by a power of two are such multiples. For enlarged images, torch computes what both compute with
+    antialias=True only; without it, torch's kernel has other values.
+
+    Args:
+        call: The call of a resize.
+        given: The images, channels-first.
+        sizes: The new height and width.
+    """
+    olds = [fixed(call, size, "the size of the images") for size in given.target_shape[2:]]
+    if any(new % old or (new // old) not in (1, 2, 4, 8, 16, 32) for old, new in zip(olds, sizes, strict=True)):
+        raise call.refuse(
+            "interpolation='bicubic' without antialias is supported only if the images become 2, 4, 8, 16 or 32 times "
+            "as large, because Keras' backends differ otherwise; use antialias=True, which is the same on all of them"
+        )
 
 
 def _to_aspect_ratio(call: Call, given: Value, height: int, width: int) -> Value:

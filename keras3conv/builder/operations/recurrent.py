@@ -10,6 +10,7 @@ from keras3conv.builder.program.names import OWN_LAYERS
 from keras3conv.builder.program.operation import Operation, Submodule
 from keras3conv.builder.program.program import Value
 from keras3conv.errors import RuleError
+from keras3conv.rules.helpers.config import NO_STATE
 
 
 @handles("keras.layers.LSTM", "keras.layers.GRU", "keras.layers.SimpleRNN")
@@ -75,10 +76,7 @@ def _merged(mode: str, forward: Operation, backward: Operation) -> Operation:
 def masked(call: Call) -> None:
     """Convert a recurrent layer to keras3conv's torch layer `Recurrent`, which skips the time steps that are masked."""
     if call.get("stateful"):
-        raise call.refuse(
-            "stateful=True is not supported, because the torch layer keeps no state between calls; build the layer "
-            "without it"
-        )
+        raise call.refuse(NO_STATE)
     layer = call.rule_module(f"{OWN_LAYERS}.Recurrent")
     sequences, mask = call["sequences"], call.get("mask")
     given = [call.keras_order(sequences), None if mask is None else call.keras_order(mask)]
@@ -97,10 +95,7 @@ def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
     if call.get("mask") is not None:
         raise call.refuse("a mask is not supported for this layer: the torch layer runs over every time step")
     if config.get("stateful"):
-        raise call.refuse(
-            "stateful=True is not supported, because the torch layer keeps no state between calls; build the layer "
-            "without it"
-        )
+        raise call.refuse(NO_STATE)
     return call.keras_order(call["sequences"])
 
 

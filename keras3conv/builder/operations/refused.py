@@ -59,9 +59,8 @@ _REASONS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 _LAYERS: dict[str, tuple[str, ...]] = {
-    "it looks up or counts words and categories: run it on the data, before the model": (
-        "CategoryEncoding", "Discretization", "HashedCrossing", "Hashing", "IntegerLookup", "StringLookup",
-        "TextVectorization",
+    "it looks up words and categories: run it on the data, before the model": (
+        "HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization",
     ),
     "it augments images at random in training: run it on the data, and convert the model that comes after it": (
         "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",

@@ -94,8 +94,12 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:
-    """Return "with padding=... needs the size of its input" (the end of a message), if a layer does; else ""."""
-    strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in specs)
+    """Return "with padding=... needs the size of its input" (the end of a message), if a layer does; else "".
+
+    A layer of torch.nn has fixed numbers for its padding; the modules of keras3conv compute it when they run.
+    """
+    of_torch = [spec for spec in specs if spec.kind.startswith("torch.nn.")]
+    strided = any(spec.config.get("padding") == "same" and _stride(spec) != {1} for spec in of_torch)
     return 'with padding="same" and a stride needs the size of its input' if strided else ""
 
 

@@ -71,6 +71,9 @@ _AMBIGUOUS = {
 
 _PARTIAL = {("BatchNormalization", 2): ("moving_mean", "moving_variance")}
 
+_MORE = {"BatchNormalization": ("moving_stddev", "renorm_mean", "renorm_stddev")}
+"""The variables that a class has with some settings, after the others: those of Keras 2 with renorm=True."""
+
 _CHILDREN: dict[tuple[str, str], str] = {
     ("LSTM", "cell"): "LSTMCell",
     ("GRU", "cell"): "GRUCell",
@@ -102,7 +105,9 @@ TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPad
 """,
 )
 
-_NOT_TRAINABLE = frozenset({"moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state"})
+_NOT_TRAINABLE = frozenset({
+    "moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state", *_MORE["BatchNormalization"],
+})  # fmt: skip
 
 
 def snake_case(name: str) -> str:
@@ -176,6 +181,8 @@ def roles(name: str, shapes: Sequence[Shape], config: Mapping[str, Any] | None =
         known = ()
     else:
         known = _PARTIAL.get((name, count)) or _without_bias(known, count)
+    more = _MORE.get(name, ())
+    known = (*known, *more) if known and count == len(known) + len(more) else known
     return known if len(known) == count else tuple(str(number) for number in range(count))
 
 
@@ -183,7 +190,11 @@ def creates(name: str, roles_found: Sequence[str]) -> bool:
     """Return True if a class can create variables with exactly these names."""
     known = _ROLES.get(name, ())
     missing = set(known) - set(roles_found)
-    return bool(known) and set(roles_found) <= set(known) and all(_switch(name, role) for role in missing)
+    return (
+        bool(known)
+        and set(roles_found) <= {*known, *_MORE.get(name, ())}
+        and all(_switch(name, role) for role in missing)
+    )
 
 
 def _switch(name: str, role: str) -> str:

@@ -181,7 +181,7 @@ FUNCTIONS: Mapping[str, Operation] = {
     "nn.depth_to_space": _operation("depth_to_space", "input:x block_size data_format", data_format="channels_last"),
     "nn.space_to_depth": _operation("space_to_depth", "input:x block_size data_format", data_format="channels_last"),
     "compat.v1.nn.depth_to_space": _operation("depth_to_space", "input:x block_size", data_format="channels_last"),
-    "image.resize": _own("resize", "images size method"),
+    "image.resize": _own("resize", "images size method antialias"),
     **_OF_SIZES,
     **_OF_VALUES,
     **_OF_IMAGES,
@@ -220,8 +220,8 @@ def is_ignored(name: str, value: Any) -> bool:
     return value is None or any(type(value) is type(one) and value == one for one in known)
 
 
-RESIZED_ALIKE = ("bilinear", "nearest")
-"""The interpolation methods of `tf.image.resize` with which all backends of Keras 3 give the same result."""
+RESIZED_ALIKE = ("bilinear", "nearest", "bicubic")
+"""The interpolation methods of `tf.image.resize` that can be computed on all backends of Keras 3."""
 
 _IGNORED: Mapping[str, tuple[Any, ...]] = {
     "conjugate": (False,), "adjoint_a": (False,), "adjoint_b": (False,), "a_is_sparse": (False,),

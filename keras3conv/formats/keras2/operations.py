@@ -86,7 +86,8 @@ def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Appl
     method = keywords.get("method")
     if function == "image.resize" and method not in (None, *RESIZED_ALIKE):
         raise RuleError(
-            f"tf.image.resize is called with method={method!r}, which keras.ops.image.resize computes differently"
+            f"tf.image.resize is called with method={method!r}, which torch cannot compute; the conversion has "
+            f"{', '.join(RESIZED_ALIKE)}"
         )
     for name, value in keywords.items():
         ours = operation.arguments.get(name)

@@ -6,26 +6,35 @@ from typing import Any
 import keras
 
 from keras3conv.errors import Problem
-from keras3conv.frameworks.keras.keras2.on_torch import leaves_padding_out
+from keras3conv.frameworks.keras.keras2.on_torch import is_as_in_keras_2
 from keras3conv.frameworks.keras.tree import named_layers
 
 _AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
+_RESIZES = (keras.layers.UpSampling2D, keras.layers.Resizing)
 
 
 def deviations(model: keras.layers.Layer) -> Iterator[Problem]:
     """Yield a problem for each layer that the current backend computes differently from TensorFlow.
 
-    These are average poolings with padding="same" on the torch backend. Along each axis with more padding at its end
-    than at its start, Keras repeats the last value there, and counts it; TensorFlow and JAX leave the padding out of
-    the average. A window of two values has the same average either way.
+    These are layers on the torch backend. In an average pooling with padding="same", along each axis with more padding
+    at its end than at its start, Keras repeats the last value there, and counts it; TensorFlow and JAX leave the
+    padding out of the average. A window of two values has the same average either way. A bicubic resize without
+    antialiasing has another kernel in torch.
     """
     if keras.backend.backend() != "torch":
         return
     for path, layer in named_layers(model):
-        is_of_keras = isinstance(layer, _AVERAGES) and not leaves_padding_out(layer)
-        if is_of_keras and layer.padding == "same" and _is_padded_unevenly(layer):
+        if is_as_in_keras_2(layer):
+            continue
+        if isinstance(layer, _AVERAGES) and layer.padding == "same" and _is_padded_unevenly(layer):
             fact = 'Keras\' torch backend repeats the last value for padding="same", and counts it in the average'
             yield Problem(keras=path, fact=f"{fact}; TensorFlow and JAX leave the padding out, as Keras 2 does")
+        is_bicubic = isinstance(layer, _RESIZES) and layer.interpolation == "bicubic"
+        if is_bicubic and not getattr(layer, "antialias", False):
+            fact = (
+                "Keras' torch backend resizes with torch's cubic kernel (-0.75); TensorFlow and JAX, as Keras 2, have"
+            )
+            yield Problem(keras=path, fact=f"{fact} another one (-0.5)")
 
 
 def deviation_notes(model: object) -> tuple[str, ...]:

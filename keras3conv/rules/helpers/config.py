@@ -179,7 +179,27 @@ def require_value(kind: str, name: str, value: Any, *allowed: Any) -> None:
         )
 
 
+NO_STATE = (
+    "stateful=True has no counterpart: a torch layer keeps no state between calls; build the layer with stateful=False "
+    "if every call starts a sequence, else with return_state=True, and give these states to the next call as "
+    "initial_state"
+)
+"""The reason why a stateful recurrent layer is refused, and what to do."""
+
+
+def require_stateless(kind: str, config: Config) -> None:
+    """Raise `RuleError` if a recurrent layer keeps its state between calls.
+
+    Args:
+        kind: The class of the layer, for the message.
+        config: Its configuration.
+    """
+    if config.get("stateful"):
+        raise RuleError(f"{kind.rpartition('.')[2]} with {NO_STATE}")
+
+
 __all__ = [
+    "NO_STATE",
     "Functions",
     "Renaming",
     "back",
@@ -192,6 +212,7 @@ __all__ = [
     "pads",
     "paired",
     "renaming",
+    "require_stateless",
     "require_value",
     "shape_of",
 ]

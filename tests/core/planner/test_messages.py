@@ -107,3 +107,21 @@ def test_two_layers_of_other_sizes_in_one_place_are_named_with_their_shapes() ->
 def test_a_plan_with_problems_transfers_nothing(unlike: Alignment) -> None:
     with pytest.raises(AlignmentError, match="4 problems"):
         stage(unlike, unlike.torch, unlike.keras)
+
+
+def test_a_gru_that_resets_before_its_product_is_named_as_one() -> None:
+    def of(kind: str, path: str, shapes: dict[str, tuple[int, ...]], mark: str) -> LayerView:
+        tensors = tuple(TensorRef(path=f"{path}{mark}{role}", role=role, shape=shape) for role, shape in shapes.items())
+        return LayerView(path=path, kinds=(kind,), config=None, tensors=tensors, run=LayerRun())
+
+    biases: dict[str, tuple[int, ...]] = {"bias_ih_l0": (12,), "bias_hh_l0": (12,)}
+    gru = of("torch.nn.GRU", "gru", {"weight_ih_l0": (12, 3), "weight_hh_l0": (12, 4), **biases}, ".")
+    for bias, is_said in (((12,), True), ((2, 12), False)):
+        shapes: dict[str, tuple[int, ...]] = {"kernel": (5, 12), "recurrent_kernel": (4, 12), "bias": bias}
+        views = (
+            ModelView(side="torch", name="Net", layers=(gru,)),
+            ModelView(side="keras", name="net", layers=(of("keras.layers.GRUCell", "gru/cell", shapes, "/"),)),
+        )
+        with pytest.raises(AlignmentError) as caught:
+            plan(*views).check()
+        assert ("the GRU of Keras has reset_after=False" in str(caught.value)) is is_said

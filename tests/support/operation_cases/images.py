@@ -3,6 +3,7 @@
 import numpy as np
 from keras import layers, ops
 
+from keras3conv.transforms import Array
 from tests.support.operations import IMAGE, SEQUENCE, VECTOR, Case, case, named
 
 _PADS = (
@@ -14,6 +15,21 @@ _PADS = (
     (((0, 0), (1, 1), (2, 2), (1, 1)), "reflect"),
 )
 _CHANNELS = ((0, 0), (0, 0), (0, 0), (1, 2))
+
+
+def _enlarged(images: Array, *factors: int) -> Array:
+    """Enlarge channels-last images with the cubic kernel of TensorFlow and JAX, whose parameter is -0.5."""
+    dtype = images.dtype
+    for axis, factor in enumerate(factors, 1):
+        size = images.shape[axis]
+        places = (np.arange(size * factor) + 0.5) / factor - 0.5
+        far = np.abs(places[:, None] - np.arange(size))
+        near = (1.5 * far - 2.5) * far**2 + 1
+        weights = np.where(far < 1, near, np.where(far < 2, ((2.5 - 0.5 * far) * far - 4) * far + 2, 0))
+        weights /= weights.sum(1, keepdims=True)
+        images = np.moveaxis(np.tensordot(weights, images, (1, axis)), 0, axis)
+    return images.astype(dtype)
+
 
 CASES: dict[str, list[Case]] = {
     "pad": [
@@ -30,6 +46,16 @@ CASES: dict[str, list[Case]] = {
             case(named("image.resize", size=size, interpolation=mode), IMAGE)
             for size in ((3, 2), (12, 10), (7, 11), (1, 1))
             for mode in ("bilinear", "nearest")
+        ),
+        *(
+            case(named("image.resize", size=size, interpolation=mode, antialias=True), IMAGE)
+            for size in ((3, 2), (7, 11), (4, 10))
+            for mode in ("bilinear", "bicubic", "nearest")
+        ),
+        case(
+            named("image.resize", size=(12, 20), interpolation="bicubic"),
+            IMAGE,
+            by_numpy=lambda x: _enlarged(x, 2, 4),
         ),
         case(named("image.resize", size=(4, 8), crop_to_aspect_ratio=True), IMAGE),
         case(named("image.resize", size=(4, 8), pad_to_aspect_ratio=True, fill_value=0.5), IMAGE),
@@ -81,5 +107,9 @@ LAYERS = {
     "Resizing": case(layers.Resizing(4, 8), IMAGE),
     "Resizing cut": case(layers.Resizing(4, 8, crop_to_aspect_ratio=True), IMAGE),
     "CenterCrop": case(layers.CenterCrop(3, 2), IMAGE),
+    "UpSampling2D": case(layers.UpSampling2D(2, interpolation="bicubic"), IMAGE, by_numpy=lambda x: _enlarged(x, 2, 2)),
+    "ConvLSTM2D with strides": case(
+        layers.ConvLSTM2D(3, 3, padding="same", strides=(2, 1), return_sequences=True), (4, 6, 5, 2)
+    ),
 }
 """Layers that consist of an image operation."""

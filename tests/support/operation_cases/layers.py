@@ -14,7 +14,7 @@ _POOLS: tuple[dict[str, Any], ...] = (
     {"pool_size": 3, "strides": 1, "padding": "same"},
 )
 _VARIANCE = Given(VECTOR, low=0.5)
-_QUERY, _KEY, _FEW_HEADS = (5, 6, 4), (7, 6, 4), (7, 2, 4)
+_QUERY, _KEY, _FEW_HEADS, _WIDE = (5, 6, 4), (7, 6, 4), (7, 2, 4), (7, 6, 8)
 
 CASES: dict[str, list[Case]] = {
     "conv": [
@@ -65,6 +65,7 @@ CASES: dict[str, list[Case]] = {
         case(named("dot_product_attention"), _QUERY, _KEY, _KEY),
         case(named("dot_product_attention", scale=0.3), _QUERY, _FEW_HEADS, _FEW_HEADS),
         case(named("dot_product_attention", is_causal=True), _QUERY, _QUERY, _QUERY),
+        case(named("dot_product_attention"), _QUERY, _KEY, _WIDE),
         case(
             lambda q, k, v, m: ops.dot_product_attention(q, k, v, mask=m), _QUERY, _KEY, _KEY, Given((1, 5, 7), "bool")
         ),

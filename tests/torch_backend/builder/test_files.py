@@ -203,10 +203,10 @@ def test_a_file_of_a_model_without_weights_is_converted(tmp_path: Path) -> None:
 
 
 def test_layers_that_prepare_data_are_refused_in_one_message() -> None:
-    given = keras.Input((4,), dtype="int32")
-    x = layers.CategoryEncoding(5, output_mode="multi_hot", name="encoding")(given)
-    y = layers.Discretization([1.0, 2.0], name="bins")(keras.ops.cast(given, "float32"))
-    model = keras.Model(given, [layers.Dense(2)(x), layers.Dense(2)(keras.ops.cast(y, "float32"))])
+    given = keras.Input((4,), dtype="int64")
+    x = layers.IntegerLookup(vocabulary=[1, 3], name="looked_up")(given)
+    y = layers.Hashing(3, name="hashed")(given)
+    model = keras.Model(given, [layers.Embedding(4, 2)(x), layers.Embedding(3, 2)(y)])
     with pytest.raises(UnsupportedLayerError, match="2 problems") as caught:
         k3c.convert(model)
     said = str(caught.value)

@@ -19,6 +19,10 @@ def attention(x: Any) -> Any:
     return layers.MultiHeadAttention(2, 4)(x, x)
 
 
+def attention_with_wide_values(x: Any) -> Any:
+    return layers.MultiHeadAttention(2, 4, value_dim=5)(x, x, use_causal_mask=True)
+
+
 AFTER_EMBEDDING: dict[str, Callable[[Any], Any]] = {
     "LSTM": layers.LSTM(5, return_sequences=True),
     "last step of a GRU": layers.GRU(5),
@@ -30,6 +34,7 @@ AFTER_EMBEDDING: dict[str, Callable[[Any], Any]] = {
     "the last steps of both directions": layers.Bidirectional(layers.GRU(4)),
     "both directions added": layers.Bidirectional(layers.SimpleRNN(4, return_sequences=True), merge_mode="sum"),
     "attention": attention,
+    "attention whose values are wider than its keys": attention_with_wide_values,
     "both directions, attention": lambda x: attention(layers.Bidirectional(layers.GRU(4, return_sequences=True))(x)),
 }
 

@@ -17,6 +17,7 @@ from keras3conv.builder.operations.refused import NO_CALLS, REFUSED
 from keras3conv.errors import UnsupportedLayerError
 from keras3conv.frameworks.torch.generated import instance_of
 from tests.support.operation_cases import CASES
+from tests.support.operation_cases.categories import LAYERS as CATEGORIES
 from tests.support.operation_cases.images import LAYERS
 from tests.support.operation_cases.pointwise import RELU
 from tests.support.operation_cases.reduction import SOFTMAX_LAYERS
@@ -43,7 +44,7 @@ def test_an_operation_returns_the_same_in_torch_and_in_keras(one: Case) -> None:
     assert converted(one).differences() == []
 
 
-@pytest.mark.parametrize("one", [*RELU, *SOFTMAX_LAYERS, *LAYERS.values()])
+@pytest.mark.parametrize("one", [*RELU, *SOFTMAX_LAYERS, *LAYERS.values(), *CATEGORIES.values()])
 def test_a_layer_without_a_torch_module_returns_the_same(one: Case) -> None:
     assert converted(one).differences() == []
 
@@ -95,8 +96,12 @@ REFUSALS: dict[str, tuple[Case, str]] = {
         case(named("pad", pad_width=((0, 0), (2, 0), (0, 0), (0, 0)), mode="symmetric"), IMAGE),
         "repeats the edge",
     ),
-    "antialias": (case(named("image.resize", size=(3, 2), antialias=True), IMAGE), "different filters"),
-    "bicubic": (case(named("image.resize", size=(3, 2), interpolation="bicubic"), IMAGE), "differs between"),
+    "smaller bicubic": (case(named("image.resize", size=(3, 2), interpolation="bicubic"), IMAGE), "backends differ"),
+    "bicubic of three": (case(named("image.resize", size=(18, 15), interpolation="bicubic"), IMAGE), "backends differ"),
+    "lanczos": (
+        case(keras.layers.Resizing(3, 2, interpolation="lanczos3"), IMAGE),
+        "torch has no counterpart",
+    ),
     "resize integers": (case(named("image.resize", size=(3, 2)), WHOLE), "floating-point dtype"),
     "uneven average": (
         case(named("average_pool", pool_size=2, padding="same"), (5, 5, 4)),

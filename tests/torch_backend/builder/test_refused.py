@@ -165,3 +165,14 @@ def test_every_layer_with_mixed_precision_is_refused_with_a_fix() -> None:
     assert said.startswith("1 problem in both (keras)")
     assert "half" in said
     assert 'layer.dtype_policy = "float32"' in said
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN", "ConvLSTM1D"])
+def test_a_stateful_layer_is_refused_with_what_to_do_instead(kind: str) -> None:
+    is_image = kind == "ConvLSTM1D"
+    given = keras.Input(batch_shape=(2, 5, 6, 3) if is_image else (2, 5, 3))
+    layer = getattr(layers, kind)(4, *([3] if is_image else []), stateful=True, name="memory")
+    with pytest.raises(UnsupportedLayerError, match="memory") as caught:
+        k3c.convert(keras.Model(given, layer(given)))
+    assert "a torch layer keeps no state between calls" in str(caught.value)
+    assert "as initial_state" in str(caught.value)

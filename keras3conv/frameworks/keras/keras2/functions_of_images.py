@@ -7,17 +7,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras3conv.frameworks.keras.keras2.on_torch import average_without_padding
+from keras3conv.frameworks.keras.keras2.on_torch import average_without_padding, enlarged_bicubic
 
 _GREY = (0.2989, 0.587, 0.114)
 """The weights of red, green and blue in `tf.image.rgb_to_grayscale`."""
 
 
-def resize(images: Any, size: Any, method: str = "bilinear") -> Any:
+def resize(images: Any, size: Any, method: str = "bilinear", antialias: bool = False) -> Any:
     """Compute tf.image.resize; the result is float32, except that "nearest" keeps the dtype."""
     sizes = tuple(int(one) for one in size)
     found = images if method == "nearest" or _is_float(images) else ops.cast(images, "float32")
-    return ops.image.resize(found, sizes, interpolation=method, data_format="channels_last")
+    if method == "bicubic" and not antialias:
+        return enlarged_bicubic(found, sizes)
+    return ops.image.resize(found, sizes, interpolation=method, antialias=bool(antialias), data_format="channels_last")
 
 
 def rgb_to_grayscale(images: Any) -> Any:

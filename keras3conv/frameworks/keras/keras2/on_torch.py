@@ -2,7 +2,7 @@
 
 An average pooling with padding="same" leaves the padding out of the average. Keras' torch backend repeats the last
 value along an axis with more padding at its end than at its start, and counts it. A layer normalisation over axes that
-are not the last ones raises there.
+are not the last ones raises there. A bicubic resize has another kernel there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,6 +58,47 @@ def _counts(size: int, pads: tuple[int, int], length: int, step: int) -> Array:
     return np.array([is_value[start : start + length].sum() for start in range(0, len(is_value) - length + 1, step)])
 
 
+def enlarged_bicubic(images: Any, sizes: tuple[int, ...], data_format: str = "channels_last") -> Any:
+    """Enlarge images with the cubic kernel of TensorFlow, without antialiasing.
+
+    On all backends, Keras has this kernel with antialias=True, which changes only images that become smaller.
+
+    Args:
+        images: The images; their height and width must be known.
+        sizes: The new height and width, each 1, 2, 4, 8, 16 or 32 times the old one: for others, TensorFlow rounds the
+            places of the pixels.
+        data_format: "channels_last" or "channels_first".
+
+    Raises:
+        ValueError: The sizes are others.
+    """
+    olds = images.shape[1:3] if data_format == "channels_last" else images.shape[2:4]
+    if any(
+        old is None or new % old or new // old not in (1, 2, 4, 8, 16, 32) for old, new in zip(olds, sizes, strict=True)
+    ):
+        raise ValueError(
+            f"a bicubic resize from {tuple(olds)} to {sizes} is not supported without antialias, only to a size that "
+            "is 2, 4, 8, 16 or 32 times as large"
+        )
+    return ops.image.resize(images, sizes, interpolation="bicubic", antialias=True, data_format=data_format)
+
+
+class _Cubic:
+    """Enlarges with the cubic kernel of TensorFlow; the other base of the class is `UpSampling2D`."""
+
+    interpolation: str
+    size: tuple[int, int]
+    data_format: str
+
+    def call(self, inputs: Any) -> Any:
+        """Return the enlarged images."""
+        if self.interpolation != "bicubic":
+            return super().call(inputs)  # type: ignore[misc]  # the other base of the class is the layer
+        olds = inputs.shape[1:3] if self.data_format == "channels_last" else inputs.shape[2:4]
+        sizes = tuple(int(old) * factor for old, factor in zip(olds, self.size, strict=True))
+        return enlarged_bicubic(inputs, sizes, self.data_format)
+
+
 class _WithoutPadding:
     """Averages without the padding; the other base of the class is a layer of Keras."""
 
@@ -104,6 +145,7 @@ def _made(name: str, other: type) -> Any:
 _LAYERS: Mapping[str, Any] = {
     **{name: _made(name, _WithoutPadding) for name in (f"AveragePooling{rank}D" for rank in (1, 2, 3))},
     "LayerNormalization": _made("LayerNormalization", _OverAnyAxes),
+    "UpSampling2D": _made("UpSampling2D", _Cubic),
 }
 
 
@@ -115,9 +157,9 @@ def layers_on_torch() -> Mapping[str, Any]:
     return _LAYERS if keras.backend.backend() == "torch" else {}
 
 
-def leaves_padding_out(layer: object) -> bool:
-    """Return whether a layer is an average pooling of this module, which leaves the padding out of the average."""
-    return isinstance(layer, _WithoutPadding)
+def is_as_in_keras_2(layer: object) -> bool:
+    """Return whether a layer is an average pooling or a bicubic resize of this module."""
+    return isinstance(layer, _WithoutPadding | _Cubic)
 
 
-__all__ = ["average_without_padding", "layers_on_torch", "leaves_padding_out"]
+__all__ = ["average_without_padding", "enlarged_bicubic", "is_as_in_keras_2", "layers_on_torch"]

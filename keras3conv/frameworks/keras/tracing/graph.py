@@ -26,6 +26,7 @@ from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operati
 from keras3conv.frameworks.keras.state import tensors_kept
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config, output_names
+from keras3conv.frameworks.keras.tracing.inferred import corrected
 from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
@@ -321,7 +322,7 @@ def _traced(tracer: _Tracer) -> Iterator[None]:
     """Let a tracer record all calls of layers and operations inside the `with` block."""
 
     def on_operation(original: Original, operation: Any, args: Any, kwargs: Any) -> Any:
-        outputs = original(operation, *args, **kwargs)
+        outputs = corrected(operation, args, kwargs, original(operation, *args, **kwargs))
         if not tracer.shapes_only:
             tracer.note(operation, args, kwargs, outputs)
         return outputs

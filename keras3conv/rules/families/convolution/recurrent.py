@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from keras3conv.rules.fixed import DROPOUT_AND_STATE, recurrent_settings
-from keras3conv.rules.helpers.config import bound, ints, last, paired, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, ints, last, paired, require_stateless, shape_of
 from keras3conv.rules.helpers.own_layers import CONV_LSTM, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -44,7 +44,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     keras = spec.config
     *kernel_size, channels, gates = shape_of(spec, "cell/kernel")
     rank = len(kernel_size)
-    require_value(spec.kind, "stateful", keras.get("stateful", False), False)
+    require_stateless(spec.kind, spec.config)
     usual = {"activation": "tanh", "recurrent_activation": "sigmoid"}
     config: dict[str, Any] = {
         "in_channels": channels,

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.fixed import RECURRENT, Argument, recurrent_settings
-from keras3conv.rules.helpers.config import bound, last, name_of, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, last, name_of, require_stateless, require_value, shape_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Chain, Each, Stack, Sum, Take, Transform
@@ -48,7 +48,7 @@ KINDS = (
 SUMMED = "Keras gets the sum of torch's two biases; back in torch, the first is the sum and the second is zero. "
 
 _SETTINGS: tuple[tuple[str, Any], ...] = (
-    ("recurrent_activation", "sigmoid"), ("reset_after", True), ("go_backwards", False), ("stateful", False),
+    ("recurrent_activation", "sigmoid"), ("reset_after", True), ("go_backwards", False),
 )  # fmt: skip
 
 
@@ -101,6 +101,7 @@ def torch_config(kind: Kind, spec: LayerSpec, part: str = "") -> dict[str, Any]:
         RuleError: The Keras layer has an option, such as another activation, that torch lacks.
     """
     keras = spec.config
+    require_stateless(spec.kind, spec.config)
     for name, value in _SETTINGS:
         found = keras.get(name, value)
         require_value(spec.kind, name, name_of(found) if isinstance(found, dict) else found, value)

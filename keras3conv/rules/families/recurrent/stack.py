@@ -16,7 +16,7 @@ from keras3conv.rules.families.recurrent.cells import (
 )
 from keras3conv.rules.families.recurrent.layers import layout_of, output_of
 from keras3conv.rules.fixed import recurrent_settings
-from keras3conv.rules.helpers.config import bound, last, paired, require_value
+from keras3conv.rules.helpers.config import bound, last, paired, require_stateless, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 
@@ -112,8 +112,8 @@ def _to_keras(config: Config, *, kind: Kind) -> LayerSpecs:
 
 def _to_torch(layers: LayerSpecs, *, kind: Kind) -> LayerSpecs:
     spec = last(layers)
-    for name in ("go_backwards", "stateful"):
-        require_value(spec.kind, name, spec.config.get(name, False), False)
+    require_stateless(spec.kind, spec.config)
+    require_value(spec.kind, "go_backwards", spec.config.get("go_backwards", False), False)
     configs = []
     for prefix, cell in cells_of(spec):
         require_value(spec.kind, "cell", cell["class_name"], f"{kind.keras}Cell")

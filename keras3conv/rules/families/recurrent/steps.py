@@ -11,7 +11,7 @@ from keras3conv.errors import RuleError
 from keras3conv.messages import with_article
 from keras3conv.rules.families.recurrent.stack import RNN, cells_of, prefixes, rnn_config, serialised
 from keras3conv.rules.fixed import DROPOUT_AND_STATE, recurrent_settings
-from keras3conv.rules.helpers.config import bound, last, paired, require_value, shape_of
+from keras3conv.rules.helpers.config import bound, last, paired, require_stateless, shape_of
 from keras3conv.rules.helpers.own_layers import RECURRENT, activation_of, function_of
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -114,7 +114,7 @@ def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
 
 def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     spec = last(layers)
-    require_value(spec.kind, "stateful", spec.config.get("stateful", False), False)
+    require_stateless(spec.kind, spec.config)
     cells = tuple(
         _cell_to_torch(name, config, shape_of(spec, f"{prefix}recurrent_kernel")[0])
         for prefix, name, config in _named_cells(spec)
