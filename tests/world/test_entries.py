@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 from zipfile import ZipFile
 
+import keras
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import keras3conv as k3c
@@ -110,19 +113,20 @@ def test_the_command_line_lists_the_layers_of_the_file(file: OldFile) -> None:
 
 QUICK = frozenset({
     "tensorflow-2.15.1-recurrent.h5", "tensorflow-2.15.1-names_with_slashes.keras", "tensorflow-2.15.1-cudnn.h5",
-    "keras-2.2.4-frozen_inside_weights.json",
 })  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @pytest.mark.parametrize(
     "file",
-    [pytest.param(file, id=file.id, marks=() if file.id in QUICK else pytest.mark.full) for file in READ],
+    [
+        pytest.param(file, id=file.id, marks=() if file.id in QUICK else pytest.mark.full)
+        for file in READ
+        if not file.weights
+    ],
 )
 def test_the_command_line_converts_the_file_and_proves_it_with_golden_outputs(file: OldFile, tmp_path: Path) -> None:
-    weights_of_keras = ("--keras-weights", str(file.weights)) if file.weights else ()
-    converts = "convert", str(file.path), "-o", str(tmp_path / "net"), "--channels", "last", "--no-validate"
-    finished = run(*converts, *weights_of_keras)
+    finished = run("convert", str(file.path), "-o", str(tmp_path / "net"), "--channels", "last", "--no-validate")
     assert finished.exit_code == 0, finished.output
     np.savez(tmp_path / "inputs.npz", *file.arrays("input"))
     np.savez(tmp_path / "outputs.npz", *file.arrays("output"))
@@ -130,10 +134,29 @@ def test_the_command_line_converts_the_file_and_proves_it_with_golden_outputs(fi
     weights = next((tmp_path / "net").glob("*.safetensors"))
     arguments = ["--inputs", str(tmp_path / "inputs.npz"), "--proof", "outputs", "--proof", "expected"]
     factory = f"{module}:{'Model' if 'class Model' in module.read_text() else 'make'}"
-    arguments += ["--torch-weights", str(weights), "--expected", str(tmp_path / "outputs.npz"), *weights_of_keras]
+    arguments += ["--torch-weights", str(weights), "--expected", str(tmp_path / "outputs.npz")]
     finished = run("validate", factory, str(file.path), *arguments)
     assert finished.exit_code == 0, finished.output
     np.savez(tmp_path / "outputs.npz", *(array + 0.1 for array in file.arrays("output")))
     finished = run("validate", factory, str(file.path), *arguments)
     assert finished.exit_code == 1
     assert "differs from the golden output" in finished.output
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=file.id, marks=() if file.path.parent.name == "keras-2.2.4" else pytest.mark.full)
+        for file in READ
+        if file.weights
+    ],
+)
+def test_the_command_line_converts_an_architecture_beside_its_weights(file: OldFile, tmp_path: Path) -> None:
+    converts = "convert", str(file.path), "--keras-weights", str(file.weights), "-o", str(tmp_path / "net")
+    finished = run(*converts, "--channels", "last", "--no-validate")
+    assert finished.exit_code == 0, finished.output
+    module = run_path(str(next((tmp_path / "net").glob("*.py"))))["Model"]()
+    module.load_state_dict(load_file(next((tmp_path / "net").glob("*.safetensors"))))
+    with torch.no_grad():
+        found = module.eval()(*map(torch.from_numpy, file.arrays("input")))
+    assert_golden([one.numpy() for one in keras.tree.flatten(found)], file)
