@@ -313,6 +313,7 @@ CASES |= {
     ),
     "writing into a spectrum": (_spectrum_written, TEXT),
     "writing into zeros of the shape of the input": (_shifted_in_time, TEXT),
+    "stack of zeros and the input": (lambda x: torch.stack([torch.zeros_like(x), x * 2], 1).cos(), TEXT),
     "choices in a spectrum": (
         lambda x: torch.view_as_real(
             torch.where(torch.fft.fft(x).abs() > 2, torch.fft.fft(x), torch.fft.fft(x) * 0.1)

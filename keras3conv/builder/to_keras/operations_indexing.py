@@ -63,7 +63,8 @@ def _with_batch(call: Call, given: Any, axis: int, order: Order) -> Value:
 def _stack(call: Call) -> Result:
     rank, dim = len(call.shape) - 1, call.get("dim", 0) % len(call.shape)
     order = common_order(call.arguments["tensors"], rank)
-    values = [call.ordered(one, order) for one in call.arguments["tensors"]]
+    shape = call.shape[:dim] + call.shape[dim + 1 :]
+    values = [_for_the_batch(call, call.ordered(one, order), shape) for one in call.arguments["tensors"]]
     moved = [axis + (axis >= dim) for axis in order]
     place = moved.index(dim - 1) + 1 if dim else 0
     return call.step(ops.stack(values, axis=place), order=(*moved[:place], dim, *moved[place:]))

@@ -1,5 +1,7 @@
 """Convert operators that are layers in Keras: linear layers, embeddings, normalizations."""
 
+from functools import partial
+
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
@@ -145,6 +147,8 @@ def _addmm(call: Call) -> Result:
 @handles("batch_norm", "_native_batch_norm_legit_no_training")
 def _batch_norm(call: Call) -> Result:
     if call.get("training", False):
+        if all(isinstance(size, int) for size in call.shape):
+            return _standardized(call)
         raise RuleError(
             "this batch normalization uses the statistics of the batch in evaluation mode too, but Keras uses moving "
             "statistics there; set track_running_stats=True"
@@ -162,6 +166,21 @@ def _batch_norm(call: Call) -> Result:
     order = call.writer.image_order(given.rank)
     made = _layer(call, kind, ("BatchNormalization",), config, order=order, given="input")
     return made if call.name == "batch_norm" else [made, None, None]
+
+
+def _standardized(call: Call) -> Value:
+    """Convert a batch normalization of a tensor that depends on no sample, such as a kernel: write out its formula."""
+    given = call.value("input")
+    axes = tuple(place for place, axis in enumerate(given.order) if axis != 1)
+    mean = ops.mean(given, axis=axes, keepdims=True)
+    variance = ops.var(given, axis=axes, keepdims=True)
+    made = call.step((given - mean) / ops.sqrt(variance + call.arguments["eps"]), order=given.order)
+    for name, symbol in (("weight", "*"), ("bias", "+")):
+        if call.get(name) is not None:
+            shape = (given.shape[1], *(1,) * (given.rank - 2))
+            factor = reshaped(call, call.value(name), shape)
+            made = elementwise(call, [made, factor], partial(sign, call, symbol))
+    return made
 
 
 @handles("instance_norm")

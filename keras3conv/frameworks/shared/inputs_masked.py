@@ -27,6 +27,7 @@ class Range:
             reads the integers as a mask.
         negative: The same inputs with the integers negated; None if the dtype has no sign.
         between: The same inputs with padding between other steps too; None if the Keras model masks none.
+        is_given: Whether `end` is the largest integer of the given inputs.
     """
 
     end: int
@@ -34,6 +35,7 @@ class Range:
     as_mask: Inputs
     negative: Inputs | None
     between: Inputs | None = None
+    is_given: bool = False
 
 
 def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
@@ -247,7 +249,9 @@ def _ranges(
         negative = replaced(-codes) if all(limit.min < 0 for limit in limits) else None
         between = replaced(codes) if is_masked else None
         as_mask = replaced(np.minimum(codes, 1))
-        yield Range(end=end, inputs=inputs, as_mask=as_mask, negative=negative, between=between)
+        yield Range(
+            end=end, inputs=inputs, as_mask=as_mask, negative=negative, between=between, is_given=end == largest
+        )
 
 
 def _covering(size: int, shape: tuple[int, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""Lengths as integer inputs: the made-up lengths of zero and beyond the given ones, where a model may be infinite."""
+"""Integer inputs: made-up lengths of zero and beyond the given ones, and masks that are used as numbers."""
 
 import pytest
 import torch
@@ -51,3 +51,26 @@ def test_a_mistake_beyond_the_given_lengths_fails_beside_infinities(
     other.load_state_dict(module.state_dict())
     report = k3c.validate(other, conversion.model, inputs=inputs, plan=conversion.alignment)
     assert [section.name for section in report.with_status("failed")] == ["float64"]
+
+
+class Masked(nn.Module):
+    """A mean over steps whose weights come from a mask as a number: another integer than 0 and 1 overflows float32."""
+
+    def __init__(self, least: float = torch.finfo(torch.float32).min) -> None:
+        super().__init__()
+        self.inner, self.least = nn.Linear(4, 4), least
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        scores = x.mean(-1) + (1.0 - mask.float()) * self.least
+        return torch.einsum("bs,bsw->bw", scores.softmax(-1), self.inner(x))
+
+
+def test_a_mask_is_not_widened_to_integers_that_overflow_on_one_side() -> None:
+    module, inputs = Masked().eval(), (torch.randn(3, 5, 4), torch.ones(3, 5, dtype=torch.int64))
+    conversion = k3c.convert(module, inputs=inputs)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    other = Masked(least=-5.0).eval()
+    other.load_state_dict(module.state_dict())
+    report = k3c.validate(other, conversion.model, inputs=inputs, plan=conversion.alignment)
+    assert "float64" in [section.name for section in report.with_status("failed")]

@@ -308,3 +308,19 @@ def test_a_scalar_beside_a_constant_has_the_precision_of_the_model() -> None:
     conversion = k3c.convert(Determinant(), inputs=torch.randn(5, 4))
     assert conversion.report is not None
     conversion.report.raise_if_failed()
+
+
+class Standardized(nn.Conv2d):
+    """A convolution that standardizes its kernel by a batch normalization of it, as BiT's does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        kernel = functional.batch_norm(flat, None, None, training=True, momentum=0.0, eps=1e-6)
+        return functional.conv2d(x, kernel.reshape_as(self.weight), self.bias, padding=1)
+
+
+def test_a_batch_normalization_of_a_kernel_is_written_out() -> None:
+    module = nn.Sequential(Standardized(3, 4, 3), nn.ReLU())
+    conversion = k3c.convert(module, inputs=torch.randn(2, 3, 6, 7))
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
