@@ -45,12 +45,13 @@ def check(subject: Subject) -> Section:
     for pair in output_pairs(subject.torch_run, subject.keras_run):
         if pair.mismatch:
             problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=pair.mismatch))
-            rows.append((pair.name, pair.layout, None, None, None, "failed"))
+            rows.append((_name(subject, pair), pair.layout, None, None, None, "failed"))
             continue
         judgement = _judge(subject, pair)
         status = "passed" if judgement.passed else "failed"
-        rows.append((pair.name, pair.layout, judgement.deviation, judgement.floor, judgement.ratio, status))
-        described.append((_name(subject, pair), f"{judgement}{_size_of(pair.torch_output)}"))
+        name = _name(subject, pair)
+        rows.append((name, pair.layout, judgement.deviation, judgement.floor, judgement.ratio, status))
+        described.append((name, f"{judgement}{_size_of(pair.torch_output)}"))
         if not judgement.passed:
             problems.append(_problem(subject, pair, judgement))
     differing = len(problems)
@@ -73,7 +74,7 @@ def check(subject: Subject) -> Section:
 
 
 def _name(subject: Subject, pair: OutputPair) -> str:
-    """Return the name of an output for the summary: the name in Keras if torch has only an index for it."""
+    """Return the name of an output for the report: the name in Keras if torch has only an index for it."""
     torch, keras = pair.keys
     outputs, names = list(subject.keras_run.outputs), tuple(getattr(subject.keras, "output_names", ()))
     is_named = bool(torch) and not torch.isdecimal()

@@ -51,6 +51,7 @@ def check(subject: Subject) -> Section:
     problems = [*new, *problems] if new else [replace(problem, fixes=_FIXES) for problem in problems]
     facts = {"declared loss": declared_loss(subject.plan.mappings)} if lossy else {}
     facts |= {"NaN or infinities": f"in {', '.join(nonfinite)} (torch)"} if nonfinite else {}
+    facts |= {WITHOUT_WEIGHTS: " and ".join(problem.where for problem in new)} if new else {}
     losses = {"declared loss": tuple(lossy), _COMPUTED: _computed_weights(subject)}
     tables = tuple(Table(title=title, columns=("torch", "keras"), rows=rows) for title, rows in losses.items() if rows)
     return Section(
@@ -62,6 +63,10 @@ def check(subject: Subject) -> Section:
         tables=tables,
         problems=tuple(problems),
     )
+
+
+WITHOUT_WEIGHTS = "called without a file of weights"
+"""The name of the fact that lists the factories whose models have other weights than those that were transferred."""
 
 
 def _summary(differing: int, total: int, elements: int) -> str:

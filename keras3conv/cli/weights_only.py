@@ -77,7 +77,8 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
 def missing_information(view: ModelView) -> str:
     """Return the text after a listing: what the file lacks, and the commands that accept the file."""
     in_order = view.facts["format"] in _IN_ORDER and all(layer.is_ordered for layer in view.layers)
-    order = "in the order of the model" if in_order else "in alphabetical order"
+    by_name = "in the order of the file" if view.facts["format"] in _IN_ORDER else "in alphabetical order"
+    order = "in the order of the model" if in_order else by_name
     return f"""\
 The file contains weights, but no architecture. The layers are listed {order}; their classes are guessed \
 from names and shapes. The file does not contain the strides, the padding, the activations and the epsilons, the \

@@ -1,10 +1,12 @@
 """Load a Keras file that has an architecture as a live model, so that `align` can run both models."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 
 from keras3conv.errors import BudgetExceeded, ModelError, message_of
 from keras3conv.frameworks.adapter import Adapter, KerasFile, Sides
+from keras3conv.model.numbered import names_by_location
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Shape
 
@@ -24,7 +26,7 @@ def _loaded(file: KerasFile) -> tuple[Adapter, str]:
     """Load a Keras file: return the adapter of the live model and "", or the adapter of the file and the reason.
 
     The file is not loaded if it has no architecture, if Keras cannot load it, or if the model names its tensors in
-    another way than the file does.
+    another way than the file does. The file may number variables, which the live model names.
     """
     saved = file.view()
     if not any(layer.config for layer in saved.layers):
@@ -40,14 +42,26 @@ def _loaded(file: KerasFile) -> tuple[Adapter, str]:
     except (ModelError, BudgetExceeded) as error:
         headline_and_first_problem = " ".join(" ".join(message_of(error).splitlines()[:2]).split())
         return file, f"the Keras side is a file: {headline_and_first_problem}"
-    if _tensors(model.view()) != _tensors(saved):
+    live = model.view()
+    if _tensors(live, names_by_location(live, saved)) != _tensors(saved):
         return file, f"the Keras side is a file: the model that Keras makes of {file.source} has other names"
     return model, ""
 
 
-def _tensors(view: ModelView) -> set[tuple[str, str, Shape]]:
-    """Return (path of the layer, path of the tensor, shape) for each tensor that is not the state of a generator."""
-    return {(layer.path, one.path, one.shape) for layer in view.layers for one in layer.tensors if not one.is_seed}
+def _tensors(view: ModelView, names: Mapping[str, str] | None = None) -> set[tuple[str, str, Shape]]:
+    """Return (path of the layer, path of the tensor, shape) for each tensor that is not the state of a generator.
+
+    Args:
+        view: The view.
+        names: The paths in the file of variables that the file numbers; by default every tensor keeps its path.
+    """
+    kept = names or {}
+    return {
+        (layer.path, kept.get(one.path, one.path), one.shape)
+        for layer in view.layers
+        for one in layer.tensors
+        if not one.is_seed
+    }
 
 
 __all__ = ["with_live_keras"]

@@ -196,8 +196,10 @@ def find_factory(where: str, name: str) -> Any:
             f"{with_article(type(found).__name__)}"
         )
     if needed := _required(found):
+        arguments = "argument" if len(needed) == 1 else "arguments"
         raise InputError(
-            f"{where}:{name} needs the argument {', '.join(needed)}, but a factory is called without arguments"
+            f"{where}:{name} needs the {arguments} {', '.join(needed)}, but a factory is called without arguments; "
+            f"write a function that calls it, such as def make(): return {name}(...), and name that function instead"
         )
     return found
 

@@ -19,6 +19,7 @@ from keras3conv.model.views import ModelView
 from keras3conv.model.wrappers import named_as
 from keras3conv.workflows.files import MOST_BYTES, read_plan
 from keras3conv.workflows.metadata import NAME
+from keras3conv.workflows.named import with_names_of
 
 _SHOWN = 3
 
@@ -47,7 +48,7 @@ def recorded_plan(
         if plan is None:
             continue
         torch, keras = opened.views(planned=plan.torch)
-        torch = named_as(torch, plan.torch)
+        torch, plan = named_as(torch, plan.torch), with_names_of(plan, opened.keras)
         reasons = [*_differences(torch, plan), *_differences(keras, plan)]
         if not reasons:
             note = f"the plan is the one that convert wrote to {record}"

@@ -27,6 +27,7 @@ from keras3conv.steps import report_fraction
 from keras3conv.transforms import Array
 from keras3conv.workflows.clusters import shards_on_ray
 from keras3conv.workflows.manifest import Record
+from keras3conv.workflows.named import with_names_of
 from keras3conv.workflows.quantizing import unquantized
 from keras3conv.workflows.sources import other_state_dict
 from keras3conv.writing.digests import ReadFile, WrittenFile
@@ -87,6 +88,7 @@ def transfer(
         raise InputError(
             f"source and target are both {read.side} models, but a transfer goes from one framework to the other"
         )
+    plan = with_names_of(plan, read, written)
     notes: tuple[str, ...] = ()
     if memory == "share":
         shared, facts = _shared(read, written, plan, options.out, cast=options.cast, stages=stages)
@@ -332,9 +334,7 @@ def _reader(staging: Staging, *, complete: bool) -> Reader:
     def read(path: str) -> Array:
         tensor = tensors[path]
         if staging.has(tensor):
-            if (
-                path not in waiting
-            ):  # tensors of one mapping, such as query, key and value, are written one after the other
+            if path not in waiting:  # tensors of one mapping (query, key, value) are written one after the other
                 waiting.clear()
                 waiting.update(staging.read_together(path))
             return waiting.pop(path)

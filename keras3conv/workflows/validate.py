@@ -28,6 +28,7 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
 from keras3conv.workflows.local import local_subject
+from keras3conv.workflows.named import with_names_of
 from keras3conv.workflows.recorded import recorded_plan
 from keras3conv.workflows.sources import other_state_dict, read_file
 from keras3conv.writing.digests import ReadFile
@@ -74,7 +75,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
     if isinstance(sides.keras, KerasFile):
         sides = replace(sides, keras=sides.keras.loaded())
     recorded, remarks = recorded_plan(given, sides, (*weight_files, *code)) if plan is None else (None, ())
-    plan = plan or recorded
+    plan = with_names_of(plan, sides.torch, sides.keras) if plan else recorded
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
         if options.local:
@@ -145,12 +146,30 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
         if sections and sections[0].status == "failed":
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
+        elif name in _OF_THEIR_WEIGHTS and (factories := _without_weights(sections)):
+            reason = f"{factories} made other weights than those that were transferred, see roundtrip"
+            sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
         else:
             with stages.stage(name):
                 sections.append(check(subject))
             _require_fitting(subject, sections)
     float64 = next((section.status for section in sections if section.name == "float64"), None)
     return [settled(section, float64) if section.name == "hyperparameters" else section for section in sections]
+
+
+_OF_THEIR_WEIGHTS = ("activations", "outputs")
+"""The proofs that compare the layers and outputs of models with their own weights, which must be the same."""
+
+
+def _without_weights(sections: Sequence[Section]) -> str:
+    """Return the factories whose models have other weights than those that were transferred; empty if none has.
+
+    Args:
+        sections: The results of the proofs so far.
+    """
+    from keras3conv.validators.roundtrip import WITHOUT_WEIGHTS
+
+    return next((section.facts[WITHOUT_WEIGHTS] for section in sections if WITHOUT_WEIGHTS in section.facts), "")
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:

@@ -58,7 +58,8 @@ class NearbyRun:
         return index >= len(self._outputs) or _repeats(pair, self._outputs[index])
 
     @cached_property
-    def _nearby(self) -> Subject:
+    def nearby(self) -> Subject:
+        """The same models with slightly changed inputs and probe weights."""
         views = self.subject.torch_view, self.subject.keras_view
         return replace(
             self.subject,
@@ -70,11 +71,11 @@ class NearbyRun:
 
     @cached_property
     def _calls(self) -> list[CallPair]:
-        return list(call_pairs(self._nearby, self._nearby.torch_probe, self._nearby.keras_probe))
+        return list(call_pairs(self.nearby, self.nearby.torch_probe, self.nearby.keras_probe))
 
     @cached_property
     def _outputs(self) -> list[OutputPair]:
-        return list(output_pairs(self._nearby.torch_probe, self._nearby.keras_probe))
+        return list(output_pairs(self.nearby.torch_probe, self.nearby.keras_probe))
 
 
 def _nudged_weights(weights: Mapping[str, Array], constants: Mapping[str, Array]) -> dict[str, Array]:
@@ -94,8 +95,18 @@ def _nudged_weights(weights: Mapping[str, Array], constants: Mapping[str, Array]
 
 
 def _repeats(original: CallPair | OutputPair, nearby: CallPair | OutputPair) -> bool:
-    first, second = _difference(original), _difference(nearby)
-    if first is None or second is None or first.shape != second.shape:
+    first = _difference(original)
+    return first is None or repeats(first, _difference(nearby))
+
+
+def repeats(first: Array, second: Array | None) -> bool:
+    """Return whether a difference is almost the same under slightly changed inputs, so that it is no rounding.
+
+    Args:
+        first: The difference of the two models.
+        second: Their difference with the changed inputs and weights; None if it is unknown or not that small.
+    """
+    if second is None or first.shape != second.shape:
         return True
     return float(np.linalg.norm(second - first)) <= _CHANGED * float(np.linalg.norm(first))
 

@@ -15,7 +15,7 @@ _WRAPPED = ("layer", "backward_layer", "cell", "cells")
 
 
 def uncompared(subject: Subject, fields: Sequence[FieldPair]) -> dict[str, str]:
-    """Return a report fact that lists the Keras arguments which were not compared: {"not compared": "Conv2D: groups"}.
+    """Return a report fact that lists the Keras arguments which were not compared: {"not compared": "Conv2D: groups; ..."}.
 
     Args:
         subject: The two models.
@@ -32,7 +32,11 @@ def uncompared(subject: Subject, fields: Sequence[FieldPair]) -> dict[str, str]:
                 if name not in names:
                     left.setdefault(kind, {})[name] = None
     listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in left.items())
-    return {"not compared": listed} if listed else {}
+    return (
+        {"not compared": f"{listed}; torch has no argument for these, and float64 judges what they do"}
+        if listed
+        else {}
+    )
 
 
 def _arguments(config: Mapping[str, Any]) -> Iterator[str]:

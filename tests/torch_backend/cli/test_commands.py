@@ -168,6 +168,11 @@ def test_a_factory_that_draws_new_weights_is_named_first(
     assert "transfer" not in said.replace(f"{reason} transfer", "")  # that is what the user has just done
     assert set(re.findall(r"Fix: +(.+)", failed.stdout)) == {"--torch-weights FILE"}
     assert run("validate", *sides, "--torch-weights", moved).exit_code == 0
+    data = json.loads(run("validate", *sides, "--proof", "activations", "--proof", "outputs", "--json").stdout)
+    found = {section["name"]: section for section in data["sections"]}
+    assert found["roundtrip"]["facts"]["called without a file of weights"] == "models.py:make (torch)"
+    assert found["activations"]["status"] == found["outputs"]["status"] == "skipped"
+    assert "other weights than those that were transferred" in found["outputs"]["reason"]
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_an_object_that_is_neither_model_nor_factory_is_refused(models: Path) ->
 def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "models_sized.py"
     path.write_text("def make(width, depth, height=3): ...\n")
-    assert_refused(run("inspect", f"{path}:make"), "models_sized.py:make needs the argument width, depth, ")
+    assert_refused(run("inspect", f"{path}:make"), "models_sized.py:make needs the arguments width, depth, ")
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones(models: Path) -> None:

@@ -3,12 +3,16 @@
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+import torch
 from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.errors import InputError
+from keras3conv.alignment.located import named_for
+from keras3conv.errors import InputError, TransferError
+from keras3conv.frameworks.adapter import view
 from tests.support.models import randomize
 
 
@@ -70,6 +74,60 @@ def test_a_plan_says_why_a_file_was_not_run(tmp_path: Path) -> None:
     )
     assert "Unregistered is not part of Keras" in plan.notes[0]
     assert len(plan.pairs) == 1
+
+
+@keras.saving.register_keras_serializable(package="probed_files")
+class Gate(layers.Layer):
+    """A layer of the user, of whose variables a file has numbers and a live model names."""
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.kernel = self.add_weight(name="kernel", shape=(shape[-1], shape[-1]))
+        self.scale = self.add_weight(name="scale", shape=(shape[-1],))
+
+    def call(self, x: object) -> object:
+        return keras.ops.tanh(x @ self.kernel) * self.scale
+
+
+class TorchGate(nn.Module):
+    """The same layer in torch, with the kernel transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(6, 6))
+        self.scale = nn.Parameter(torch.randn(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x @ self.kernel.T) * self.scale
+
+
+def test_a_plan_of_a_file_with_a_layer_of_the_user_fits_the_file_and_the_live_model(tmp_path: Path) -> None:
+    source, path = randomize(nn.Sequential(nn.Linear(6, 6), TorchGate())), tmp_path / "own.keras"
+    live = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="dense"), Gate(name="gate")])
+    live.save(path)
+    plan = k3c.Alignment.from_json(k3c.align(source, path).to_json())
+    assert not plan.unconfirmed
+    assert "not probed" not in plan.notes[0]
+    assert [mapping.keras[0] for mapping in plan.mappings][2:] == ["gate/kernel", "gate/scale"]
+    assert k3c.transfer(source, path, plan, out=tmp_path / "filled.keras").ok
+    k3c.validate(source, tmp_path / "filled.keras", plan=plan).raise_if_failed()
+    assert k3c.transfer(source, live, plan).ok
+    assert np.array_equal(live.get_layer("gate").kernel.numpy(), source.state_dict()["1.kernel"].numpy().T)
+    numbered = named_for(plan, view(path))
+    assert [mapping.keras[0] for mapping in numbered.mappings][2:] == ["gate/0", "gate/1"]
+    assert numbered.keras.fingerprint == view(path).fingerprint != plan.keras.fingerprint
+    assert named_for(numbered, view(live)).to_json() == plan.to_json()
+    assert k3c.transfer(tmp_path / "filled.keras", source, numbered).ok
+
+
+def test_a_plan_for_other_shapes_is_not_renamed(tmp_path: Path) -> None:
+    wide = keras.Sequential([keras.Input((7,)), layers.Dense(7, name="dense"), Gate(name="gate")])
+    wide.save(tmp_path / "wide.keras")
+    live = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="dense"), Gate(name="gate")])
+    source = randomize(nn.Sequential(nn.Linear(6, 6), TorchGate()))
+    plan = k3c.align(source, live)
+    assert named_for(plan, view(tmp_path / "wide.keras")) is plan
+    with pytest.raises(TransferError, match="the plan was made for"):
+        k3c.transfer(source, tmp_path / "wide.keras", plan, out=tmp_path / "new.keras")
 
 
 def test_a_file_is_not_loaded_if_nothing_is_to_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ class Attention(nn.Module):
         dropout: The fraction of the attention weights that is dropped in training.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.Attention"
+    kind = "keras3conv.frameworks.torch.layers.Attention"  # a name for keras3conv; nothing is imported
 
     def __init__(self, use_scale: bool = False, score_mode: str = "dot", dropout: float = 0.0) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class AdditiveAttention(nn.Module):
         dropout: The fraction of the attention weights that is dropped in training.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.AdditiveAttention"
+    kind = "keras3conv.frameworks.torch.layers.AdditiveAttention"  # a name for keras3conv; nothing is imported
 
     def __init__(self, features: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class GroupedQueryAttention(nn.Module):
         use_gate: Whether the heads are multiplied by a gate computed from the query.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.GroupedQueryAttention"
+    kind = "keras3conv.frameworks.torch.layers.GroupedQueryAttention"  # a name for keras3conv; nothing is imported
 
     def __init__(
         self,

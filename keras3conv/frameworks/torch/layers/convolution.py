@@ -21,7 +21,7 @@ class UnevenConv2d(nn.Conv2d):
         bias: Whether there is a bias.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.UnevenConv2d"
+    kind = "keras3conv.frameworks.torch.layers.UnevenConv2d"  # a name for keras3conv; nothing is imported
 
     def __init__(
         self,

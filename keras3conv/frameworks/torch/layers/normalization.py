@@ -15,7 +15,7 @@ class Normalization(nn.Module):
         invert: Whether to multiply by the standard deviation and add the mean instead.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.Normalization"
+    kind = "keras3conv.frameworks.torch.layers.Normalization"  # a name for keras3conv; nothing is imported
     smallest = 1e-7
     running_mean: torch.Tensor
     running_var: torch.Tensor

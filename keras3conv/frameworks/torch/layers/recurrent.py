@@ -22,7 +22,7 @@ class Recurrent(nn.Module):
         zero_masked: Whether a masked step returns zeros instead of the output of the step before it.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.Recurrent"
+    kind = "keras3conv.frameworks.torch.layers.Recurrent"  # a name for keras3conv; nothing is imported
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class ConvLSTM(nn.Module):
         go_backwards: Whether to run the steps in reverse order.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.ConvLSTM"
+    kind = "keras3conv.frameworks.torch.layers.ConvLSTM"  # a name for keras3conv; nothing is imported
     bias: torch.Tensor | None
 
     def __init__(

@@ -14,7 +14,7 @@ class SharedDropout(nn.Dropout):
         shared: The axes along which the mask is the same.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.SharedDropout"
+    kind = "keras3conv.frameworks.torch.layers.SharedDropout"  # a name for keras3conv; nothing is imported
 
     def __init__(self, p: float, shared: tuple[int, ...]) -> None:
         super().__init__(p)
@@ -35,7 +35,7 @@ class GaussianNoise(nn.Module):
         stddev: The standard deviation of the noise.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.GaussianNoise"
+    kind = "keras3conv.frameworks.torch.layers.GaussianNoise"  # a name for keras3conv; nothing is imported
 
     def __init__(self, stddev: float) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class GaussianDropout(nn.Module):
         rate: The rate of a dropout with the same variance, rate / (1 - rate); below 1.
     """
 
-    kind = "keras3conv.frameworks.torch.layers.GaussianDropout"
+    kind = "keras3conv.frameworks.torch.layers.GaussianDropout"  # a name for keras3conv; nothing is imported
 
     def __init__(self, rate: float) -> None:
         super().__init__()

@@ -1,0 +1,42 @@
+"""Match the variables of a live Keras model with those of a Keras 3 file, which numbers the variables of some layers.
+
+A file stores no names of variables. Those of Keras' own layers are known; the variables of other layers are "gate/0"
+and "gate/1" in the view of the file, and "gate/kernel" and "gate/scale" in the view of the live model.
+"""
+
+from keras3conv.model.views import ModelView
+
+
+def names_by_location(given: ModelView, wanted: ModelView) -> dict[str, str]:
+    """Return the paths that variables of one Keras view have in another view, where one of the two has numbers.
+
+    Two paths mean the same variable if Keras stores it at the same place of a file, with the same shape.
+
+    Args:
+        given: The view with the paths to translate.
+        wanted: The view with the paths to translate to.
+
+    Returns:
+        For each variable that one of the views numbers and that has another path in the other: both paths.
+    """
+    known = {tensor.location: tensor for tensor in wanted.tensors() if tensor.location}
+    names = {}
+    for tensor in given.tensors():
+        other = known.get(tensor.location)
+        if other is None or other.path == tensor.path or other.shape != tensor.shape:
+            continue
+        if _is_numbered(tensor.path) or _is_numbered(other.path):
+            names[tensor.path] = other.path
+    return names
+
+
+def has_numbers(view: ModelView) -> bool:
+    """Return True if a view has variables with a number in place of a name: "gate/0"."""
+    return any(_is_numbered(tensor.path) for tensor in view.tensors())
+
+
+def _is_numbered(path: str) -> bool:
+    return path.rpartition("/")[2].isdecimal()
+
+
+__all__ = ["has_numbers", "names_by_location"]
