@@ -30,7 +30,7 @@ def verify(path: Path) -> Report:
     try:
         files, tensors = _files(manifest, content), _tensors(manifest, content)
         name, source = content["files"][-1]["path"], content["source"]["files"]
-        notes = tuple(map(_source_note, source))
+        notes = (*_unconfirmed_note(content.get("plan", {})), *map(_source_note, source))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise FileError(
             f"{manifest} is damaged: an entry is missing or has a wrong type: {type(error).__name__} {error}"
@@ -45,6 +45,19 @@ def verify(path: Path) -> Report:
         environment=current_environment(),
         notes=(*notes, _no_forgery(manifest)),
     )
+
+
+def _unconfirmed_note(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a note that the transfer which wrote the file had pairs that no run confirmed; () if it had none.
+
+    Args:
+        plan: The facts about the plan in a manifest.
+    """
+    number = plan.get("unconfirmed", 0)
+    note = (
+        f"the transfer that wrote this followed a plan in which no run confirmed {number} of {plan.get('pairs')} pairs"
+    )
+    return (note,) if number else ()
 
 
 def _source_note(file: Mapping[str, Any]) -> str:

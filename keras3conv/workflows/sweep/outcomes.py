@@ -31,7 +31,15 @@ def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
     """
     if cause is None:
         return outcome
-    told = ": ".join(filter(None, [" ".join(cause[1].where.split()), " ".join(cause[1].fact.split())]))
+    told = ": ".join(
+        filter(
+            None,
+            [
+                " ".join(cause[1].where.split()),
+                "; ".join(" ".join(line.split()) for line in cause[1].fact.splitlines()),
+            ],
+        )
+    )
     return outcome if told in outcome else _cut(f"{outcome}; {told}")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import keras3conv as k3c
@@ -71,3 +72,13 @@ def test_a_damaged_manifest_raises_an_error_instead_of_a_report(tmp_path: Path, 
 def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be verified, because its manifest"):
         k3c.verify(tmp_path / "x.pt")
+
+
+def test_verify_repeats_that_pairs_were_not_confirmed(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).state_dict(), tmp_path / "net.pt")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dense(4)])
+    plan = k3c.align(tmp_path / "net.pt", model)
+    assert len(plan.unconfirmed) == 2
+    k3c.transfer(tmp_path / "net.pt", model, plan, out=tmp_path / "m.keras", accept_unconfirmed=True)
+    note = "the transfer that wrote this followed a plan in which no run confirmed 2 of 2 pairs"
+    assert note in k3c.verify(tmp_path / "m.keras").notes
