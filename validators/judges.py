@@ -76,3 +76,22 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
             )
     # If the plan is wrong, no other proof is meaningful, so the structure is always proven.
     return tuple((name, check) for name, check in available.items() if options.wants(name) or name == "structure")
+
+
+def without_effect(options: Options) -> tuple[str, ...]:
+    """Return a note for each argument that requests a proof which `proofs` leaves out, as `onnx` with other proofs.
+
+    Args:
+        options: The options of `validate`.
+    """
+    given = {
+        "expected": bool(options.expected),
+        "backends": bool(options.backends),
+        "onnx": bool(options.onnx),
+        "accuracy": options.labels is not None,
+    }
+    return tuple(
+        f"the argument {_REQUESTED_BY[name].partition('=')[0]} had no effect: the proof {name} was not asked for"
+        for name, is_given in given.items()
+        if is_given and not options.wants(name)
+    )

@@ -23,7 +23,7 @@ from keras3conv.report.stages import Stages
 from keras3conv.report.values import FILE_CANNOT_RUN, Section
 from keras3conv.transforms import Axes
 from keras3conv.validators.hyperparameters import settled
-from keras3conv.validators.judges import Judge, judges
+from keras3conv.validators.judges import Judge, judges, without_effect
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides
@@ -90,7 +90,13 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         sections=sections,
         sources=read,
         environment=current_environment(),
-        notes=(*notes, *remarks, *other_state_dict(plan, [file.entry for file in read]), *map(digest_note, read)),
+        notes=(
+            *notes,
+            *remarks,
+            *without_effect(options),
+            *other_state_dict(plan, [file.entry for file in read]),
+            *map(digest_note, read),
+        ),
         seconds=stages.seconds,
     )
 

@@ -318,3 +318,12 @@ def test_an_exception_in_the_torch_module_names_the_layer_and_the_shapes() -> No
     with pytest.raises(ModelError, match=r"Net \(torch\) raised when it was called with \(2, 3, 12, 10\)") as caught:
         k3c.align(Net(), keras_twin(), inputs=np.zeros((2, 3, 12, 10), "float32"), keras_inputs=np.zeros((2, 8, 10, 3)))
     assert "fc  (torch)  RuntimeError" in str(caught.value)
+
+
+def test_an_argument_of_a_proof_that_was_not_asked_for_is_noted() -> None:
+    module, model = randomize(nn.Linear(3, 2)), keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    plan = k3c.align(module, model)
+    report = k3c.validate(module, model, plan=plan, onnx=True, proofs=["structure"])
+    assert "the argument onnx had no effect: the proof onnx was not asked for" in report.notes
+    report = k3c.validate(module, model, plan=plan, proofs=["structure"])
+    assert not any("no effect" in note for note in report.notes)
