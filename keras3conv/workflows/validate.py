@@ -71,11 +71,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
     sides = Sides.of(torch, keras, entry=entry)
     port = _port((sides.torch.source, sides.keras.source), weight_files)
     read = _files_read(sides, weight_files, code, entry, plan)
-    given = sides
-    if isinstance(sides.keras, KerasFile):
-        sides = replace(sides, keras=sides.keras.loaded())
-    recorded, remarks = recorded_plan(given, sides, (*weight_files, *code)) if plan is None else (None, ())
-    plan = with_names_of(plan, sides.torch, sides.keras) if plan else recorded
+    sides, plan, remarks = _opened(sides, plan, (*weight_files, *code))
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
         if options.local:
@@ -99,6 +95,22 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         ),
         seconds=stages.seconds,
     )
+
+
+def _opened(
+    given: Sides, plan: Alignment | None, others: Sequence[Path | None]
+) -> tuple[Sides, Alignment | None, tuple[str, ...]]:
+    """Return the two sides with a Keras file loaded, the plan with the names in the models, and notes for the report.
+
+    Args:
+        given: The two models as the user gave them.
+        plan: The plan; None to look for the one that `convert` saved beside a file.
+        others: Further files that belong to the models.
+    """
+    sides = replace(given, keras=given.keras.loaded()) if isinstance(given.keras, KerasFile) else given
+    if plan is None:
+        return sides, *recorded_plan(given, sides, others)
+    return sides, with_names_of(plan, sides.torch, sides.keras), ()
 
 
 @contextmanager

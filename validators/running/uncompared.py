@@ -15,7 +15,7 @@ _WRAPPED = ("layer", "backward_layer", "cell", "cells")
 
 
 def uncompared(subject: Subject, fields: Sequence[FieldPair]) -> dict[str, str]:
-    """Return a report fact that lists the Keras arguments which were not compared: {"not compared": "Conv2D: groups..."}.
+    """Return a report fact on the Keras arguments that were not compared: {"not compared": "Conv2D: groups; ..."}.
 
     Args:
         subject: The two models.
