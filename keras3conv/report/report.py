@@ -17,16 +17,7 @@ from keras3conv.errors import InputError, MissingExtra, Problem, ProofError, mes
 from keras3conv.messages import count, lay_out
 from keras3conv.report.environment import current_environment
 from keras3conv.report.headline import most_telling_first
-from keras3conv.report.values import (
-    FORMAT,
-    NOT_ALIKE,
-    NOT_CONFIRMED,
-    STATUSES,
-    TRAINING_ONLY,
-    Section,
-    Status,
-    overall_status,
-)
+from keras3conv.report.values import FORMAT, NOT_CONFIRMED, STATUSES, Section, Status, overall_status
 from keras3conv.width import columns
 from keras3conv.writing.digests import ReadFile, WrittenFile
 
@@ -92,15 +83,12 @@ class Report:
     def tally(self) -> str:
         """The number of sections with each status, in words: "3 passed, 1 skipped".
 
-        For a single section that is unconfirmed, it is the part that no run has confirmed: "4 of 6 pairs". A difference
-        that only matters in training, which fails no section unless the caller asks for it, stands at the end.
+        For a single section that is unconfirmed, it is the part that no run has confirmed: "4 of 6 pairs".
         """
         if len(self.sections) == 1 and self.is_unconfirmed and NOT_CONFIRMED in self.sections[0].facts:
             return self.sections[0].facts[NOT_CONFIRMED]
         amounts = {status: len(self.with_status(status)) for status in STATUSES}
-        tally = ", ".join(f"{number} {status}" for status, number in amounts.items() if number) or "no sections"
-        is_other = any(section.facts.keys() & {TRAINING_ONLY, NOT_ALIKE} for section in self.with_status("passed"))
-        return f"{tally}; in training the models differ" if is_other else tally
+        return ", ".join(f"{number} {status}" for status, number in amounts.items() if number) or "no sections"
 
     def with_status(self, status: Status) -> tuple[Section, ...]:
         """Return the sections of the report that have the given status."""

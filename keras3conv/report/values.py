@@ -14,10 +14,6 @@ Status = Literal["passed", "failed", "unconfirmed", "skipped", "info"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """Every status of a section, in the order in which `Report.tally` counts them."""
 
-TRAINING_ONLY = "differs in training only"
-NOT_ALIKE = "not alike in training mode"
-"""The names of the facts of a section that passed, although the models differ in training; the facts say how."""
-
 NOT_CONFIRMED = "not confirmed"
 """The name of the fact of an unconfirmed section that says how much of it is meant: "4 of 6 pairs"."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from keras3conv.alignment.adapted import is_adapted
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence
+from keras3conv.alignment.located import named_for
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.formats.torch import prefixes
@@ -42,7 +43,10 @@ def align(
     try:
         plan = align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
         plan = replace(plan, notes=(*plan.notes, *_other_entries(sides, plan, entry)))
-        return plan if sides.keras is opened.keras else replace(plan, keras=opened.keras.view())
+        if sides.keras is opened.keras:
+            return plan
+        file = opened.keras.view()
+        return replace(named_for(plan, file), keras=file)
     except ModelError as error:
         fix = "" if "\nFix:" in message_of(error) else "\nFix:  k3c.align(module, model, probe=False)"
         raise ModelError(f"{error}{fix}") from error

@@ -107,16 +107,18 @@ def test_a_plan_of_a_file_with_a_layer_of_the_user_fits_the_file_and_the_live_mo
     plan = k3c.Alignment.from_json(k3c.align(source, path).to_json())
     assert not plan.unconfirmed
     assert "not probed" not in plan.notes[0]
-    assert [mapping.keras[0] for mapping in plan.mappings][2:] == ["gate/kernel", "gate/scale"]
+    assert [mapping.keras[0] for mapping in plan.mappings][2:] == ["gate/0", "gate/1"]
+    assert plan.keras.fingerprint == view(path).fingerprint
     assert k3c.transfer(source, path, plan, out=tmp_path / "filled.keras").ok
     k3c.validate(source, tmp_path / "filled.keras", plan=plan).raise_if_failed()
     assert k3c.transfer(source, live, plan).ok
     assert np.array_equal(live.get_layer("gate").kernel.numpy(), source.state_dict()["1.kernel"].numpy().T)
-    numbered = named_for(plan, view(path))
-    assert [mapping.keras[0] for mapping in numbered.mappings][2:] == ["gate/0", "gate/1"]
-    assert numbered.keras.fingerprint == view(path).fingerprint != plan.keras.fingerprint
-    assert named_for(numbered, view(live)).to_json() == plan.to_json()
-    assert k3c.transfer(tmp_path / "filled.keras", source, numbered).ok
+    named = named_for(plan, view(live))
+    assert [mapping.keras[0] for mapping in named.mappings][2:] == ["gate/kernel", "gate/scale"]
+    assert named.keras.fingerprint == view(live).fingerprint != plan.keras.fingerprint
+    assert named_for(named, view(path)).mappings == plan.mappings
+    assert k3c.transfer(source, path, named, out=tmp_path / "again.keras").ok
+    assert k3c.transfer(tmp_path / "again.keras", source, named).ok
 
 
 def test_a_plan_for_other_shapes_is_not_renamed(tmp_path: Path) -> None:
