@@ -7,8 +7,8 @@ from typing import Any
 
 from keras3conv.alignment.adapted import is_adapted
 from keras3conv.alignment.binding import RULE
-from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.located import named_for
+from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.formats.torch import prefixes
