@@ -170,7 +170,7 @@ def test_a_factory_that_draws_new_weights_is_named_first(
     assert run("validate", *sides, "--torch-weights", moved).exit_code == 0
     data = json.loads(run("validate", *sides, "--proof", "activations", "--proof", "outputs", "--json").stdout)
     found = {section["name"]: section for section in data["sections"]}
-    assert found["roundtrip"]["facts"]["called without a file of weights"] == "models.py:make (torch)"
+    assert found["roundtrip"]["facts"]["called without a file of weights"] == "models.py:make"
     assert found["activations"]["status"] == found["outputs"]["status"] == "skipped"
     assert "other weights than those that were transferred" in found["outputs"]["reason"]
 
