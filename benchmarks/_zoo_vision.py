@@ -45,14 +45,14 @@ def _video(name: str, frames: int, size: int) -> tuple[Any, Any]:
     return getattr(torchvision_models().video, name)(weights=None), torch.randn(2, 3, frames, size, size)
 
 
-def _flow(size: int) -> tuple[Any, Any]:
+def _flow(name: str, size: int, **options: Any) -> tuple[Any, Any]:
     import torch
 
     declare_operators()
-    from torchvision.models.optical_flow import raft_small
+    from torchvision.models import optical_flow
 
     first, second = torch.randn(2, 2, 3, size, size).unbind(0)
-    return raft_small(weights=None), {"image1": first, "image2": second, "num_flow_updates": 2}
+    return getattr(optical_flow, name)(weights=None), {"image1": first, "image2": second, **options}
 
 
 def _multiscale_transformer() -> tuple[Any, Any]:
@@ -107,5 +107,6 @@ ENTRIES = (
     *(Architecture(name=name, build=partial(_segmentation, name, 64), kind="segmentation") for name in _SEGMENTATION),
     *(Architecture(name=name, build=partial(_video, name, *sizes), kind="video") for name, sizes in _VIDEO.items()),
     Architecture(name="MViT v2", build=_multiscale_transformer, kind="video"),
-    Architecture(name="raft_small", build=partial(_flow, 128), kind="optical flow"),
+    Architecture(name="raft_small", build=partial(_flow, "raft_small", 128, num_flow_updates=2), kind="optical flow"),
+    Architecture(name="raft_large", build=partial(_flow, "raft_large", 128), kind="optical flow"),
 )

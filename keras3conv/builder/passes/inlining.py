@@ -14,6 +14,18 @@ _MOST_OPERANDS = 6
 _AROUND = frozenset(f"keras.ops.{name}" for name in ("exp", "relu", "sigmoid", "silu", "sqrt", "tanh"))
 """Functions of one tensor, which may have a sum or the output of a layer as their argument: `ops.relu(x + y)`."""
 
+_WITH_SETTINGS = frozenset(f"keras.ops.{name}" for name in ("max", "mean", "min", "pad", "reshape", "softmax", "sum"))
+"""Functions of one tensor and settings, which may have arithmetic as their argument: `ops.sum(x * y, axis=1)`."""
+
+_OF_LISTS = frozenset({"keras.ops.concatenate", "keras.ops.stack"})
+"""Functions of a list of tensors, of which some may be sums or slices: `ops.concatenate([x[:, 1:], y * 2], axis=1)`."""
+
+_WIDTH = 75
+"""The width, without the indentation and the variable, up to which a list of tensors is certainly in one line."""
+
+_LONG_NAME = 9
+"""The assumed number of characters of the variable of a tensor that has no name in the user's code."""
+
 
 def inlined(structure: Structure) -> Structure:
     """Return the program and its blocks with the arithmetic of several statements in one statement.
@@ -55,8 +67,62 @@ def _is_operand(program: Program, operand: Step, step: Step) -> bool:
     if isinstance(around, Operation) and around.name in _AROUND:
         is_alone = around.args == (Ref(name),) and not around.kwargs
         return is_alone and (is_arithmetic or _is_call_of_shared_layer(program, operand))
+    if isinstance(around, Operation) and around.name in _OF_LISTS:
+        return _is_item(program, around, name, operand.expression)
+    if isinstance(around, Operation) and around.name in _WITH_SETTINGS:
+        is_first = around.args[0] == Ref(name) and is_arithmetic
+        return is_first and _width(program, _with_operand(around, name, operand.expression)) <= _WIDTH
     count = _operands(around) + _operands(operand.expression) - 1
     return is_arithmetic and _is_arithmetic(around) and count <= _MOST_OPERANDS
+
+
+def _is_item(program: Program, around: Operation, name: str, operand: Any) -> bool:
+    """Return whether an expression can become an item of the list that a function has as its argument.
+
+    The statement must not get more lines by it: one for each item, instead of one for all.
+
+    Args:
+        program: The program.
+        around: The call of the function.
+        name: The value that the expression computes.
+        operand: The expression.
+    """
+    items = around.args[0]
+    is_short = _is_arithmetic(operand) or _is_slice(operand)
+    if not isinstance(items, list) or Ref(name) not in items or not is_short:
+        return False
+    plain = [Ref(name) if isinstance(item, Operation) else item for item in items]
+    has_lines_already = _width(program, replace(around, args=(plain, *around.args[1:]))) > _WIDTH + len(around.name)
+    return has_lines_already or _width(program, _with_operand(around, name, operand)) <= _WIDTH
+
+
+def _is_slice(expression: Any) -> bool:
+    """Return whether an expression is a part of a value, selected with numbers."""
+    match expression:
+        case Operation("operator", name, (Ref(), _)) if name == INDEX:
+            return True
+    return False
+
+
+def _width(program: Program, expression: Any) -> int:
+    """Return the approximate number of characters in the source code of an expression.
+
+    Args:
+        program: The program, which has the names of variables.
+        expression: The expression.
+    """
+    if isinstance(expression, Ref):
+        return len(program.variable(expression.name)) or _LONG_NAME
+    if isinstance(expression, Operation):
+        own = len(expression.name.removeprefix("keras.")) + 2
+        given = [*expression.args, *expression.kwargs.values()]
+        return own + sum(map(len, expression.kwargs)) + sum(_width(program, one) + 2 for one in given)
+    if isinstance(expression, list | tuple):
+        return 2 + sum(_width(program, one) + 2 for one in expression)
+    if isinstance(expression, slice):
+        ends = [repr(end) for end in (expression.start, expression.stop) if end is not None]
+        return 1 + sum(map(len, ends))
+    return len(repr(expression))
 
 
 def _is_call_of_shared_layer(program: Program, step: Step) -> bool:

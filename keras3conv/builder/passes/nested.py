@@ -69,13 +69,18 @@ def _with_users(program: Program) -> list[Step]:
     """Return the statements of a program, some of them moved into the layer calls that use them.
 
     A statement moves if it is outside of all layer calls and depends on no input. It moves into the innermost layer
-    call that contains all statements that use its result.
+    call that contains all statements that use its result; but into no layer that is called several times, because then
+    its calls would differ.
     """
     independent = _independent_of_inputs(program)
+    calls_of: dict[str, set[str]] = {}
+    for call in {call for step in program.steps for call in step.calls}:
+        calls_of.setdefault(call.rpartition(":")[0], set()).add(call)
     around: dict[str, tuple[str, ...]] = {ref.name: () for ref in refs(program.outputs)}
     moved: dict[str, Step] = {}
     for step in reversed(program.steps):
         common = _common([around[output] for output in step.outputs if output in around])
+        common = tuple(takewhile(lambda call: len(calls_of[call.rpartition(":")[0]]) == 1, common))
         if common and step.outputs[0] in independent and not step.calls:
             moved[step.outputs[0]] = replace(step, calls=common)
         calls = common if step.outputs[0] in moved else step.calls

@@ -122,8 +122,13 @@ def spelled_dtype(name: str) -> str:
 
 
 def is_inline(array: Array) -> bool:
-    """Return whether a constant is small enough to be written into the source code."""
-    return array.size <= _INLINE
+    """Return whether a constant is written into the source code: it is small, or all its elements are equal."""
+    return array.size <= _INLINE or _is_uniform(array)
+
+
+def _is_uniform(array: Array) -> bool:
+    """Return whether a constant has several elements, and all are equal bit for bit."""
+    return array.size > 1 and array.tobytes() == array.flat[0].tobytes() * array.size
 
 
 def with_constants(program: Program) -> tuple[Program, dict[str, str]]:
@@ -184,7 +189,13 @@ def _constant(weight: Weight) -> str:
     assert weight.array is not None
     if not is_inline(weight.array):
         return f"CONSTANTS[{quoted(weight.name)}]"
-    return f"np.array({literal(weight.array.tolist())}, {quoted(weight.array.dtype.name)})"
+    dtype = quoted(weight.array.dtype.name)
+    if not _is_uniform(weight.array):
+        return f"np.array({literal(weight.array.tolist())}, {dtype})"
+    value = weight.array.flat[0].item()
+    if str(value) in ("0", "1", "0.0", "1.0"):
+        return f"np.{'ones' if value else 'zeros'}({weight.array.shape}, {dtype})"
+    return f"np.full({weight.array.shape}, {literal(value)}, {dtype})"
 
 
 __all__ = ["KerasSpelling", "construction", "is_inline", "spelled_dtype", "with_constants"]

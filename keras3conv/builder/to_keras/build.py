@@ -16,6 +16,7 @@ from keras3conv.builder.source.keras_source import write
 from keras3conv.builder.source.keras_spelling import is_inline
 from keras3conv.builder.to_keras.functions import with_functions
 from keras3conv.builder.to_keras.lowering import Lowered, lower
+from keras3conv.builder.to_keras.operations_loops import with_orders
 from keras3conv.builder.to_keras.pairing import alignment_of
 from keras3conv.builder.to_keras.recognising import recognised
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem, UnsupportedLayerError, message_of
@@ -104,14 +105,22 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
         captured: The call graph of the module, as `torch.export` records it.
         channels: The position of the channel axis of images in the Keras model: "last" or "first".
     """
-    lowered = first = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
+    lowered = first = _lowered_once(captured, channels)
     for _ in range(_ROUNDS):
         simpler = captured.without(lowered.refused) if lowered.refused else None
         if simpler is None:
             break
         captured = simpler
-        lowered = lower(recognised(captured.graph), dict(captured.shapes), dict(captured.lines), channels)
+        lowered = _lowered_once(captured, channels)
     return captured, lowered if lowered.refused <= first.refused else first
+
+
+def _lowered_once(captured: "Captured", channels: Channels) -> Lowered:
+    """Return the Keras program of a call graph; a loop starts with a value in the axis order that it has later."""
+    graph, shapes, lines = recognised(captured.graph), dict(captured.shapes), dict(captured.lines)
+    lowered = lower(graph, shapes, lines, channels)
+    started = with_orders(graph, lowered)
+    return lowered if started is graph else lower(started, shapes, lines, channels)
 
 
 def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from keras3conv.builder.passes.blocks import structured
 from keras3conv.builder.passes.computations import with_computations
+from keras3conv.builder.passes.hoisting import with_constants_first
 from keras3conv.builder.passes.inlining import inlined
 from keras3conv.builder.passes.nested import nested
 from keras3conv.builder.passes.sequence import with_early_results
@@ -31,7 +32,7 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
     """
     classes = {layer.path: layer.kind.rpartition(".")[2] for layer in view.layers if layer.kind}
     classes = {path: name for path, name in classes.items() if name not in _CONTAINERS}
-    program, constants = with_constants(lowered.program)
+    program, constants = with_constants(with_constants_first(lowered.program))
     program = replace(program, weights={})
     taken = ("BuildModel", *map(class_identifier, copied_functions(Structure(program=program))))
     structure = nested(Structure(program=program), classes, taken)

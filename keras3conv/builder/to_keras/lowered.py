@@ -1,8 +1,9 @@
 """Define `Lowered`, the result of converting the call graph of a torch module to a Keras program."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keras3conv.builder.program.program import Program
+from keras3conv.builder.program.program import Order, Program
 from keras3conv.builder.to_keras.layers import Placement
 from keras3conv.errors import Problem
 
@@ -16,12 +17,14 @@ class Lowered:
         placements: Which torch tensors go into which variables of each Keras layer.
         problems: A problem for each call that cannot be converted; if there are any, the program is invalid.
         refused: The names of the torch operators whose calls cannot be converted.
+        orders: The axis order that a tensor of the graph has in the program, by the name of the tensor.
     """
 
     program: Program
     placements: tuple[Placement, ...]
     problems: tuple[Problem, ...]
     refused: frozenset[str]
+    orders: Mapping[str, Order]
 
 
 __all__ = ["Lowered"]

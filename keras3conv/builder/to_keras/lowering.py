@@ -70,6 +70,7 @@ def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channel
         placements=tuple(lowering.placements),
         problems=tuple(dict.fromkeys(lowering.problems)),
         refused=frozenset(lowering.refused),
+        orders={name: given.order for name, given in lowering._given.items() if isinstance(given, Value)},
     )
 
 

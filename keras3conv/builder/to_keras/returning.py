@@ -11,12 +11,12 @@ def dependent(writer: Writer, value: Value, shape: Shape) -> Value:
 
     Args:
         writer: The program under construction.
-        value: The constant; it has one row if the rows of all samples are equal.
-        shape: The shape of the result, whose first axis may be the batch.
+        value: The constant; its axis of the batch has size one if it is equal for all samples.
+        shape: The shape of the result, of which one axis may be the batch.
     """
     ones = writer.example_ones()
-    is_batch = bool(shape) and isinstance(shape[0], Size)
-    sizes = tuple(-1 if axis == 0 and is_batch else 1 for axis in value.order)
+    is_batch = any(isinstance(size, Size) for size in shape)
+    sizes = tuple(-1 if isinstance(shape[axis], Size) else 1 for axis in value.order)
     product = ops.multiply(value, ops.reshape(ones if is_batch else ones[0], sizes))
     made = writer.new(shape, value.order, value.dtype)
     writer.write(product if value.dtype.startswith("float") else ops.cast(product, Dtype(value.dtype)), [made])

@@ -21,7 +21,8 @@ from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
 from keras3conv.frameworks.torch.exporting import Exported, Inner, exported, with_two_examples
-from keras3conv.frameworks.torch.folding import Constants, is_number
+from keras3conv.frameworks.torch.first_turns import constants_of
+from keras3conv.frameworks.torch.folding import is_number
 from keras3conv.frameworks.torch.in_parts import split_outside, with_plain_weights
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
@@ -194,7 +195,7 @@ class _Reader:
         """Return the call graph of the module, with the source line of each node."""
         signature = self.source.exported.graph_signature
         self.free = free_sizes(self.source.exported)
-        self.constants = Constants(self.source.exported, self._constant_buffers(), frozenset(self.free))
+        self.constants = constants_of(self.source.exported, self._constant_buffers(), frozenset(self.free))
         stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         first = _first_paths(self.source.module)
         self.rates = {

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.opaque import KIND
 from keras3conv.frameworks.torch.tensors import double_precision, to_numpy
+from keras3conv.model.graph import FIRST_VALUE
 from keras3conv.transforms import Array
 
 _NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float, bool)
@@ -81,7 +82,7 @@ class Constants:
         tensors = [one for one in pytree.tree_leaves(value) if isinstance(one, torch.Tensor)]
         name = str(node.target)
         # A module that is one operator computes with its parameters.
-        if is_number(value) or not tensors or any(word in name for word in (*_RANDOM, KIND)):
+        if is_number(value) or not tensors or any(word in name for word in (*_RANDOM, KIND, FIRST_VALUE)):
             return False
         numbers: list[Any] = [size for tensor in tensors for size in tensor.shape]
         numbers += [one.meta.get("val") for one in node.all_input_nodes if is_number(one.meta.get("val"))]

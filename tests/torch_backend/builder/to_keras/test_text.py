@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from tests.support.to_keras import converted
+from tests.support.to_keras import Function, converted
 
 
 class Unit(nn.Module):
@@ -308,6 +308,18 @@ class Named(nn.Module):
 
     def forward(self, x: torch.Tensor) -> dict[str, object]:
         return {"plain": self.first(x), "other": self.second(x)}
+
+
+def test_a_constant_of_equal_elements_is_written_by_its_shape() -> None:
+    def shifted(x: torch.Tensor) -> torch.Tensor:
+        signs = torch.tensor([0.0, -0.0, 0.0, 0.0, 0.0, 0.0])
+        return torch.cat([x + torch.ones(40), torch.full((2, 6), -2.5), torch.zeros(2, 6), signs.expand(2, 6)], 1)
+
+    built = converted(Function(shifted), torch.randn(2, 40))
+    assert "np.zeros((1, 6), " in built.source
+    assert "np.full((1, 6), -2.5, " in built.source
+    assert "[0.0, -0.0, 0.0" in built.source
+    assert not built.constants
 
 
 def test_each_result_has_the_expression_that_selects_it() -> None:

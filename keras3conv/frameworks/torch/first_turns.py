@@ -1,0 +1,169 @@
+"""Keep the first turn of a loop like the others, although it may compute with a constant.
+
+In this code, only the first turn negates a constant, which would be computed in advance. So the turns would differ:
+
+    x = torch.ones(3)
+    for layer in self.layers:
+        x = layer(-x)
+
+Therefore one operator, which is no constant, returns the value with which `x` begins.
+"""
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import Node
+from torch.utils import _pytree as pytree
+
+from keras3conv.frameworks.torch.folding import Constants, is_number
+from keras3conv.model.graph import FIRST_VALUE
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """A constant that the first turn of a loop uses where the second one uses a value of the first.
+
+    Attributes:
+        constant: The constant.
+        user: The node of the first turn that uses it.
+        leaf: The index of the constant among the leaves of the arguments of this node.
+        following: The value that the second turn uses instead.
+    """
+
+    constant: Node
+    user: Node
+    leaf: int
+    following: Node
+
+
+def constants_of(exported: ExportedProgram, buffers: frozenset[str], free: frozenset[Any]) -> Constants:
+    """Return the values of an exported module that depend on no input and no parameter, for the arguments of Constants.
+
+    A value that only the first turn of a loop computes from constants is not among them: the graph of the module gets
+    an operator for the constant from which it is computed.
+    """
+    _without_first_values(exported)
+    found = Constants(exported, buffers, free)
+    starts = [*_Turns(exported, found.values).starts()]
+    for start in starts:
+        _insert(exported, start)
+    return Constants(exported, buffers, free) if starts else found
+
+
+def _without_first_values(exported: ExportedProgram) -> None:
+    """Remove the operators from the graph that an earlier call inserted: the names of other nodes may have changed."""
+    for node in [*exported.graph.nodes]:
+        if str(node.target) == FIRST_VALUE:
+            node.replace_all_uses_with(node.args[0])
+            exported.graph.erase_node(node)
+
+
+def _insert(exported: ExportedProgram, start: _Start) -> None:
+    """Let an operator of its own return the constant with which a loop starts."""
+    constant = start.constant
+    known = (one for one in constant.users if str(one.target) == FIRST_VALUE and one.args[1] == start.following.name)
+    first = next(known, None)
+    if first is None:
+        with exported.graph.inserting_after(constant):
+            target = torch.ops.keras3conv.first_value.default
+            first = exported.graph.call_function(target, (constant, start.following.name))
+        first.meta.update({name: one for name, one in constant.meta.items() if name in _KEPT})
+    leaves, structure = pytree.tree_flatten((start.user.args, dict(start.user.kwargs)))
+    leaves[start.leaf] = first
+    start.user.args, start.user.kwargs = pytree.tree_unflatten(leaves, structure)
+
+
+_KEPT = ("val", "tensor_meta", "stack_trace", "nn_module_stack")
+"""What is known of a constant that also holds for the result of the operator which returns it."""
+
+
+class _Turns:
+    """The operators of an exported module, and which of them are at the same place in two turns of a loop."""
+
+    def __init__(self, exported: ExportedProgram, constants: Mapping[Node, Any]) -> None:
+        """Read the operators of an exported module.
+
+        Args:
+            exported: The exported module.
+            constants: The values that depend on no input and no parameter.
+        """
+        called = (node for node in exported.graph.nodes if node.op == "call_function")
+        # Torch computes a size once for all turns, so that sizes are left out.
+        self.nodes = [node for node in called if not is_number(node.meta.get("val"))]
+        self.constants = constants
+        self.keys = [*map(_key, self.nodes)]
+        self.number = {node: place for place, node in enumerate(self.nodes)}
+        self.places: dict[object, list[int]] = {}
+        for place, key in enumerate(self.keys):
+            self.places.setdefault(key, []).append(place)
+
+    def starts(self) -> Iterator[_Start]:
+        """Yield the constants with which loops start."""
+        changing: set[Node] = set()  # that are constants in the first turn only
+        for place, node in enumerate(self.nodes):
+            if node.target is operator.getitem:
+                changing |= {node} if node.args[0] in changing else set()
+                continue
+            found = self._starts_at(place)
+            changing |= {node} & {*self.constants} if found else set()
+            yield from (start for start in found if start.constant not in changing)
+
+    def _starts_at(self, place: int) -> list[_Start]:
+        """Return the constants that a node uses where the same node in the next turn uses a value of its own turn.
+
+        Args:
+            place: The index of the node.
+        """
+        operands = _operands(self.nodes[place])
+        given = {leaf: one for leaf, one in operands.items() if one in self.constants}
+        for other in self.places[self.keys[place]] if given else ():
+            later = _operands(self.nodes[other])
+            found = [
+                _Start(constant=one, user=self.nodes[place], leaf=leaf, following=later[leaf])
+                for leaf, one in given.items()
+                if later[leaf] not in self.constants and place <= self.number.get(later[leaf], -1) < other
+            ]
+            if found and _is_turn(self.keys, place, other):
+                return found
+        return []
+
+
+def _key(node: Node) -> object:
+    """Return a key that is equal for nodes which the same line of code makes in several turns of a loop."""
+    leaves = pytree.tree_leaves((node.args, dict(node.kwargs)))
+    kinds = tuple((type(leaf), isinstance(leaf, Node) and is_number(leaf.meta.get("val"))) for leaf in leaves)
+    return node.target, node.meta.get("stack_trace"), kinds
+
+
+def _operands(node: Node) -> dict[int, Node]:
+    """Return the tensors in the arguments of a node, by their index among all leaves of the arguments."""
+    leaves = enumerate(pytree.tree_leaves((node.args, dict(node.kwargs))))
+    return {place: one for place, one in leaves if isinstance(one, Node) and not is_number(one.meta.get("val"))}
+
+
+def _is_turn(keys: Sequence[object], place: int, other: int) -> bool:
+    """Return whether two nodes are at the same place in two turns of a loop, of which the second follows the first.
+
+    Args:
+        keys: The keys of all nodes; those of all nodes in a turn are repeated in the next turn.
+        place: The index of the node in the first turn.
+        other: The index of the node in the second one.
+    """
+    length = other - place
+    start = end = place
+    while start > 0 and keys[start - 1] == keys[start - 1 + length] and end - start < length:
+        start -= 1
+    while end + length < len(keys) and keys[end] == keys[end + length] and end - start < length:
+        end += 1
+    return end - start >= length
+
+
+_LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "FRAGMENT")
+_LIBRARY.define("first_value(Tensor self, str following) -> Tensor")
+_LIBRARY.impl("first_value", lambda given, following: given.clone(), "CompositeExplicitAutograd")
+
+__all__ = ["constants_of"]

@@ -1,0 +1,110 @@
+"""Loops whose first turn computes with a constant: it is written like the others, so that all turns are one loop."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.support.to_keras import converted
+
+
+class Refined(nn.Module):
+    """Move a grid of positions in several turns, as RAFT does; only in the first turn it is a constant."""
+
+    def __init__(self, *, detached: bool) -> None:
+        super().__init__()
+        self.detached = detached
+        self.motion, self.step = nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        batch, _, height, width = images.shape
+        axes = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        start = torch.stack(axes[::-1]).float()[None].repeat(batch, 1, 1, 1)
+        places, found = start, []
+        for _ in range(4):
+            if self.detached:
+                places = places.detach()
+            grid = (2 * places / (width - 1) - 1).permute(0, 2, 3, 1)
+            sampled = functional.grid_sample(images, grid, align_corners=True)
+            given = torch.cat([sampled, places - start], 1)
+            places = places + self.step(torch.relu(self.motion(given)))
+            found.append(places)
+        return found
+
+
+class Recurrent(nn.Module):
+    """Apply the same layers to a state that starts as zeros, of a batch on the second axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = torch.zeros(3, x.shape[0], 4)
+        for _ in range(4):
+            scaled = torch.sin(state * 3) + x
+            state = torch.tanh(self.first(scaled)) * torch.sigmoid(self.gate(scaled)) + 0.5 * state
+        return state
+
+
+class Counted(nn.Module):
+    """Add layers of a number that starts as an integer constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        place = torch.zeros(x.shape[0], dtype=torch.long)
+        total = x
+        for _ in range(4):
+            row = torch.tanh(self.table(place) + x)
+            total = total + row * total
+            place = (place + total.argmax(-1) + 1) % 5
+        return total, place
+
+
+@pytest.mark.parametrize("detached", [True, False])
+def test_a_turn_that_computes_with_a_constant_is_in_the_loop(detached: bool) -> None:
+    built = converted(Refined(detached=detached), torch.randn(2, 2, 5, 6))
+    assert "for _ in range(4):" in built.source
+    assert built.source.count("grid_sample(") == 2  # the function, and one call of it
+    assert "ops.transpose" not in built.source  # the grid has the axis order that later turns give it
+
+
+def test_a_state_whose_batch_is_the_second_axis_starts_for_each_sample() -> None:
+    source = converted(Recurrent(), torch.randn(2, 4)).source
+    assert "for _ in range(4):" in source
+    assert source.count("ops.sin(") == 1
+
+
+def test_a_number_may_be_what_starts_a_loop() -> None:
+    assert "for _ in range(4):" in converted(Counted(), torch.randn(2, 4)).source
+
+
+class Written(nn.Module):
+    """Compute with a constant first, by a line of code that is no turn of a loop."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(12).reshape(3, 4).float()
+        places = torch.sin(places * 2)
+        first = torch.cos(places) + x
+        return torch.cos(first) * places
+
+
+def test_a_constant_is_computed_in_advance_if_nothing_repeats() -> None:
+    source = converted(Written(), torch.randn(2, 3, 4)).source
+    assert "ops.sin(" not in source
+    assert "ops.ones" not in source
+
+
+class OfOneLine(nn.Module):
+    """Take the sine of a constant and of a value in one line, which is no loop."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fixed = torch.arange(4).float()
+        return torch.sin(fixed) + torch.exp(x) * torch.sin(torch.sin(x))
+
+
+def test_a_line_with_the_same_operator_twice_is_no_loop() -> None:
+    assert converted(OfOneLine(), torch.randn(2, 4)).source.count("ops.sin(") == 2
