@@ -8,7 +8,7 @@ import numpy as np
 
 from keras3conv.builder.program.program import Value, identity
 from keras3conv.builder.to_keras.broadcasting import sign
-from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.call import HANDLERS, Call, Constant, Result, handles, ops
 from keras3conv.builder.to_keras.operations_axes import for_each_example, permuted, reshaped
 from keras3conv.builder.to_keras.operations_indexing import as_int32, picked, sliced, taken
 from keras3conv.errors import RuleError
@@ -259,6 +259,17 @@ def _gather(call: Call) -> Result:
             value = _first_part(call, value, one, index.shape[one])
     places = call.ordered(as_int32(index), identity(value.rank))
     return call.step(ops.take_along_axis(call.ordered(value, identity(value.rank)), places, axis=axis))
+
+
+def _taken_along(call: Call) -> Result:
+    """Convert `torch.take_along_dim`, which the export replaces by an operator of its own."""
+    rank = len(call.shape)
+    value = call.ordered(call.arguments["self"], identity(rank))
+    places = call.ordered(as_int32(call.arguments["indices"]), identity(rank))
+    return call.step(ops.take_along_axis(value, places, axis=call.arguments["dim"] % rank))
+
+
+HANDLERS["keras3conv.take_along_dim"] = _taken_along
 
 
 def _first_part(call: Call, value: Value, axis: int, size: int | Size) -> Value:

@@ -28,6 +28,7 @@ from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
 from keras3conv.frameworks.torch.observing import Arguments
 from keras3conv.frameworks.torch.opaque import KIND, registered_modules
+from keras3conv.frameworks.torch.picking import TakenAlongAnyBatch
 from keras3conv.frameworks.torch.program_nodes import (
     bound_arguments,
     calls_of,
@@ -128,6 +129,7 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
         evaluating(module),
         captured_depth(module) as depth,
         causal_masks_unread(),
+        TakenAlongAnyBatch(),
         torch.no_grad(),
         warnings.catch_warnings(),
     ):
