@@ -20,6 +20,7 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from keras3conv.frameworks.torch.folding import Constants, is_number
+from keras3conv.frameworks.torch.program_nodes import is_in_place
 from keras3conv.model.graph import FIRST_VALUE
 
 
@@ -119,7 +120,7 @@ class _Turns:
             place: The index of the node.
         """
         operands = _operands(self.nodes[place])
-        given = {leaf: one for leaf, one in operands.items() if one in self.constants}
+        given = {leaf: one for leaf, one in operands.items() if one in self.constants and _may_start(one)}
         for other in self.places[self.keys[place]] if given else ():
             later = _operands(self.nodes[other])
             found = [
@@ -130,6 +131,13 @@ class _Turns:
             if found and _is_turn(self.keys, place, other):
                 return found
         return []
+
+
+def _may_start(constant: Node) -> bool:
+    """Return whether a loop may start with a constant: it has real numbers, and no operator writes into it."""
+    value = constant.meta.get("val")
+    is_real = isinstance(value, torch.Tensor) and not value.is_complex()
+    return is_real and not any(is_in_place(user) and user.args[0] is constant for user in constant.users)
 
 
 def _key(node: Node) -> object:

@@ -82,6 +82,25 @@ def test_a_number_may_be_what_starts_a_loop() -> None:
     assert "for _ in range(4):" in converted(Counted(), torch.randn(2, 4)).source
 
 
+class Overwritten(nn.Module):
+    """Write into the tensor with which a loop starts, and read it afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = torch.arange(4).float() - 2
+        for _ in range(3):
+            functional.relu(state, inplace=True)
+            state = torch.tanh(self.layer(state * 2 + x)) - state
+        return state
+
+
+def test_a_constant_that_is_overwritten_has_its_new_values() -> None:
+    converted(Overwritten(), torch.randn(2, 4))  # compares with torch
+
+
 class Written(nn.Module):
     """Compute with a constant first, by a line of code that is no turn of a loop."""
 
