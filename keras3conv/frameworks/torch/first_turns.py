@@ -126,11 +126,16 @@ class _Turns:
             found = [
                 _Start(constant=one, user=self.nodes[place], leaf=leaf, following=later[leaf])
                 for leaf, one in given.items()
-                if later[leaf] not in self.constants and place <= self.number.get(later[leaf], -1) < other
+                if place <= self.number.get(later[leaf], -1) < other and self._follows(later[leaf], one)
             ]
             if found and _is_turn(self.keys, place, other):
                 return found
         return []
+
+    def _follows(self, later: Node, constant: Node) -> bool:
+        """Return whether a value may follow a constant in the next turn: it is computed, and has as many axes."""
+        value, known = later.meta.get("val"), constant.meta["val"]
+        return later not in self.constants and isinstance(value, torch.Tensor) and value.ndim == known.ndim
 
 
 def _may_start(constant: Node) -> bool:

@@ -14,9 +14,9 @@ def body(function: object, *shape: int) -> str:
 
 def test_slices_are_items_of_the_list_that_joins_them() -> None:
     def joined(x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([x[:, 2:], torch.sin(x) * 2], 1)
+        return torch.cat([x[:, 2:], torch.sin(x)], 1)
 
-    assert "ops.concatenate([inputs_0[:, 2:], sin * 2], axis=-1)" in body(joined, 2, 5)
+    assert "ops.concatenate([inputs_0[:, 2:], sin], axis=-1)" in body(joined, 2, 5)
 
 
 def test_a_slice_that_two_statements_use_keeps_its_variable() -> None:

@@ -316,8 +316,8 @@ def test_a_constant_of_equal_elements_is_written_by_its_shape() -> None:
         return torch.cat([x + torch.ones(40), torch.full((2, 6), -2.5), torch.zeros(2, 6), signs.expand(2, 6)], 1)
 
     built = converted(Function(shifted), torch.randn(2, 40))
-    assert "np.zeros((1, 6), " in built.source
-    assert "np.full((1, 6), -2.5, " in built.source
+    assert "np.zeros((2, 6), " in built.source
+    assert "np.full((2, 6), -2.5, " in built.source
     assert "[0.0, -0.0, 0.0" in built.source
     assert not built.constants
 
