@@ -88,7 +88,7 @@ def _differs(variant: Variant, original: Subject) -> bool:
     """Return True if the models differ when they run with other inputs or weights; do not search for the cause.
 
     Args:
-        variant: The models with other inputs or weights, such as values of 32.
+        variant: The models with other inputs or weights: with weights that make the outputs of layers about 32 large.
         original: The models with their original inputs.
     """
     if variant.subject is None:

@@ -96,7 +96,11 @@ def who_disagrees(verdicts: list[Verdict]) -> str:
 
 
 def _opinion_names(verdicts: list[Verdict]) -> list[str]:
-    """Return the names of the compared opinions in the order torch, Keras, ONNX of torch, ONNX of Keras, any others."""
+    """Return the names of the runs whose outputs were compared: torch, Keras, ONNX of torch, ONNX of Keras, any others.
+
+    Args:
+        verdicts: The comparisons of two runs each.
+    """
     names = {name for verdict in verdicts for name in (verdict.first, verdict.second)}
     known = (TORCH, KERAS, TORCH_ONNX, KERAS_ONNX)
     return [*(name for name in known if name in names), *sorted(names - {*known})]

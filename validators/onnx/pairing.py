@@ -209,7 +209,10 @@ def _best_layout(first: Sizes | None, second: Sizes | None) -> str | None:
 
 
 def _layouts(first: Sizes, second: Sizes) -> list[str]:
-    """Return all memory layouts in which two shapes are equal; at most one for shapes with two axes or fewer."""
+    """Return the layouts (same, channels last, channels first) that turn the first shape into the second.
+
+    Shapes with two axes or fewer have no channels to move, so they have at most one layout.
+    """
     layouts = [layout for layout in (SAME, LAST, FIRST) if _shape_in_layout(first, layout) == second]
     return layouts if len(first) > 2 else layouts[:1]
 

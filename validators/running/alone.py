@@ -217,8 +217,8 @@ def _argument_shapes(rule: Rule, built: Mapping[str, Shape]) -> list[Shape]:
         built = {**built, "key": built["value"]}  # the default of Keras
     if len(built) != wanted:
         raise NotAlone(
-            f"the Keras layer was built for {count(len(built), 'input')}, but the example calls of its rule give it "
-            f"{wanted}"
+            f"the Keras layer was built for {count(len(built), 'input')}, but the calls in the `examples` of its rule "
+            f"give it {wanted}"
         )
     return list(built.values())
 

@@ -1,4 +1,4 @@
-"""Convert global pooling: the average or the maximum over all spatial axes."""
+"""Convert Keras' global pooling layers to torch code: the average or the maximum over all spatial axes."""
 
 from functools import partial
 

@@ -27,7 +27,11 @@ def layout_hint(program: Program) -> str:
 
 
 def own_classes(program: Program) -> tuple[str, ...]:
-    """Return the classes of the user's own layers in a converted model, as "module.Class"."""
+    """Return the classes of the user's own layers that the generated source creates: "my_package.MyLayer".
+
+    Args:
+        program: The statements of the generated source, before they are written as text.
+    """
     kinds = (module.spec.kind for module in program.modules.values())
     return tuple(dict.fromkeys(kind for kind in kinds if not kind.startswith((".", *_OF_FRAMEWORKS))))
 

@@ -127,7 +127,9 @@ def _check_free(image: Image, texts: Array, lengths: Array, free: Array) -> None
 
 
 def _leaves(image: Image, trees: Array, seen: Seen) -> tuple[Array, Array, Array]:
-    """Return, for each leaf of the B-trees, the index of its group, its address, and the key that follows it.
+    """Return, for each symbol table node below the B-trees, the index of its group, its address, and its right key.
+
+    The right key of a child in a B-tree is the offset, in the heap, of a name that no name in the child exceeds.
 
     Args:
         image: The file.

@@ -194,7 +194,7 @@ class _Reader:
     rates: dict[torch.fx.Node, float] = field(default_factory=dict)
 
     def captured(self) -> Captured:
-        """Return the call graph of the module, with the source line of each node."""
+        """Return the calls of torch operators in the module as a graph, with the source line of each call."""
         signature = self.source.exported.graph_signature
         self.free = free_sizes(self.source.exported)
         self.constants = constants_of(self.source.exported, self._constant_buffers(), frozenset(self.free))

@@ -219,11 +219,11 @@ class Stage:
         """Run the module in evaluation mode until the target returns.
 
         Args:
-            target: The call whose inputs and outputs are returned.
-            changes: The replacements of function calls, by key.
-            tensors: Tensor values by path; None for the values of the stage.
+            target: The layer call whose inputs and outputs are returned.
+            changes: The functions to call in place of others, by the key of the call that is replaced.
+            tensors: Values that replace the module's tensors, by path, in addition to `self.tensors`.
             float64: Whether to run in float64.
-            listing: Whether to return the list of operations.
+            listing: Whether the result also lists every function call, with its key.
 
         Raises:
             ModelError: The module raised, or the target was not reached.

@@ -172,7 +172,9 @@ def _alternating(axis: int) -> RowOrder:
 
 
 def halves_of_experts(axis: int) -> RowOrder:
-    """Return the row order that moves the gate and up halves of an axis to the axis of experts: (e, 2n) to (2e, n).
+    """Return the row order that moves the two halves of an axis to the first axis: (experts, 2n) to (2 * experts, n).
+
+    The gates of all experts come first, then all up projections.
 
     Args:
         axis: The axis whose first half is the gate, and whose second half is the up projection.

@@ -194,7 +194,10 @@ class _CallHandler:
     def enter(
         self, original: Any, layer: keras.layers.Layer, unit: LayerView | None, args: tuple[Any, ...], kwargs: Any
     ) -> Any:
-        """Call a container and return its output; repeat the call if the search backtracks to a choice made inside it.
+        """Call a container and return its output; repeat the call to try other torch weights for a layer inside it.
+
+        The search fills the layers with torch weights in the order of their calls. If no weights fit a later layer, it
+        returns to an earlier layer for which several did.
 
         Args:
             original: The container's own `__call__`.
