@@ -17,9 +17,12 @@ def dependent(writer: Writer, value: Value, shape: Shape) -> Value:
     ones = writer.example_ones()
     is_batch = any(isinstance(size, Size) for size in shape)
     sizes = tuple(-1 if isinstance(shape[axis], Size) else 1 for axis in value.order)
-    product = ops.multiply(value, ops.reshape(ones if is_batch else ones[0], sizes))
+    repeated = ops.reshape(ones if is_batch else ones[0], sizes)
+    # Keras marks a product with an array as sparse, and a layer that it calls with it cannot be loaded on TensorFlow.
+    is_float = value.dtype.startswith("float")
+    expression = ops.divide(value, repeated) if is_float else ops.multiply(value, repeated)
     made = writer.new(shape, value.order, value.dtype)
-    writer.write(product if value.dtype.startswith("float") else ops.cast(product, Dtype(value.dtype)), [made])
+    writer.write(expression if is_float else ops.cast(expression, Dtype(value.dtype)), [made])
     return made
 
 

@@ -127,3 +127,24 @@ class OfOneLine(nn.Module):
 
 def test_a_line_with_the_same_operator_twice_is_no_loop() -> None:
     assert converted(OfOneLine(), torch.randn(2, 4)).source.count("ops.sin(") == 2
+
+
+class Cells(nn.Module):
+    """A loop over the steps with a cell whose first states are zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(4, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden, cell = x.new_zeros(x.shape[0], 6), x.new_zeros(x.shape[0], 6)
+        for step in x.unbind(1):
+            hidden, cell = self.cell(step, (hidden, cell))
+        return hidden
+
+
+def test_the_first_states_of_a_cell_are_not_marked_as_sparse_which_tensorflow_cannot_load() -> None:
+    model = converted(Cells(), torch.randn(2, 3, 4)).model
+    given = [tensor for node in model.get_layer("cell")._inbound_nodes for tensor in node.input_tensors]
+    assert len(given) == 9
+    assert not any(tensor.sparse for tensor in given)
