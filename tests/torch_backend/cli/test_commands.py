@@ -239,6 +239,7 @@ def test_two_torch_modules_are_refused(models: Path) -> None:
     assert_refused(run("align", f"{models}:make", f"{models}:wrong"), "both arguments are torch models")
 
 
+@pytest.mark.slow
 def test_weights_of_another_module_are_refused_with_every_name(models: Path, moved: Path, keras_file: Path) -> None:
     result = run("validate", f"{models}:wide", keras_file, "--torch-weights", moved)
     assert_refused(
@@ -322,6 +323,7 @@ def test_quiet_prints_no_output_and_keeps_the_exit_status(models: Path, keras_fi
     assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_conversion_can_leave_out_the_proofs(keras_file: Path, tmp_path: Path) -> None:
     result = run("convert", keras_file, "-o", tmp_path / "net", "--no-validate")
     assert result.exit_code == 0, result.output

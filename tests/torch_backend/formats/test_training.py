@@ -138,6 +138,7 @@ def test_a_plan_holds_for_a_checkpoint_of_the_module_in_a_wrapper(tmp_path: Path
         model.layers[0].kernel.assign(np.zeros((3, 2)))
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_plan_of_the_module_for_a_checkpoint_of_the_wrapped_one(tmp_path: Path) -> None:
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "empty.keras")
     saved(tmp_path / "plain.pt", STATE)

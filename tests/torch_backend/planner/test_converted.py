@@ -197,6 +197,7 @@ def test_names_pair_parameters_without_a_run(tmp_path: Path) -> None:
         assert not plan.unconfirmed
 
 
+@pytest.mark.slow
 def test_axes_of_equal_size_stay_in_doubt_without_a_run(tmp_path: Path) -> None:
     module, inputs = made("weight norm, new")
     model = reloaded(k3c.convert(module, inputs=inputs, validate=False), tmp_path)

@@ -181,6 +181,7 @@ class Recurrent(nn.Module):
         return self.head(states[torch.arange(len(x)), lengths - 1])
 
 
+@pytest.mark.slow
 def test_a_torch_lstm_that_ignores_the_masking_fails() -> None:
     inputs = keras.Input((6, 4))
     x = layers.LSTM(5, name="lstm")(layers.Masking()(inputs))
@@ -227,6 +228,7 @@ def strided() -> keras.Model:
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 33, 33)).astype("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", [None, IMAGES], ids=["made", "33 pixels"])
 def test_a_padding_that_agrees_only_at_odd_sizes_fails(inputs: Array | None) -> None:
     assert proof(Strided(same=False), strided(), inputs).status == "failed"

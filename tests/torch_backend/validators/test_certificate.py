@@ -127,6 +127,7 @@ def test_a_padding_that_must_change_is_named_with_the_layer_that_pads() -> None:
     assert "it must be valid, after layers.ZeroPadding2D(" in problem.fact
 
 
+@pytest.mark.slow
 def test_a_correct_layer_agrees_in_isolation_after_a_wrong_one() -> None:
     pair = with_equal_weights(Classifier(), twin())
     with torch.no_grad():
@@ -154,6 +155,7 @@ def test_inputs_with_nan_are_refused() -> None:
         k3c.validate(**with_equal_weights(Classifier(), twin()), inputs=inputs)
 
 
+@pytest.mark.slow
 def test_an_active_dropout_is_named_on_either_side() -> None:
     class Random(Classifier):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

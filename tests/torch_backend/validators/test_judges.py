@@ -84,6 +84,7 @@ def test_one_bit_in_one_weight_fails_the_roundtrip() -> None:
     assert "1 of 7 elements differ" in section.problems[0].fact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epsilon", [1e-5, 1.001e-3, 1.0001e-3])
 def test_another_epsilon_fails_float64_and_is_named_as_the_cause(epsilon: float) -> None:
     report = validated(Net(), keras_twin(epsilon=epsilon))
@@ -93,11 +94,13 @@ def test_another_epsilon_fails_float64_and_is_named_as_the_cause(epsilon: float)
     assert f"nn.BatchNorm2d(6, eps={epsilon:g})" in problem.fixes
 
 
+@pytest.mark.slow
 def test_a_tiny_epsilon_difference_is_visible_in_float64_and_not_in_float32() -> None:
     report = validated(Net(), keras_twin(epsilon=1.001e-3))
     assert failed(report) == ["hyperparameters", "float64", "gradients"]
 
 
+@pytest.mark.slow
 def test_another_padding_at_stride_two_is_named_with_the_line_to_paste() -> None:
     class Padded(Net):
         def __init__(self) -> None:

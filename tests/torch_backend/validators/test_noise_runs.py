@@ -47,6 +47,7 @@ def validated(pair: Pair) -> k3c.Report:
     return k3c.validate(made.model, model, inputs=made.inputs, plan=made.plan, proofs=PROOFS)
 
 
+@pytest.mark.slow
 def test_rounding_above_a_floor_that_is_small_by_chance_passes(pair: Pair) -> None:
     assert validated(pair).ok
 

@@ -48,6 +48,7 @@ def row(section: Section, field: str) -> tuple[Any, ...]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
 @pytest.mark.parametrize("both", [False, True])
 def test_the_rates_of_dropout_are_compared_and_fail_with_training(kind: str, both: bool) -> None:

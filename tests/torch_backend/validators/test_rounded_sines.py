@@ -54,6 +54,7 @@ def test_frequencies_that_one_side_stores_as_float32_are_recognised_as_rounding(
     assert report.section("gradients").status == "passed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"base": 10000.1}, {"factor": 1 + 2e-6}])
 def test_other_frequencies_and_a_factor_after_the_sines_are_found(change: dict[str, float]) -> None:
     assert proven(Times(**change).eval()).section("float64").status == "failed"

@@ -153,6 +153,7 @@ def test_a_killed_transfer_resumes_after_its_finished_shards(
     assert written == undisturbed
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_or_a_shard_of_another_job_is_written_again(
     tmp_path: Path, moved: tuple[nn.Module, keras.Model, Alignment]
 ) -> None:

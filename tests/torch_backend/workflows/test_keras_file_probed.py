@@ -43,6 +43,7 @@ def test_a_file_with_an_architecture_is_probed(suffix: str, tmp_path: Path) -> N
     assert plan.keras.title == "model" + suffix + " (keras)"
 
 
+@pytest.mark.slow
 def test_a_transfer_by_such_a_plan_reads_and_writes_the_file(tmp_path: Path) -> None:
     source, path = module(), tmp_path / "model.keras"
     model().save(path)

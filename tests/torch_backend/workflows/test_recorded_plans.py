@@ -64,6 +64,7 @@ def test_the_plan_of_the_conversion_is_used(file: str, is_live: bool, folder: Pa
     assert not plan.unconfirmed
 
 
+@pytest.mark.slow
 def test_weights_that_were_trained_go_from_file_to_file(folder: Path) -> None:
     module = net()
     with torch.no_grad():
@@ -119,6 +120,7 @@ def test_a_module_with_one_more_tensor_needs_another_plan(folder: Path) -> None:
     assert "late" in [problem.torch for problem in plan.problems()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [{"probe": True}, {"hints": {"square": "square_layer"}}])
 def test_a_request_for_a_run_or_a_hint_makes_a_new_plan(asked: dict[str, Any], folder: Path) -> None:
     plan = k3c.align(net(), folder / "out" / "model.keras", inputs=torch.rand(INPUTS), **asked)
@@ -126,6 +128,7 @@ def test_a_request_for_a_run_or_a_hint_makes_a_new_plan(asked: dict[str, Any], f
     assert [problem.torch for problem in plan.problems()] == ["mask_token"]
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_damaged_is_named_and_not_used(folder: Path) -> None:
     record = folder / "out" / "metadata.json"
     data = json.loads(record.read_text(encoding="utf-8"))
@@ -136,6 +139,7 @@ def test_a_plan_that_is_damaged_is_named_and_not_used(folder: Path) -> None:
     assert any(note.startswith(f"the plan in {record} is not used: ") for note in plan.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[]", "{", '{"alignment": 1}', '{"alignment": {}, "owner": "me"}'])
 def test_the_metadata_of_another_program_are_left_alone(text: str, folder: Path) -> None:
     (folder / "out" / "metadata.json").write_text(text, encoding="utf-8")

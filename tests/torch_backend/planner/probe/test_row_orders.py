@@ -140,6 +140,7 @@ class Separate(nn.Module):
         return self.q_proj, self.k_proj, self.v_proj
 
 
+@pytest.mark.slow
 def test_separate_projections_are_paired_with_a_fused_one_interleaved_by_head() -> None:
     x = keras.Input((STEPS, WIDTH))
     split = ops.reshape(layers.Dense(3 * ROWS, name="query_key_value")(x), (-1, STEPS, HEADS, 3, SIZE))

@@ -85,6 +85,7 @@ def test_a_mistake_in_the_weights_of_an_image_network_is_named(tamper: Tamper, l
     assert cause in fact
 
 
+@pytest.mark.slow
 def test_the_network_agrees_without_a_mistake() -> None:
     source, target = randomize(Painter()), painter()
     plan = k3c.align(source, target, inputs=images(), probe=False).check()

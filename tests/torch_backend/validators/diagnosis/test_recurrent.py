@@ -80,6 +80,7 @@ def test_another_activation_inside_a_recurrent_layer_is_named(
     assert any(fix in line for line in problem.fixes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "plant", "cause", "fix"),
     [

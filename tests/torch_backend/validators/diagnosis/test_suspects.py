@@ -210,6 +210,7 @@ def test_a_copied_or_default_momentum_is_named(momentum: float, cause: str) -> N
     assert problem.fixes == ("momentum=0.9  # of the BatchNormalization",)
 
 
+@pytest.mark.slow
 def test_an_unusual_momentum_has_no_cause() -> None:
     assert gradients_in_training(0.7).problems[0].fixes == ()
     assert gradients_in_training(0.9).status == "passed"

@@ -35,6 +35,7 @@ def rows_in_torch_order(kernel: Array) -> Array:
     return kernel.reshape(7, 9, 6, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "layer", "cause", "fix"),
     [
