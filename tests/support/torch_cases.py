@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from tests.support.torch_spectra import SPECTRA, TEXT
+
 IMAGE = (2, 3, 6, 8)
-TEXT = (2, 5, 4)
 
 CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "arithmetic of a constant and a tensor": (lambda x: 2 - torch.arange(4.0) / (x**2 + 1), TEXT),
@@ -102,15 +103,6 @@ def _written(x: torch.Tensor) -> torch.Tensor:
     made[:, 1:3] = 0.0
     made[:, 0, 1] = made[:, 0, 2]
     return made
-
-
-def _spectrum_written(x: torch.Tensor) -> torch.Tensor:
-    spectrum = torch.fft.rfft(x)
-    made = torch.zeros_like(spectrum)
-    made[:, 1:, :2] = spectrum[:, 1:, :2] * 2j
-    made[:, 0] = 0.5
-    made[:, :, 2] = x[:, :, 2]
-    return torch.fft.irfft(made, n=4)
 
 
 def _shifted_in_time(x: torch.Tensor) -> torch.Tensor:
@@ -280,24 +272,6 @@ CASES |= {
         IMAGE,
     ),
     "sliding windows": (lambda x: x.unfold(2, 3, 2).unfold(3, 2, 3), IMAGE),
-    "spectrum of two axes": (lambda x: torch.fft.fftn(x, dim=(1, 2)).real, TEXT),
-    "spectra there and back": (
-        lambda x: (
-            torch.view_as_real(torch.fft.ifft(torch.fft.fft(x, dim=1) * 2 + 1j, norm="ortho")).flatten(2)[..., :4]
-            + torch.fft.irfft2(torch.fft.rfft2(x, norm="forward"), s=(5, 4), norm="ortho")
-        ),
-        TEXT,
-    ),
-    "a filter of frequencies": (
-        lambda x: torch.fft.irfft(
-            torch.fft.rfft(x, dim=1) * torch.polar(torch.ones(3, 4), torch.arange(12.0).view(3, 4)), n=5, dim=1
-        ),
-        TEXT,
-    ),
-    "length and angle of a spectrum": (
-        lambda x: (torch.fft.rfft(x, dim=1).abs(), torch.fft.rfft(x + 2, n=7).angle(), torch.fft.fft2(x).imag),
-        TEXT,
-    ),
     "numbers read from a constant": (
         lambda x: torch.cat([torch.sin(x * number) for number in (2.0 ** torch.arange(3)).tolist()], -1),
         TEXT,
@@ -311,42 +285,8 @@ CASES |= {
         ),
         TEXT,
     ),
-    "writing into a spectrum": (_spectrum_written, TEXT),
     "writing into zeros of the shape of the input": (_shifted_in_time, TEXT),
     "stack of zeros and the input": (lambda x: torch.stack([torch.zeros_like(x), x * 2], 1).cos(), TEXT),
-    "choices in a spectrum": (
-        lambda x: torch.view_as_real(
-            torch.where(torch.fft.fft(x).abs() > 2, torch.fft.fft(x), torch.fft.fft(x) * 0.1)
-            + torch.fft.fft(x + 1).masked_fill(x > 0, 3.0)
-        ),
-        TEXT,
-    ),
-    "positions in a spectrum": (
-        lambda x: torch.view_as_real(
-            torch.fft.fft(x)[..., torch.tensor([2, 0, 1])] - torch.fft.fft(x).index_select(2, torch.tensor([3, 1, 2]))
-        ),
-        TEXT,
-    ),
-    "quotients and numbers beside a spectrum": (
-        lambda x: torch.view_as_real(x / (torch.fft.fft(x) + 9) + (2 - torch.fft.fft(x)) / (torch.fft.fft(x) + 9j)),
-        TEXT,
-    ),
-    "products of complex matrices": (
-        lambda x: torch.view_as_real(torch.fft.fft(x) @ torch.fft.fft(x).transpose(1, 2).conj()),
-        TEXT,
-    ),
-    "a complex rotation": (
-        lambda x: torch.view_as_real(
-            torch.view_as_complex(x.reshape(-1, 5, 2, 2)) * torch.polar(torch.ones(5, 2), torch.arange(10.0).view(5, 2))
-        ).flatten(2),
-        TEXT,
-    ),
-    "a spectrogram": (
-        lambda x: torch.stft(
-            x.flatten(1), 8, 2, 6, torch.hann_window(6, periodic=False), normalized=True, return_complex=True
-        ).abs(),
-        TEXT,
-    ),
     "matrices": (
         lambda x: (
             torch.linalg.inv(x[:, :4] + 5 * torch.eye(4))
@@ -426,3 +366,5 @@ CASES |= {
         TEXT,
     ),
 }
+
+CASES |= SPECTRA
