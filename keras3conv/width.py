@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from textwrap import wrap
 
 NARROWEST = 40
@@ -10,10 +11,12 @@ NARROWEST = 40
 
 _LINE_TO_PASTE = re.compile(r"^\s*(With [a-z ]+:  |-{3,})|  +keras3conv ")
 _FIX = re.compile(r"^\s*Fix:  ")
-_LEAST = 12
-"""The least width of a column of a table."""
-_WORD = 16
-"""The largest width that a column keeps for its longest word, if the terminal is wide enough."""
+_AFTER_SLASH = re.compile(r"(?<=[^/:]/)(?=[^/])")
+_AFTER_DOT = re.compile(r"(?<=[^.]\.)(?=[^.\d])|(?<=[A-Za-z_]\.)(?=\d)|(?<=[A-Za-z_]\d\.)(?=\d)")
+"""The places in a path where a line may end: between two names, never inside a name or a number."""
+
+_EMPTY = ("", "-")
+"""The cells that a row leaves out if it is printed as a list."""
 
 _OR = "     or     "
 """The separator between two lines to paste, of which one is enough."""
@@ -69,93 +72,180 @@ def _folded_line(line: str, width: int, before: int) -> list[str]:
     return [made[0][before:], *made[1:]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FittedTable:
+    """A table as lines of text.
+
+    Attributes:
+        head: The names of the columns, and a line below them; empty if every cell has the name of its column.
+        rows: The lines of each row.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """All lines of the table."""
+        return [*self.head, *(line for row in self.rows for line in row)]
+
+
 def fitted_table(
-    names: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None, unbroken: Collection[int] = ()
-) -> list[str]:
-    """Return the lines of a table that is not wider than the terminal: long cells take several lines.
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    *,
+    whole: Collection[int] = (),
+    numeric: Collection[int] = (),
+    rule: str = "-",
+) -> FittedTable:
+    """Return a table that fits the terminal, and breaks no number, no option and no name in a path.
+
+    Long cells take several lines. If the columns have no room for whole words, a row may be a list of cells, each with
+    the name of its column: if the columns have no room for the names in paths either, or if the list is shorter.
 
     Args:
         names: The names of the columns.
         rows: The rows, as text without unprintable characters.
         width: The width; by default that of the terminal.
-        unbroken: The indices of columns of names, whose words are broken only if nothing else helps.
+        whole: The indices of columns whose cells stay on one line if the table then fits.
+        numeric: The indices of columns of numbers, which are aligned to the right.
+        rule: The character of the line below the names.
     """
-    widths = column_widths([names, *rows], width or columns(), unbroken=unbroken)
-    ruler = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return [*_lines(names, widths), ruler, *(line for row in rows for line in _lines(row, widths))]
+    width = width or columns()
+    widths = column_widths([names, *rows], width, whole)
+    table = _in_columns(names, rows, widths, numeric, rule) if widths else None
+    if table and keeps_words(names, rows, width):
+        return table
+    listed = FittedTable(head=(), rows=tuple(tuple(_listed(names, row, width)) for row in rows))
+    return table if table and sum(map(len, table.rows)) <= sum(map(len, listed.rows)) else listed
 
 
-def keeps_words(
-    names: Sequence[str], rows: Sequence[Sequence[str]], width: int, unbroken: Collection[int] = ()
-) -> bool:
-    """Return True if a table fits a width without a line break inside a word of certain columns.
+def keeps_words(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Return True if a table fits a width without a line break inside a word.
 
     Args:
         names: The names of the columns.
         rows: The rows, as text.
         width: The width that the table should have.
-        unbroken: The indices of the columns whose words must not be broken.
     """
-    widths = column_widths([names, *rows], width, unbroken=unbroken)
-    return all(len(word) <= widths[place] for row in rows for place in unbroken for word in row[place].split())
+    return sum(_longest(cells, str.split) for cells in zip(names, *rows, strict=True)) <= _room(len(names), width)
 
 
-def column_widths(
-    rows: Sequence[Sequence[str]],
-    width: int,
-    whole: Collection[int] = (),
-    numeric: Collection[int] = (),
-    unbroken: Collection[int] = (),
-) -> list[int]:
+def column_widths(rows: Sequence[Sequence[str]], width: int, whole: Collection[int] = ()) -> list[int] | None:
     """Return the widths of the columns of a table, with two spaces between them; the widest column is narrowed first.
 
-    A column is narrowed to its longest word, so that cells break at spaces. Words are broken only if that is not
-    enough, or if they are very long.
+    A column is narrowed to its longest word, so that cells break at spaces. If that is not enough, paths are broken
+    between their names. Return None if that is not enough either.
 
     Args:
         rows: The rows of the table, the names of the columns included.
         width: The width that the table should have.
-        whole: The indices of columns that are not narrowed.
-        numeric: The indices of columns of numbers, whose words are never broken.
-        unbroken: The indices of columns whose words are broken only if the table is too wide otherwise.
+        whole: The indices of columns that are not narrowed if the table then fits.
     """
     columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, cells)) for cells in columns]
-    words = [max((len(word) for cell in cells for word in cell.split()), default=0) for cells in columns]
-    room = width - 2 * (len(widths) - 1)
-    for names in (widths, words) if unbroken else ():  # whole cells, or else whole words
-        kept = [names[place] if place in {*unbroken, *whole} else min(word, _WORD) for place, word in enumerate(words)]
-        if sum(kept) <= room:
-            _narrow(widths, room, kept)
-            return widths
-    for most, least in ((_WORD, 0), (_LEAST, _LEAST)):
-        kept = [max(least, word if place in numeric else min(word, most)) for place, word in enumerate(words)]
-        _narrow(widths, room, [widths[place] if place in whole else size for place, size in enumerate(kept)])
-    return widths
+    cells = [max(map(len, column)) for column in columns]
+    words = [_longest(column, str.split) for column in columns]
+    names = [_longest(column, _parts) for column in columns]
+    room = _room(len(columns), width)
+    for least in ([cells[place] if place in whole else word for place, word in enumerate(words)], words, names):
+        if sum(least) <= room:
+            return _narrowed(cells, room, least)
+    return None
 
 
-def _narrow(widths: list[int], room: int, least: Sequence[int]) -> None:
-    """Make the widest columns narrower, in place, until all fit.
+def _in_columns(
+    names: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], numeric: Collection[int], rule: str
+) -> FittedTable:
+    return FittedTable(
+        head=(*_lines(names, widths, numeric), rule * (sum(widths) + 2 * (len(widths) - 1))),
+        rows=tuple(tuple(_lines(row, widths, numeric)) for row in rows),
+    )
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text as lines that break at spaces; a path that is too long breaks between its names.
+
+    Args:
+        text: The text.
+        width: The number of characters in a line; only a name that is longer exceeds it.
+    """
+    if len(text) <= width:
+        return [text]
+    lines = wrap(text, max(1, width), break_long_words=False, break_on_hyphens=False)
+    return [part for line in lines for part in (_broken(line, width) if len(line) > width else [line])] or [""]
+
+
+def _broken(path: str, width: int) -> list[str]:
+    """Return a path as lines, each with as many of its names as have room."""
+    first, *others = _parts(path)
+    lines = [first]
+    for part in others:
+        if len(lines[-1]) + len(part) <= width:
+            lines[-1] += part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _parts(text: str) -> list[str]:
+    """Return the words of a text, with paths divided into names: "layer1.0.conv of x" -> layer1., 0., conv, of, x."""
+    return [part for word in text.split() for part in (_AFTER_SLASH if "/" in word else _AFTER_DOT).split(word) if part]
+
+
+def _longest(cells: Iterable[str], split: Callable[[str], Iterable[str]]) -> int:
+    return max((len(part) for cell in cells for part in split(cell)), default=0)
+
+
+def _room(number: int, width: int) -> int:
+    """Return how many characters of a line are left for the cells of this number of columns."""
+    return width - 2 * (number - 1)
+
+
+def _narrowed(widths: Sequence[int], room: int, least: Sequence[int]) -> list[int]:
+    """Return widths of columns that fit; the widest columns are made narrower.
 
     Args:
         widths: The widths of the columns.
         room: The largest sum of the widths.
-        least: The width that each column keeps.
+        least: The width that each column keeps. The sum of these is not larger than `room`.
     """
-    while sum(widths) > room:
-        place = max(range(len(widths)), key=lambda place: (widths[place] > least[place], widths[place]))
-        if widths[place] <= least[place]:
-            return
-        widths[place] -= 1
+    narrowed = list(widths)
+    while sum(narrowed) > room:
+        place = max(range(len(narrowed)), key=lambda place: (narrowed[place] > least[place], narrowed[place]))
+        narrowed[place] -= 1
+    return narrowed
 
 
-def _lines(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    parts = [_cell(cell, width) for cell, width in zip(cells, widths, strict=True)]
-    height = max(map(len, parts))
-    lines = zip(*(part + [""] * (height - len(part)) for part in parts), strict=True)
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+def _lines(cells: Sequence[str], widths: Sequence[int], numeric: Collection[int]) -> Iterator[str]:
+    parts = [wrapped(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    for number in range(max(map(len, parts))):
+        line = [part[number] if number < len(part) else "" for part in parts]
+        shown = [
+            cell.rjust(width) if place in numeric else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        yield "  ".join(shown).rstrip()
 
 
-def _cell(cell: str, width: int) -> list[str]:
-    """Return a cell as lines of at most `width` characters; a word is broken only if it is longer than that."""
-    return wrap(cell, width, break_on_hyphens=False) or [""]
+def _listed(names: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
+    """Yield the lines of a row that is printed as a list: "torch: conv", then indented "  error: 1e-07   calls: 2".
+
+    Args:
+        names: The names of the columns.
+        row: The cells; empty ones are left out.
+        width: The number of characters in a line.
+    """
+    line = ""
+    named = [(name, cell) for name, cell in zip(names, row, strict=True) if cell not in _EMPTY]
+    for text in (f"{name}: {cell}" if name else cell for name, cell in named):
+        if line and len(f"{line}   {text}") <= width:
+            line = f"{line}   {text}"
+            continue
+        yield from [line] if line else []
+        indent = "  " if line else ""
+        *lines, line = [
+            f"{indent}{'  ' if number else ''}{part}" for number, part in enumerate(wrapped(text, width - 4))
+        ]
+        yield from lines
+    yield line

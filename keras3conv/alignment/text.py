@@ -29,7 +29,6 @@ class _Part:
         columns: The names of the columns.
         rows: The rows.
         paths: The number of columns, from the left, that hold paths.
-        names: The number of columns, from the left, whose words are not broken.
         rest: A function that returns the other cells of a row in one line, for a terminal that is too narrow.
     """
 
@@ -37,7 +36,6 @@ class _Part:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     paths: int
-    names: int
     rest: Callable[[Sequence[str]], str]
 
 
@@ -160,12 +158,11 @@ def _first(texts: Sequence[str], separator: str) -> str:
 def _table(part: _Part) -> list[str]:
     """Return the lines of one table of a plan, indented by two characters and not wider than the terminal.
 
-    If names would be broken, every path has a line of its own, so that it can be copied.
+    If words would be broken, every path has a line of its own, so that it can be copied.
     """
-    rows = [tuple(map(visible, row)) for row in part.rows]
-    names, width = range(part.names), columns() - 2
-    if keeps_words(part.columns, rows, width, names):
-        return fitted_table(part.columns, rows, width, names)
+    rows, width = [tuple(map(visible, row)) for row in part.rows], columns() - 2
+    if keeps_words(part.columns, rows, width):
+        return fitted_table(part.columns, rows, width, whole=range(part.paths)).lines
     return [line for row in rows for line in _stacked(part, row, width)]
 
 
@@ -176,25 +173,17 @@ def _stacked(part: _Part, row: Sequence[str], width: int) -> list[str]:
     return [*named, *folded(f"      {part.rest(row[part.paths :])}", width).split("\n")]
 
 
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table in aligned columns: the column names, a line of dashes, the rows."""
-    shown = [tuple(names), *(tuple(visible(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[place]) for row in shown) for place in range(len(names))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
-    return [lines[0], "-" * (sum(widths) + 2 * (len(widths) - 1)), *lines[1:]]
-
-
 def _parts(plan: Plan) -> Iterator[_Part]:
     if plan.pairs:
         names = ("torch", "keras", "layer", "decided by", "pairs", "tensors")
-        yield _Part(heading="Pairs", columns=names, rows=tuple(_pair_rows(plan)), paths=2, names=3, rest=_rest_of_pair)
+        yield _Part(heading="Pairs", columns=names, rows=tuple(_pair_rows(plan)), paths=2, rest=_rest_of_pair)
     if unconfirmed := tuple(_unconfirmed_rows(plan)):
         heading = "Not confirmed: no run of the models confirmed these pairs"
         named = ("torch", "keras", "other candidates")
-        yield _Part(heading=heading, columns=named, rows=unconfirmed, paths=2, names=2, rest=_rest_of_unconfirmed)
+        yield _Part(heading=heading, columns=named, rows=unconfirmed, paths=2, rest=_rest_of_unconfirmed)
     if plan.ignored:
         named, rows = ("tensor", "side", "reason"), tuple(_ignored_rows(plan))
-        yield _Part(heading="Ignored", columns=named, rows=rows, paths=1, names=1, rest=": ".join)
+        yield _Part(heading="Ignored", columns=named, rows=rows, paths=1, rest=": ".join)
 
 
 def _rest_of_pair(cells: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def text() -> str:
         (name, "yes" if extra["installed"] else "no", _packages(extra["packages"]), extra["for"])
         for name, extra in extras.items()
     ]
-    lines += ["", *fitted_table(("extra", "here", "packages", "for"), rows)]
+    lines += ["", *fitted_table(("extra", "here", "packages", "for"), rows).lines]
     return "\n".join([*lines, "", *_advice(known, [name for name, extra in extras.items() if not extra["installed"]])])
 
 

@@ -33,12 +33,12 @@ def model_text(view: ModelView, changes: Sequence[tuple[str, str]] = (), *, ever
     alone = is_weights_alone(view)
     header = ("layer", "class", "tensors", *(("derived from shapes",) if alone else ()))
     rows = [tuple(map(visible, row)) for row in _layer_rows(view, every=every, alone=alone)]
-    if not keeps_words(header, rows, columns(), (0, 1)):
+    if not keeps_words(header, rows, columns()):
         rows = [(layer, kind.rpartition(".")[2], *rest) for layer, kind, *rest in rows]
-    lines = [*map(folded, lines), *fitted_table(header, rows, unbroken=(0, 1))]
+    lines = [*map(folded, lines), *fitted_table(header, rows, whole=(0, 1)).lines]
     if changes:
         changed = [tuple(map(visible, row)) for row in changes]
-        lines += ["", folded(_OLD), *fitted_table(("layer", "setting"), changed, unbroken=(0,))]
+        lines += ["", folded(_OLD), *fitted_table(("layer", "setting"), changed, whole=(0,)).lines]
     return "\n".join([*lines, "", totals(view), *(("", folded(missing_information(view))) if alone else ())])
 
 
@@ -77,17 +77,20 @@ def model_json(view: ModelView, changes: Sequence[tuple[str, str]] = ()) -> str:
 
 
 def rules_text(rules: "Sequence[Rule]") -> str:
-    """Return the rules as a table, then the classes that are converted without a rule, then the unsupported classes."""
-    from keras3conv.alignment.text import table
+    """Return the rules, each with its note below it, then the classes that need no rule, then the unsupported ones."""
+    from keras3conv.width import columns, folded
 
-    rows = [(*rule.name.split(" <-> "), rule.note) for rule in rules]
+    lines = ["torch  <->  keras", "-" * columns()]
+    for rule in rules:
+        line = rule.name.replace(" <-> ", "  <->  ")
+        lines += [line] if len(line) <= columns() else line.replace("  <->  ", "\n  <->  ").split("\n")
+        lines += [folded(f"    {rule.note}")] if rule.note else []
     otherwise, without = (
-        [f"{', '.join(names)}\n    {reason}" for reason, names in _by_reason(classes)]
+        [folded(f"{', '.join(names)}\n    {reason}") for reason, names in _by_reason(classes)]
         for classes in (WITHOUT_RULE, UNSUPPORTED)
     )
-    counted = f"{count(len(rows), 'rule')}; {count(len(UNSUPPORTED), 'class', 'classes')} without one:"
-    lines = [*table(("torch", "keras", "note"), rows), "", f"{_OTHERWISE}:", *otherwise, "", counted, *without]
-    return "\n".join(lines)
+    counted = f"{count(len(rules), 'rule')}; {count(len(UNSUPPORTED), 'class', 'classes')} without one:"
+    return "\n".join([*lines, "", f"{_OTHERWISE}:", *otherwise, "", counted, *without])
 
 
 _OTHERWISE = "Classes that are supported without a rule, and how"

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count, lay_out
@@ -14,12 +14,11 @@ from keras3conv.report.headline import first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
-from keras3conv.width import column_widths, folded
+from keras3conv.width import FittedTable, fitted_table, folded
 from keras3conv.writing.digests import WrittenFile
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table as Grid
     from rich.text import Text
 
 WIDTH = 110
@@ -41,9 +40,12 @@ _REPEATED = 20
 """The number of characters above which a text that the row before has, too, is replaced by "as above"."""
 
 _SENTENCE = 20
-"""The least width of a column of sentences; with less room, columns of names are wrapped as well."""
+"""The least width of a column of sentences."""
 
-_ASCII = str.maketrans("✓✗–·×▁▂▃▄▅▆▇█", "+x-.x12345678")
+_STEP = 6
+"""The indentation of a text below its label, if it has no room beside the label."""
+
+_ASCII = str.maketrans("✓✗–·×─▁▂▃▄▅▆▇█", "+x-.x-12345678")
 _STYLES: Mapping[str, str] = {
     "passed": "green",
     "failed": "bold red",
@@ -88,7 +90,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     else:
         _print_facts(about, console)
     console.print()
-    console.print(_certificate(report, console))
+    _print_overview(report, console)
     if cause and about:
         console.print()
         _print_facts(about, console)
@@ -135,18 +137,15 @@ def answer_rows(section: Section) -> Iterator[tuple[Cell, ...]]:
             yield picture.caption, rank, answer.first, answer.first_score, answer.second, answer.second_score
 
 
-def _certificate(report: Document, console: "Console") -> "Grid":
-    from rich.table import Table as Grid
-
-    grid = Grid.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_column(overflow="fold")
-    for section in report.sections:
-        mark = f"  {GLYPHS[section.status]} {section.status}"
-        cells = (visible(section.name), visible(section.outcome))
-        grid.add_row(_text(mark, console, _STYLES[section.status]), *(_text(cell, console) for cell in cells))
-    return grid
+def _print_overview(report: Document, console: "Console") -> None:
+    """Print a line for every section: its status, its name and its outcome, which may take several lines."""
+    marks = [f"  {GLYPHS[section.status]} {section.status}" for section in report.sections]
+    names = [visible(section.name) for section in report.sections]
+    first, second = (max(map(len, column), default=0) for column in (marks, names))
+    for section, mark, name in zip(report.sections, marks, names, strict=True):
+        text = _beside(visible(section.outcome), first + second + 4, console)
+        _print(console, f"{mark:<{first}}", style=_STYLES[section.status], end="")
+        _print(console, f"  {name:<{second}}  {text}".rstrip())
 
 
 def _render_section(section: Section, console: "Console", *, brief: bool) -> None:
@@ -178,33 +177,40 @@ def _sketched(plot: Plot, width: int) -> list[str]:
 
 def _render_table(table: Table, console: "Console", *, brief: bool = False) -> None:
     """Print a table; a brief one has only its first rows, those that failed before the others."""
-    from rich import box
-    from rich.padding import Padding
-    from rich.table import Table as Grid
-
     if table.title:
         _print(console, f"\n  {visible(table.title)}", style="italic")
-    printed = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     grid = arrange(table)
     told = [row for row in grid.rows if not (grid.quiet and row.is_quiet)]
     shown = [row for place, row in enumerate(told) if place < ROWS or row.failed]
     if brief:
         shown = ([row for row in told if row.failed] or told)[:_BRIEF_ROWS]
-    whole = _whole_columns(grid, shown, console.width - 2)
-    names = [visible(column.name) for column in grid.columns]
-    rows = _without_repeats([[show(cell) for cell in row.cells] for row in shown])
-    numeric = {place for place, column in enumerate(grid.columns) if column.is_numeric}
-    widths = column_widths([names, *rows], console.width - 2, whole, numeric)
-    for column, name, width in zip(grid.columns, names, widths, strict=True):
-        justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
-        printed.add_column(_text(name, console), justify=justify, overflow="fold", width=width)
-    for row, cells in zip(shown, rows, strict=True):
-        printed.add_row(*(_text(cell, console) for cell in cells), style="red" if row.failed else "")
-    console.print(Padding(printed, (0, 0, 0, 2), expand=False))
+    fitted = _fitted(grid, shown, console.width - 2)
+    for line in fitted.head:
+        _print(console, f"  {line}", style="bold")
+    for row, lines in zip(shown, fitted.rows, strict=True):
+        _print(console, _indented("\n".join(lines)), style="red" if row.failed else "")
     if rest := len(told) - len(shown):
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")
     if grid.quiet:
         _print(console, f"  ... {count(grid.quiet, 'row')} {' or '.join(grid.quiet_words)}", style="dim")
+
+
+def _fitted(grid: TableGrid, shown: list[Row], width: int) -> FittedTable:
+    """Return the lines of a table.
+
+    Args:
+        grid: The table.
+        shown: The rows that are printed.
+        width: The number of characters in a line.
+    """
+    return fitted_table(
+        [visible(column.name) for column in grid.columns],
+        _without_repeats([[show(cell) for cell in row.cells] for row in shown]),
+        width,
+        whole=_whole_columns(grid, shown, width),
+        numeric={place for place, column in enumerate(grid.columns) if column.is_numeric},
+        rule="─",
+    )
 
 
 def _without_repeats(rows: list[list[str]]) -> list[list[str]]:
@@ -242,9 +248,27 @@ def _print_facts(facts: Mapping[str, str], console: "Console") -> None:
     """Print facts in two columns, the name of a fact and its text; a long text takes several lines."""
     width = max((len(visible(name)) for name in facts), default=0)
     for name, fact in facts.items():
-        lines = wrap(visible(fact), max(20, console.width - width - 4), break_long_words=False, break_on_hyphens=False)
-        for number, line in enumerate(lines or [""]):
-            _print(console, f"  {'' if number else visible(name):<{width}}  {line}".rstrip())
+        text = _beside(visible(fact), width + 4, console)
+        _print(console, f"  {visible(name):<{width}}  {text}".rstrip())
+
+
+def _beside(text: str, indent: int, console: "Console") -> str:
+    """Return a text for the place after a label; it begins with a line break if a word has no room there.
+
+    Args:
+        text: The text; long ones take several lines.
+        indent: The width of the label, and the indentation of the other lines.
+        console: The terminal to print to.
+    """
+    room = console.width - indent
+    if room < _SENTENCE or any(len(word) > room for word in text.split()):
+        indent, room = _STEP, console.width - _STEP
+        return "".join(f"\n{' ' * indent}{line}" for line in _lines(text, room))
+    return f"\n{' ' * indent}".join(_lines(text, room))
+
+
+def _lines(text: str, width: int) -> list[str]:
+    return wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _print_list(heading: str, lines: list[str], console: "Console") -> None:
@@ -264,16 +288,16 @@ def _listing(environment: Mapping[str, str]) -> str:
 
 def _wrapped(text: str, console: "Console") -> list[str]:
     """Return a text as lines that fit the console after an indent of two characters; long words are not split."""
-    return wrap(text, max(20, console.width - 2), break_long_words=False, break_on_hyphens=False)
+    return _lines(text, max(_SENTENCE, console.width - 2))
 
 
 def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.split("\n"))
 
 
-def _print(console: "Console", text: str, style: str = "") -> None:
+def _print(console: "Console", text: str, style: str = "", end: str = "\n") -> None:
     """Print a text without wrapping, so that code to paste stays on one line."""
-    console.print(_text(text, console, style), soft_wrap=True)
+    console.print(_text(text, console, style), soft_wrap=True, end=end)
 
 
 def _text(text: str, console: "Console", style: str = "") -> "Text":

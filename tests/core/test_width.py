@@ -1,5 +1,6 @@
 """Errors fit the width of the terminal when they are printed; the lines to paste in them stay whole."""
 
+import re
 import sys
 import traceback
 
@@ -7,7 +8,7 @@ import pytest
 
 from keras3conv.errors import AlignmentError, FileError, InputError, Problem, message_of
 from keras3conv.messages import lay_out
-from keras3conv.width import column_widths, fitted_table, folded, keeps_words
+from keras3conv.width import column_widths, fitted_table, folded, keeps_words, wrapped
 
 FACT = "weight_ih_l0 (28, 5), weight_hh_l0 (28, 7), bias_ih_l0 (28,), bias_hh_l0 (28,) matched nothing; same: " * 4
 LINE = 'plan = plan.pair(["encoder.query", "encoder.key", "encoder.value"], "encoder/attention/query_key_value")'
@@ -79,26 +80,64 @@ FIELDS = [
 
 
 def test_cells_break_at_spaces_where_the_words_have_room() -> None:
-    lines = fitted_table(NAMES, FIELDS, 78)
+    lines = fitted_table(NAMES, FIELDS, 78).lines
     assert max(map(len, lines)) <= 78
     words = {word for row in (NAMES, *FIELDS) for cell in row for word in cell.split()}
     assert words <= set(" ".join(lines).split())
 
 
-def test_words_are_broken_where_there_is_no_room_for_them() -> None:
+def test_columns_are_narrowed_to_their_words_and_then_to_the_names_in_paths() -> None:
     assert column_widths([("a" * 16, "b c " * 20)], 40) == [16, 22]
-    assert column_widths([("a" * 16, "b" * 16)], 30) == [14, 14]
-    assert column_widths([("a" * 30, "b" * 30)], 40) == [19, 19]
-    assert column_widths([("a" * 30, "b" * 30)], 40, whole={0}) == [30, 12]
-    assert column_widths([("largest difference", "b" * 30), ("1.234567890e-17", "")], 30, numeric={0}) == [15, 13]
+    assert column_widths([("a" * 16, "b" * 16)], 34) == [16, 16]
+    assert column_widths([("a" * 16, "b" * 16)], 33) is None
+    assert column_widths([("layer1.0.convolution", "layer1/0/convolution")], 30) == [14, 14]
+    assert column_widths([("layer1.0.convolution", "layer1/0/convolution")], 20) is None
+    assert column_widths([("largest difference", "b" * 16), ("1.234567890e-17", "")], 33) == [15, 16]
+    assert column_widths([("largest difference", "b" * 16), ("1.234567890e-17", "")], 32) is None
 
 
-def test_names_are_broken_only_if_the_table_does_not_fit_otherwise() -> None:
-    name, text = "encoder/layers_{0..5}/attention/query", "a sentence of some words, " * 4
-    assert not any(name in line for line in fitted_table(("name", "text"), [(name, text)], 50))
-    table = fitted_table(("name", "text"), [(name, text)], 60, unbroken=(0,))
-    assert any(line.startswith(f"{name}  ") for line in table)
-    assert max(map(len, table)) <= 60
-    assert keeps_words(("name", "text"), [(name, text)], 60, (0,))
-    assert not keeps_words(("name", "text"), [(name, text)], 40, (0,))
-    assert max(map(len, fitted_table(("name", "text"), [(name, text)], 40, unbroken=(0,)))) <= 40
+def test_whole_columns_are_narrowed_only_if_the_table_does_not_fit_otherwise() -> None:
+    rows = [("two words", "a sentence of some words, " * 4)]
+    assert column_widths(rows, 20, whole=[0]) == [9, 9]
+    assert column_widths(rows, 18, whole=[0]) == [8, 8]
+    assert keeps_words(("name", "text"), rows, 16)
+    assert not keeps_words(("name", "text"), rows, 14)
+
+
+PATHS = ("features.denseblock4.denselayer16.conv2", "features_denseblock4_denselayer16_convolution_2")
+VALUES = ("1.23e-07", "2.13.0+cpu", "--torch-weights", "1,234,567", "-0.00012", "(1, 3, 224, 224)")
+
+
+@pytest.mark.parametrize("width", range(40, 180, 7))
+def test_no_number_option_or_name_in_a_path_is_broken(width: int) -> None:
+    names = ("torch", "keras", "relative error", "version", "option", "elements", "difference", "shape")
+    table = fitted_table(names, [(*PATHS, *VALUES)] * 3, width)
+    words = " ".join(table.lines).split()
+    assert {part for value in VALUES for part in value.split()} <= set(words)
+    assert PATHS[1] in words
+    assert {*PATHS[0].split(".")} <= set(re.split(r"[.\s]+", " ".join(words)))
+    assert max(map(len, table.lines)) <= max(width, len(f"  keras: {PATHS[1]}"))
+
+
+def test_a_row_without_room_for_its_names_is_a_list() -> None:
+    rows = [(*PATHS, "1.23e-07", "12"), ("fc", "dense", "-", "1")]
+    table = fitted_table(("torch", "keras", "relative error", "calls"), rows, 60)
+    assert table.head == ()
+    assert table.rows == (
+        (f"torch: {PATHS[0]}", f"  keras: {PATHS[1]}", "  relative error: 1.23e-07   calls: 12"),
+        ("torch: fc   keras: dense   calls: 1",),
+    )
+
+
+def test_paths_are_broken_between_names_if_that_takes_fewer_lines_than_a_list() -> None:
+    rows = [("block.attention", "block/attention", "1.23e-07")] * 2
+    lines = fitted_table(("torch", "keras", "error"), rows, 30, numeric=[2]).lines
+    assert lines[2:4] == ["block.     block/     1.23e-07", "attention  attention"]
+
+
+def test_a_text_breaks_inside_a_path_only_after_a_separator() -> None:
+    assert wrapped("a encoder.layer.10.attention", 16) == ["a", "encoder.layer.", "10.attention"]
+    assert wrapped("net/layer.weight/kernel", 10) == ["net/", "layer.weight/", "kernel"]
+    assert wrapped("layer{0..11}.conv", 12) == ["layer{0..11}.", "conv"]
+    assert wrapped("torch-2.13.0+cpu", 8) == ["torch-2.13.0+cpu"]
+    assert wrapped("", 8) == [""]

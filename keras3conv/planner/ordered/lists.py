@@ -13,7 +13,6 @@ from keras3conv.alignment.binding import RULE, make_pair
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, misfit, tensors_by_path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.shapes import reshaping
-from keras3conv.alignment.text import table
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
@@ -21,11 +20,13 @@ from keras3conv.planner.evidence.keys import shapes_in_torch
 from keras3conv.planner.evidence.structure import ignored_tensors
 from keras3conv.planner.ordered.names import Choice, NameTable, TailTable, reordered
 from keras3conv.planner.ordered.steps import Transfers, steps, transfers_for
+from keras3conv.report.cells import visible
 from keras3conv.rules.constants import constant_buffer
 from keras3conv.rules.library import known_classes, lookup
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import units, without_parts
 from keras3conv.transforms import Chain, Same, Transform
+from keras3conv.width import fitted_table
 
 COUNTER = "num_batches_tracked"
 
@@ -377,14 +378,13 @@ def side_by_side(lists: Lists) -> str:
 
     Rows whose two entries do not fit each other are marked.
     """
-    misfits = {(problem.torch, problem.keras) for problem in lists.problems}
-    rows = []
+    misfits, rows = {(problem.torch, problem.keras) for problem in lists.problems}, []
     for position, (torch, keras) in enumerate(zip_longest(lists.torch, lists.keras)):
         first, second = _described(torch, lists.plan.torch.name), _described(keras, lists.plan.keras.name)
         fits = torch is not None and keras is not None and (first[0], second[0]) not in misfits
-        rows.append((str(position), *first, *second, "" if fits else "does not fit"))
-    title = f"{lists.plan.torch.title} <-> {lists.plan.keras.title}"
-    lines = [title, *table(("position", "torch", "tensors", "keras", "variables", ""), rows)]
+        rows.append([*map(visible, (str(position), *first, *second)), "" if fits else "does not fit"])
+    lines = [f"{lists.plan.torch.title} <-> {lists.plan.keras.title}"]
+    lines += fitted_table(("position", "torch", "tensors", "keras", "variables", ""), rows).lines
     if lists.problems:
         lines += ["", lay_out(f"{count(len(lists.problems), 'problem')}:", lists.problems)]
     return "\n".join([*lines, ""])

@@ -4,7 +4,7 @@ import pytest
 
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Ignored, Pair
 from keras3conv.alignment.plan import Alignment
-from keras3conv.alignment.text import describe, describe_html, table
+from keras3conv.alignment.text import describe, describe_html
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes
@@ -106,10 +106,6 @@ def test_names_are_escaped_in_html() -> None:
 def test_html_contains_the_problems() -> None:
     assert "heads.{0..1}  (torch)  weight (2, 2) matched nothing" in describe_html(plan())
     assert plan()._repr_html_() == describe_html(plan())
-
-
-def test_unprintable_characters_in_a_name_are_escaped() -> None:
-    assert table(("name",), [("a\x1b[31m",)])[2] == "a\\x1b[31m"
 
 
 def test_a_narrow_terminal_shows_every_path_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,11 @@ def test_rules_as_json_are_those_of_the_text() -> None:
     assert all(reason in text for reason in data["unsupported"].values())
 
 
+def test_the_text_of_the_rules_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run("rules").stdout.splitlines())) <= 80
+
+
 def test_rules_as_markdown_share_a_line_over_dimensions() -> None:
     assert "| `nn.BatchNorm{1..3}d` | `layers.BatchNormalization`" in run("rules", "--markdown").stdout
 
