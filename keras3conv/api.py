@@ -26,6 +26,7 @@ def align(
     hints: Hints = None,
     probe: bool | None = None,
     entry: str = "",
+    keras_weights: str | Path | None = None,
 ) -> Alignment:
     """Match every tensor of a torch model with its counterpart in a Keras model.
 
@@ -38,7 +39,8 @@ def align(
 
     Args:
         torch: A torch module, or the path of a checkpoint (.pt, .pth, .ckpt, .safetensors, a folder with one).
-        keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3).
+        keras: A Keras model, or the path of a file (.keras, .weights.h5, .h5 of Keras 2 or 3), or of an architecture
+            without weights (.json).
         inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
             keyword arguments. By default they are random arrays of the shapes in the Keras side's input specification.
         keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout. Without
@@ -49,6 +51,7 @@ def align(
             inputs that you passed, `align` raises. If it raises with random inputs, the plan is made without the probe,
             and a note in the plan says so.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        keras_weights: The file of weights of an architecture (.json); by default the model has initial weights.
 
     Returns:
         A plan to print, edit and save. `plan.check()` raises if a tensor has no counterpart.
@@ -65,7 +68,9 @@ def align(
         >>> plan.check()
     """
     from keras3conv.workflows.align import align as run
+    from keras3conv.workflows.sources import with_weights
 
+    keras, _ = with_weights(keras, keras_weights, needed="")
     return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe, entry=entry)
 
 
@@ -84,6 +89,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     entry: str = "",
     max_shard_size: int | str | None = None,
     ray: str | None = None,
+    keras_weights: str | Path | None = None,
 ) -> Report:
     """Transfer the weights of a model to a model or file of the other framework: all of them, or none.
 
@@ -91,13 +97,12 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     Args:
         source: The model to read, torch or Keras: a live model or the path of a file.
-        target: A live model of the other framework, or the path of a file to write.
+        target: A live model of the other framework, or the path of a file to write; or an architecture (.json).
         plan: The pairs of tensors, from `align`.
         out: Paths of files to which the target is saved with its new weights.
         overwrite: Whether to replace existing files.
         cast: Whether values may lose precision, in a narrower dtype or in a Keras model that is quantized.
-        accept_difference: Whether to transfer the weights although the plan knows that the outputs of the two models
-            differ with the same weights.
+        accept_difference: Whether to transfer although the plan knows that the outputs differ with the same weights.
         accept_unconfirmed: Whether the report counts as passed although no run has confirmed pairs of the plan;
             otherwise its status is "unconfirmed", and it is not `ok`. The weights are transferred in either case.
         memory: "copy": the target gets a copy of the values; a Keras model on the torch backend gets the kernels of its
@@ -107,6 +112,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         max_shard_size: The size of a file, a number of bytes or "2GB": larger models are divided among several files
             with an index. After a kill, the same call goes on with the finished files. See docs/files.md.
         ray: The address of a Ray cluster that writes the shards, "auto" or "local"; its machines share the folders.
+        keras_weights: The file of weights of an architecture (.json); required if it is the source.
 
     Returns:
         A report of the transfer, with the size, sha256 and md5 of every written file.
@@ -117,19 +123,16 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         FileError: A file cannot be read, or exists already and `overwrite` is False.
     """
     from keras3conv import formats
+    from keras3conv.workflows.sources import ends_of_transfer
     from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
 
-    options = Options(
-        out=_paths(out),
-        overwrite=overwrite,
-        cast=cast,
-        accept_unconfirmed=accept_unconfirmed,
-        memory=memory,
-        max_shard_size=None if max_shard_size is None else formats.parse_size(max_shard_size),
-        ray=ray,
-    )
-    return run(source, target, plan.accepting_difference() if accept_difference else plan, options, entry=entry)
+    size = None if max_shard_size is None else formats.parse_size(max_shard_size)
+    allowed: Any = {"overwrite": overwrite, "cast": cast, "accept_unconfirmed": accept_unconfirmed}
+    options = Options(**allowed, out=_paths(out), memory=memory, max_shard_size=size, ray=ray)
+    source, target, loaded = ends_of_transfer(source, target, options.out, keras_weights)
+    plan = plan.accepting_difference() if accept_difference else plan
+    return run(source, target, plan, options, entry=entry, loaded=loaded)
 
 
 def verify(out: str | Path) -> Report:
@@ -167,6 +170,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     expected: Any = None,
     local: bool | Mapping[str, str | Path] = False,
     entry: str = "",
+    keras_weights: str | Path | None = None,
     alignment: Alignment | None = None,
 ) -> Report:
     """Prove that two models compute the same, or report where and why they differ.
@@ -174,8 +178,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     Args:
         torch: A torch module, or the path of a checkpoint. For a checkpoint only the plan can be checked.
         keras: A Keras model, or the path of a file. For a file without an architecture only the plan can be checked.
-        inputs: The inputs of the torch module: a tensor or array, a tuple of positional arguments, or a dict of
-            keyword arguments. By default they are random.
+        inputs: The inputs of the torch module: an array, a tuple, or a dict by argument name; random by default.
         keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout.
         plan: The pairs of tensors; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
@@ -183,13 +186,12 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         training: Whether what differs only in training (momentum, dropout rate) fails, too.
         labels: The correct class of every sample, shape (samples,): the report then has the top-1 and top-5 accuracy.
         class_names: The name of each class, in the order of the class indices.
-        onnx: Whether to also export both models to ONNX and compare the exported files in onnxruntime. The path of a
-            new folder keeps the files there; the report states their digests in any case.
+        onnx: Whether to also export both models to ONNX and compare the files in onnxruntime; or a new folder for them.
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
         expected: Golden outputs for these inputs, in Keras' layout: a .npz or .npy file, or arrays in order or by name.
-        local: Whether to prove one pair of layers at a time, for models that do not fit in memory. A dict
-            {"torch": path, "keras": path} names files with the values of models that may be on the meta device.
+        local: Whether to prove one pair of layers at a time, to save memory; or files of values: {"torch": path}.
         entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        keras_weights: The file of weights of an architecture (.json); required for it.
         alignment: Another name of `plan`.
 
     Returns:
@@ -200,6 +202,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         ModelError: A model cannot be run.
     """
     from keras3conv.validators.running.options import Options
+    from keras3conv.workflows.sources import with_weights
     from keras3conv.workflows.validate import validate as run
 
     plan = _one_plan(plan, alignment)
@@ -208,7 +211,8 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     given |= {"tolerance": tolerance, "training": training, "labels": labels, "onnx": onnx, "expected": expected}
     files = [Path(local[side]) if isinstance(local, Mapping) and side in local else None for side in ("torch", "keras")]
     options, sides = Options(**given, local=bool(local)), {"inputs": inputs, "keras_inputs": keras_inputs}
-    return run(torch, keras, **sides, plan=plan, options=options, entry=entry, weight_files=files)
+    keras, made_of = with_weights(keras, keras_weights)
+    return run(torch, keras, **sides, plan=plan, options=options, entry=entry, weight_files=files, code=made_of)
 
 
 @random_state_kept()

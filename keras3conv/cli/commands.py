@@ -54,12 +54,12 @@ from keras3conv.cli.sides import (
     both_ends,
     made_without_weights,
     names_for,
+    require_out,
     weights_as_options,
     words_of,
 )
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
-from keras3conv.errors import InputError
 
 __all__ = [
     "align",
@@ -199,9 +199,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
 
     saved = read_plan(plan) if plan else None
     ends = both_ends(source, target, torch_weights, keras_weights, entry)
-    if ends[1].is_live and not out:
-        needed = "so its model needs a file to be saved to, but none is given"
-        raise InputError(f"{target} is a factory, {needed}\nFix:  -o FILE")
+    require_out(target, ends[1], out or ())
     with notes_to_stderr():
         found = saved or align_ends(*ends, entry)
         found = found.accepting_difference() if accept_difference else found

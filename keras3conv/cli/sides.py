@@ -32,7 +32,7 @@ def both(
     """
     from contextlib import nullcontext
 
-    from keras3conv.frameworks.adapter import Sides
+    from keras3conv.frameworks.sides import Sides
     from keras3conv.frameworks.stored import without_memory
     from keras3conv.workflows.factories import Weights, resolve
 
@@ -43,6 +43,37 @@ def both(
             found.append(resolve(argument, weights))
     sides = Sides.of(found[0].source, found[1].source, entry=entry)
     return sides.torch, sides.keras
+
+
+def _require_keras_weights(argument: str, weights: Path | None) -> None:
+    """Raise `InputError` if an argument names an architecture without weights (.json), and no weights are given.
+
+    Args:
+        argument: A file or a factory.
+        weights: The weights to load into the Keras model.
+    """
+    from keras3conv.formats.identify import is_architecture
+    from keras3conv.workflows.sources import require_weights
+
+    if is_architecture(argument):
+        require_weights(argument, weights, "--keras-weights model.weights.h5")
+
+
+def require_out(target: str, model: "Adapter", out: "Sequence[Path]") -> None:
+    """Raise `InputError` if the target of a transfer is a live model without a file to be saved to.
+
+    Args:
+        target: The argument that names the target.
+        model: The target.
+        out: The files to write.
+    """
+    from keras3conv.formats.identify import is_architecture
+
+    if model.is_live and not out:
+        kind = "an architecture" if is_architecture(target) else "a factory"
+        raise InputError(
+            f"{target} is {kind}, so its model needs a file to be saved to, but none is given\nFix:  -o FILE"
+        )
 
 
 def both_ends(
@@ -59,6 +90,7 @@ def both_ends(
     """
     from keras3conv.workflows.factories import Weights, resolve
 
+    _require_keras_weights(source, keras_weights)
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     return resolve(source, weights), resolve(target, weights)
 
@@ -73,9 +105,13 @@ def made_without_weights(
         keras: The Keras model: a file or a factory.
         torch_weights: The weights to load into the torch model.
         keras_weights: The weights to load into the Keras model.
+
+    Raises:
+        InputError: The Keras model is an architecture, which has no weights, and none are given.
     """
     from keras3conv.workflows.factories import factory_of
 
+    _require_keras_weights(keras, keras_weights)
     found: dict[Side, str] = {}
     if torch_weights is None and factory_of(torch):
         found["torch"] = torch
@@ -249,6 +285,7 @@ __all__ = [
     "made_without_weights",
     "names_for",
     "names_for_convert",
+    "require_out",
     "weights_as_options",
     "words_of",
 ]

@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keras3conv.errors import FileError
-from keras3conv.formats.identify import READERS, SUFFIXES, check_content, expected_format, file_of, identify
+from keras3conv.formats.identify import (
+    READERS,
+    SUFFIXES,
+    check_content,
+    expected_format,
+    file_of,
+    identify,
+    is_architecture,
+)
 from keras3conv.formats.keras.own_layers import named_by_rules
 from keras3conv.formats.safe.collection import collection_paused
 from keras3conv.formats.safe.source import Source
@@ -35,6 +43,7 @@ __all__ = [
     "check_content",
     "digest",
     "file_of",
+    "is_architecture",
     "manifest_of",
     "parse_size",
     "read",

@@ -60,6 +60,12 @@ READERS: Mapping[str, Callable[[Source], ModelView]] = {
 }
 
 
+def is_architecture(model: object) -> bool:
+    """Return True for the path of a `.json` that is no index of weights: the architecture that `to_json()` wrote."""
+    name = Path(model).name.lower() if isinstance(model, str | Path) else ""
+    return name.endswith(".json") and not name.endswith(tuple(SUFFIXES))
+
+
 def by_suffix(path: str | os.PathLike[str]) -> str:
     """Return the format for the suffix of a path, a key of `READERS`: "torch" for ".ckpt", "keras" for ".keras".
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 
 from keras3conv.errors import BudgetExceeded, ModelError, message_of
-from keras3conv.frameworks.adapter import Adapter, KerasFile, Sides
+from keras3conv.frameworks.adapter import Adapter, KerasFile
+from keras3conv.frameworks.sides import Sides
 from keras3conv.model.numbered import names_by_location
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Shape

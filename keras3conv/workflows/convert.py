@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
@@ -19,7 +20,7 @@ from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
 from keras3conv.steps import step
-from keras3conv.workflows.sources import files_of, read_file, weights_read
+from keras3conv.workflows.sources import files_of, read_file, require_weights, weights_read
 from keras3conv.workflows.transfer import Options, transfer
 from keras3conv.writing.digests import ReadFile
 
@@ -67,8 +68,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
         from keras3conv.frameworks.torch import saved_program
 
         model = saved_program.load(Path(model))
-    is_json = isinstance(model, str | PathLike) and str(model).endswith(".json")
-    if not is_json and (given := resolve(model)).side == "torch":
+    if not formats.is_architecture(model) and (given := resolve(model)).side == "torch":
         return _to_keras(given, sources, channels or "last", inputs, dynamic, origin, validate=validate)
     if entry:
         raise InputError(f"entry names a state dict of a torch checkpoint, but a Keras model is converted: {entry!r}")
@@ -276,7 +276,7 @@ def _live_model(model: Any, weights: Path | None) -> Any:
         model: A live model, or the path of a file with an architecture.
         weights: A file with the weights, if they are not those of the model.
     """
-    if isinstance(model, str | PathLike) and str(model).endswith(".json"):
+    if formats.is_architecture(model):
         return _from_json(Path(model), weights)
     given = resolve(model)
     with step("read the model"):
@@ -293,8 +293,6 @@ def _opened(given: Adapter, weights: Path | None) -> Any:
 
 
 def _loaded(path: Path) -> Any:
-    from keras3conv import formats
-
     layers = formats.read(path).layers
     if not any(layer.config for layer in layers):
         raise InputError(
@@ -334,21 +332,17 @@ def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
 def _from_json(path: Path, weights: Path | None) -> Any:
     from keras3conv.formats.keras import json as keras_json
     from keras3conv.formats.keras2.file import saved_model
-    from keras3conv.frameworks.keras import files as keras_files
+    from keras3conv.frameworks.keras import architecture
 
-    if weights is None:
-        fix = f'Fix:  k3c.convert("{path}", weights="model.weights.h5")'
-        raise InputError(f"{path} contains an architecture without weights, so a file of weights is needed, too\n{fix}")
-    walked = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
+    require_weights(path, weights, f'k3c.convert("{path}", weights="model.weights.h5")')
+    layers = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
     if saved := saved_model(path):
         return _of_keras_2(saved, weights)
-    _require_writable(walked, path)
-    model = keras_files.from_json(path)
-    keras_files.load_weights(model, weights)
-    return model
+    _require_writable(layers, path)
+    return architecture.made(path, None, weights)
 
 
-def _of_keras_2(saved: "Saved", weights: Path) -> Any:
+def _of_keras_2(saved: "Saved", weights: Path | None) -> Any:
     """Return a Keras 3 model made from an architecture that Keras 2 saved, with the weights of a Keras 2 file."""
     from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
 

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.errors import EXTRA_OF, InputError, ModelError, installing, message_of
+from keras3conv.formats.identify import is_architecture
 from keras3conv.messages import with_article
 from keras3conv.model.views import Side
 from keras3conv.workflows.imports import with_imports
@@ -59,7 +60,7 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
 
     factory = factory_of(argument)
     if factory is None:
-        return adapter.resolve(Path(argument), entry=weights.entry)
+        return adapter.resolve(Path(argument), entry=weights.entry, keras_weights=weights.keras)
     model = adapter.resolve(_make(*factory))
     path = weights.of(model.side)
     if path is not None and not isinstance(model, adapter.ModelFile):
@@ -68,10 +69,10 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
 
 
 def files_of_factory(argument: str, weights: Weights, side: Side) -> "tuple[ReadFile, ...]":
-    """Return the files from which `resolve` made a live model, with digests: the Python file, and the weights.
+    """Return the files from which `resolve` made a live model, with digests: its code or architecture, and its weights.
 
     Args:
-        argument: The factory.
+        argument: The factory, or the architecture (.json).
         weights: The weights that were loaded.
         side: The framework of the model.
     """
@@ -83,9 +84,13 @@ def files_of_factory(argument: str, weights: Weights, side: Side) -> "tuple[Read
 
 
 def code_of_factories(*arguments: str) -> tuple[Path, ...]:
-    """Return the Python files of the factories among command-line arguments, which `resolve` has imported."""
+    """Return the Python files of the factories among command-line arguments, and the architectures (.json) among them.
+
+    `resolve` has imported the factories already.
+    """
     found = (factory_of(argument) for argument in arguments)
-    return files_of_code([where for where, _ in filter(None, found)])
+    architectures = (Path(argument) for argument in arguments if is_architecture(argument))
+    return (*files_of_code([where for where, _ in filter(None, found)]), *architectures)
 
 
 def files_of_code(code: Sequence[str]) -> tuple[Path, ...]:

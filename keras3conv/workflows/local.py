@@ -5,7 +5,8 @@ from pathlib import Path
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
-from keras3conv.frameworks.adapter import ModelFile, Sides
+from keras3conv.frameworks.adapter import ModelFile
+from keras3conv.frameworks.sides import Sides
 from keras3conv.frameworks.stored import view_without_values, with_stored_values
 from keras3conv.planner.plan import plan as make_plan
 from keras3conv.validators.local import REASON

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
-from keras3conv.frameworks.adapter import Model, Sides, Views
+from keras3conv.frameworks.adapter import Model
+from keras3conv.frameworks.sides import Sides, Views
 from keras3conv.planner.ordered.lists import Order, ordered, side_by_side
 from keras3conv.planner.ordered.names import Choice, NameTable, TailTable
 

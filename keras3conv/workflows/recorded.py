@@ -13,7 +13,7 @@ from pathlib import Path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import FileError, message_of
 from keras3conv.formats.safe.source import Source
-from keras3conv.frameworks.adapter import Sides
+from keras3conv.frameworks.sides import Sides
 from keras3conv.messages import count
 from keras3conv.model.views import ModelView
 from keras3conv.model.wrappers import named_as

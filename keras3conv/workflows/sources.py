@@ -1,15 +1,92 @@
-"""State which files a model was read from: their digests, and the state dict of a checkpoint that was read."""
+"""Open an architecture with its weights, and state which files a model was read from, with their digests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import InputError
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.shards import weight_map_files
 from keras3conv.formats.tensorflow import bundle
+from keras3conv.frameworks.adapter import Adapter, Model, resolve
 from keras3conv.model.views import ModelView
 from keras3conv.writing.digests import ReadFile, digest
+
+
+def with_weights(
+    model: Model, weights: str | PathLike[str] | None, *, needed: str = 'keras_weights="model.weights.h5"'
+) -> tuple[Model, tuple[Path, ...]]:
+    """Return the live model of a Keras architecture (.json), and the files it was made of; any other model unchanged.
+
+    Args:
+        model: The model, a file, or an architecture.
+        weights: The file of weights of the architecture; None to leave the initial weights.
+        needed: The argument to suggest if there are no weights; empty if initial weights are enough.
+
+    Raises:
+        InputError: The architecture has no weights although they are needed, or weights are given for another model.
+    """
+    if not formats.is_architecture(model):
+        if weights is not None:
+            raise InputError(
+                "keras_weights is the file of weights of an architecture (.json), but the Keras side is no such file; "
+                "load the weights into the model first\nFix:  keras_weights=None"
+            )
+        return model, ()
+    require_weights(model, weights, needed)
+    path = None if weights is None else Path(weights)
+    files = (Path(model),) if path is None else (Path(model), *files_of(path))
+    return resolve(model, keras_weights=path).source, files
+
+
+def ends_of_transfer(
+    source: Model, target: Model, out: Sequence[Path], weights: str | PathLike[str] | None
+) -> tuple[Model, Model, tuple[ReadFile, ...]]:
+    """Return the source and the target of a transfer, an architecture as a live model, and the files of the source.
+
+    Args:
+        source: The model to read, a file, or an architecture, which needs its weights.
+        target: The model or file to write, or an architecture, whose model is saved to `out`.
+        out: The files to which the target will be saved.
+        weights: The file of weights of the architecture.
+
+    Raises:
+        InputError: The architecture lacks weights, or the file to be saved to.
+    """
+    if not formats.is_architecture(target):
+        source, read = with_weights(source, weights)
+        return source, target, tuple(map(read_file, read))
+    if not out:
+        raise InputError(
+            f'{target} is an architecture, so its model needs a file to be saved to\nFix:  out="model.weights.h5"'
+        )
+    return source, with_weights(target, weights, needed="")[0], ()
+
+
+def require_weights(architecture: str | PathLike[str], weights: object, needed: str) -> None:
+    """Raise `InputError` if an architecture is given without weights although they are needed.
+
+    Args:
+        architecture: The `.json`.
+        weights: The file of weights; None if there is none.
+        needed: The argument or call to suggest; empty if initial weights are enough.
+    """
+    if weights is None and needed:
+        raise InputError(
+            f"{architecture} contains an architecture without weights, so a file of weights is needed, too\n"
+            f"Fix:  {needed}"
+        )
+
+
+def notes_of_origin(model: Adapter) -> tuple[str, ...]:
+    """Return notes on the file that a live Keras model was read from, if a workflow has loaded it; else nothing."""
+    if model.side == "torch" or not model.is_live:
+        return ()
+    from keras3conv.frameworks.keras.origin import notes_of
+
+    return notes_of(model.source)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -57,4 +134,13 @@ def other_state_dict(plan: Alignment | None, names: Iterable[str]) -> tuple[str,
     return tuple(f"the plan was made for the state dict {planned}, and {name} was read" for name in others[:1])
 
 
-__all__ = ["files_of", "other_state_dict", "read_file", "weights_read"]
+__all__ = [
+    "ends_of_transfer",
+    "files_of",
+    "notes_of_origin",
+    "other_state_dict",
+    "read_file",
+    "require_weights",
+    "weights_read",
+    "with_weights",
+]

@@ -12,9 +12,10 @@ from keras3conv import formats
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
-from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile, Sides, Views
+from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile
 from keras3conv.frameworks.shared.inputs import in_keras_layout, refuse_unprovable
 from keras3conv.frameworks.shared.ports import is_port
+from keras3conv.frameworks.sides import Sides, Views
 from keras3conv.model.views import Side
 from keras3conv.model.wrappers import named_as
 from keras3conv.report.digests import digest_note

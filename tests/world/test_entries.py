@@ -3,15 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from runpy import run_path
 from typing import Any
 from zipfile import ZipFile
 
-import keras
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 import keras3conv as k3c
@@ -26,8 +23,9 @@ FILES = [
     for file in READ
     if (file.path.suffix == ".h5" and file.path.parent.name == NEWEST)
     or (file.path.suffix == ".keras" and file.name in ARCHIVES)
+    or file.path.suffix == ".json"
 ]
-"""One file of every network, and some archives of every version; the other files have the same formats."""
+"""One file of every network, some archives of every version, and every architecture that has its weights beside it."""
 
 SPLIT = frozenset({"bidirectional"})
 """Networks with a layer that becomes two torch layers, which a probe does not confirm separately."""
@@ -52,7 +50,7 @@ def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile
     made = converted(file)
     with emptied(made.module):
         inputs = tuple(map(torch.from_numpy, file.arrays("input")))
-        plan = k3c.align(made.module, file.path, inputs=inputs)
+        plan = k3c.align(made.module, file.path, inputs=inputs, keras_weights=file.weights)
         for tensor in plan.torch.tensors():
             if tensor.path.startswith("constant_"):
                 plan = plan.ignore(tensor.path, "a constant that convert wrote")
@@ -60,7 +58,7 @@ def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile
             assert any(pair.unconfirmed for pair in plan.pairs)
             assert plan.difference
             plan = made.conversion.alignment
-        moved = k3c.transfer(file.path, made.module, plan.check())
+        moved = k3c.transfer(file.path, made.module, plan.check(), keras_weights=file.weights)
         assert_golden(made.returned(made.module), file)
         report = k3c.validate(
             made.module,
@@ -69,6 +67,7 @@ def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile
             alignment=plan,
             proofs=["outputs", "expected"],
             expected=file.arrays("output"),
+            keras_weights=file.weights,
         )
     report.raise_if_failed()
     version = ".".join(file.version.split(".")[:2])
@@ -107,32 +106,32 @@ def test_the_statistics_of_a_renormalisation_need_no_counterpart_in_a_file_of_we
 
 @pytest.mark.parametrize("file", READ, ids=lambda file: file.id)
 def test_the_command_line_lists_the_layers_of_the_file(file: OldFile) -> None:
-    finished = run("inspect", str(file.weights or file.path))
+    weights = ("--keras-weights", str(file.weights)) if file.weights else ()
+    finished = run("inspect", str(file.path), *weights)
     assert finished.exit_code == 0, finished.output
 
 
 QUICK = frozenset({
     "tensorflow-2.15.1-recurrent.h5", "tensorflow-2.15.1-names_with_slashes.keras", "tensorflow-2.15.1-cudnn.h5",
+    "keras-2.2.4-frozen_inside_weights.json",
 })  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @pytest.mark.parametrize(
     "file",
-    [
-        pytest.param(file, id=file.id, marks=() if file.id in QUICK else pytest.mark.full)
-        for file in READ
-        if not file.weights
-    ],
+    [pytest.param(file, id=file.id, marks=() if file.id in QUICK else pytest.mark.full) for file in READ],
 )
 def test_the_command_line_converts_the_file_and_proves_it_with_golden_outputs(file: OldFile, tmp_path: Path) -> None:
-    finished = run("convert", str(file.path), "-o", str(tmp_path / "net"), "--channels", "last", "--no-validate")
+    own = ("--keras-weights", str(file.weights)) if file.weights else ()
+    converts = "convert", str(file.path), *own, "-o", str(tmp_path / "net"), "--channels", "last", "--no-validate"
+    finished = run(*converts)
     assert finished.exit_code == 0, finished.output
     np.savez(tmp_path / "inputs.npz", *file.arrays("input"))
     np.savez(tmp_path / "outputs.npz", *file.arrays("output"))
     module = next((tmp_path / "net").glob("*.py"))
     weights = next((tmp_path / "net").glob("*.safetensors"))
-    arguments = ["--inputs", str(tmp_path / "inputs.npz"), "--proof", "outputs", "--proof", "expected"]
+    arguments = ["--inputs", str(tmp_path / "inputs.npz"), "--proof", "outputs", "--proof", "expected", *own]
     factory = f"{module}:{'Model' if 'class Model' in module.read_text() else 'make'}"
     arguments += ["--torch-weights", str(weights), "--expected", str(tmp_path / "outputs.npz")]
     finished = run("validate", factory, str(file.path), *arguments)
@@ -141,22 +140,3 @@ def test_the_command_line_converts_the_file_and_proves_it_with_golden_outputs(fi
     finished = run("validate", factory, str(file.path), *arguments)
     assert finished.exit_code == 1
     assert "differs from the golden output" in finished.output
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        pytest.param(file, id=file.id, marks=() if file.path.parent.name == "keras-2.2.4" else pytest.mark.full)
-        for file in READ
-        if file.weights
-    ],
-)
-def test_the_command_line_converts_an_architecture_beside_its_weights(file: OldFile, tmp_path: Path) -> None:
-    converts = "convert", str(file.path), "--keras-weights", str(file.weights), "-o", str(tmp_path / "net")
-    finished = run(*converts, "--channels", "last", "--no-validate")
-    assert finished.exit_code == 0, finished.output
-    module = run_path(str(next((tmp_path / "net").glob("*.py"))))["Model"]()
-    module.load_state_dict(load_file(next((tmp_path / "net").glob("*.safetensors"))))
-    with torch.no_grad():
-        found = module.eval()(*map(torch.from_numpy, file.arrays("input")))
-    assert_golden([one.numpy() for one in keras.tree.flatten(found)], file)

@@ -38,12 +38,14 @@ class Saved:
         version: The version of Keras that saved it; empty if the file does not name it.
         config: The architecture as plain JSON values.
         is_archive: Whether the file is a `.keras` archive of Keras 2.12 to 2.15 instead of HDF5.
+        has_weights: Whether the file contains the weights, too; a JSON file contains the architecture alone.
     """
 
     path: Path
     version: str
     config: Mapping[str, Any]
     is_archive: bool = False
+    has_weights: bool = True
 
     @property
     def writer(self) -> str:
@@ -59,7 +61,8 @@ def saved_model(path: Path) -> Saved | None:
     Raises:
         FileError: The file cannot be read.
     """
-    if path.suffix.lower() == ".json":
+    is_json = path.suffix.lower() == ".json"
+    if is_json:
         config = json.parsed(path)
         version, is_archive = str(config.get("keras_version", "")), False
     else:
@@ -68,7 +71,8 @@ def saved_model(path: Path) -> Saved | None:
         version, config = archive.architecture(path) if is_archive else architecture(path)
     if not isinstance(config, Mapping) or not is_of_keras_2(version, config):
         return None
-    return Saved(path=path, version=version, config=plain_values(config), is_archive=is_archive)
+    plain = plain_values(config)
+    return Saved(path=path, version=version, config=plain, is_archive=is_archive, has_weights=not is_json)
 
 
 def is_of_keras_2(version: str, config: Any) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras3conv import formats
 from keras3conv.errors import FileError, InputError, Keras3ConvError, message_of
+from keras3conv.formats.keras import json as keras_json
 from keras3conv.messages import with_article
 from keras3conv.workflows.factories import factory_of
 from keras3conv.workflows.sweep.reading import Fault, LocatedTask
@@ -150,10 +151,12 @@ def _unreadable(path: str, key: str, entry: str) -> str:
     if not file.exists():
         return f"{path} does not exist"
     try:
-        side = formats.side_of(file)
+        side = "keras" if formats.is_architecture(file) else formats.side_of(file)
         if _SIDE_OF_KEY.get(key, key) not in ("model", side):
             return f"{path} is {with_article(side)} file, but the key {key} needs a file of the other framework"
-        if file.suffix != ".json":
+        if formats.is_architecture(file):
+            keras_json.read(file)
+        else:
             formats.read(file, entry=entry if side == "torch" else "")
     except Keras3ConvError as error:
         return _first_line(error)

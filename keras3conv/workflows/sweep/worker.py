@@ -184,13 +184,14 @@ def _moved(running: _Run, plan: Any, paths: tuple[Path, ...]) -> Report:
 
 
 def _convert(running: _Run) -> str:
+    from keras3conv.formats.identify import is_architecture
     from keras3conv.workflows.convert import convert
     from keras3conv.workflows.factories import files_of_factory, resolve
     from keras3conv.workflows.files import random_origin
 
     task = running.task
     weights = _weights(task)
-    found = None if task.model.endswith(".json") else resolve(task.model, weights)
+    found = None if is_architecture(task.model) else resolve(task.model, weights)
     is_live = found is not None and found.is_live
     conversion = convert(
         found.source if found is not None and is_live else Path(task.model),
@@ -272,7 +273,7 @@ def _sides(running: _Run) -> tuple[Any, Any]:
     An adapter is the interface through which a model is read and written, independent of its framework.
     """
     if running.sides is None:
-        from keras3conv.frameworks.adapter import Sides
+        from keras3conv.frameworks.sides import Sides
         from keras3conv.workflows.factories import resolve
 
         task = running.task

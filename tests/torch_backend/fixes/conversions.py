@@ -54,8 +54,18 @@ def weights_of_keras_alone(folder: Path) -> Scope:
 
 
 @case(
-    "keras3conv/workflows/convert.py:_from_json",
+    "keras3conv/workflows/sources.py:require_weights",
     "k3c.convert(path)",
+    edit=lambda line, names: line.replace("model.weights.h5", str(names["weights"])),
+)
+@case(
+    "keras3conv/workflows/sources.py:require_weights",
+    "k3c.validate(module, path)",
+    edit=lambda line, names: line.replace("model.weights.h5", str(names["weights"])),
+)
+@case(
+    "keras3conv/workflows/sources.py:require_weights",
+    "k3c.transfer(path, module, plan)",
     edit=lambda line, names: line.replace("model.weights.h5", str(names["weights"])),
 )
 def an_architecture_alone(folder: Path) -> Scope:
@@ -63,6 +73,20 @@ def an_architecture_alone(folder: Path) -> Scope:
     names["model"].save_weights(folder / "net.weights.h5")
     (folder / "net.json").write_text(names["model"].to_json())
     return names | {"path": folder / "net.json", "weights": folder / "net.weights.h5"}
+
+
+@case(
+    "keras3conv/workflows/sources.py:ends_of_transfer",
+    "k3c.transfer(module, path, plan)",
+    edit=lambda line, names: line.replace("model.weights.h5", str(names["out"])),
+)
+def an_architecture_to_write(folder: Path) -> Scope:
+    return an_architecture_alone(folder) | {"out": folder / "new.weights.h5"}
+
+
+@case("keras3conv/workflows/sources.py:with_weights", "k3c.align(module, model, keras_weights=weights)")
+def weights_of_a_model_that_has_them(folder: Path) -> Scope:
+    return an_architecture_alone(folder)
 
 
 @case("keras3conv/workflows/align.py:align", "k3c.align(module, model, inputs=inputs)")

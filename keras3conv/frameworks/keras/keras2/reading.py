@@ -34,22 +34,26 @@ def problems_of(saved: Saved, weights_file: Path | None = None) -> tuple[Problem
 
 
 def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
-    """Return the Keras 3 model of an architecture that Keras 2 saved, with its weights.
+    """Return the Keras 3 model of an architecture that Keras 2 saved, with its weights, or else with initial weights.
 
     The caller must have checked that `problems_of` returns no problem for the architecture.
 
     Args:
         saved: The architecture.
-        weights_file: The HDF5 file with the weights, if it is not the file of the architecture.
+        weights_file: The HDF5 file with the weights, if it is not the file of the architecture. A JSON file has no
+            weights, so without a file of weights the model has initial ones.
 
     Raises:
         ModelError: A layer cannot be created or called with the arguments in the file, or has no weights in the
             file.
         FileError: The file cannot be read.
     """
-    stored = _Stored(saved, weights_file)
-    built = build(saved.config, stored.shapes, saved.version)
-    stored.load_into(built.model, built.dropped)
+    if weights_file is None and not saved.has_weights:
+        built = build(saved.config, lambda layer: {}, saved.version)
+    else:
+        stored = _Stored(saved, weights_file)
+        built = build(saved.config, stored.shapes, saved.version)
+        stored.load_into(built.model, built.dropped)
     notes = (*built.notes, *notes_of_changes(changed_settings(saved.config), saved.path.name))
     origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=built.renamed)
     set_origin(built.model, origin)

@@ -1,0 +1,140 @@
+"""Hold the torch model and the Keras model of a workflow: their views, their inputs, and their runs."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keras3conv.errors import InputError, ModelError, message_of
+from keras3conv.frameworks.adapter import Adapter, KerasFile, Model, ModelFile, TorchFile, resolve
+from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
+from keras3conv.frameworks.shared.inputs_made import both_inputs
+from keras3conv.frameworks.shared.recording import traced
+from keras3conv.model.views import ModelView
+
+Views = tuple[ModelView, ModelView]
+"""The views (layers and named tensors) of the torch side and the Keras side, as a pair."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """The torch model and the Keras model of a workflow; `not_run` is the reason why a Keras file was not loaded."""
+
+    torch: Adapter
+    keras: Adapter
+    not_run: str = ""
+
+    @classmethod
+    def of(cls, torch: Model, keras: Model, *, entry: str = "") -> "Sides":
+        """Return the two sides of a workflow for the user's arguments.
+
+        Args:
+            torch: The torch module, or a file of torch weights.
+            keras: The Keras model, or a Keras file.
+            entry: The name of the state dict in a torch checkpoint that holds several.
+
+        Raises:
+            InputError: The arguments are not a torch side and a Keras side, in this order.
+        """
+        first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
+        if (first.side, second.side) == ("keras", "torch"):
+            raise InputError(
+                "the arguments are in the wrong order: the torch side is first, the Keras side second; exchange them"
+            )
+        if first.side == second.side:
+            raise InputError(f"both arguments are {first.side} models: give one torch model and one Keras model")
+        return cls(torch=first, keras=second)
+
+    def opened(self) -> tuple["Sides", tuple[str, ...]]:
+        """Return the two sides and notes for a report; a file that Keras 2 saved is loaded as a live model."""
+        if isinstance(self.keras, KerasFile):
+            keras, notes = self.keras.opened()
+            return replace(self, keras=keras), notes
+        return self, () if isinstance(self.keras, TorchFile) else self.keras.notes()
+
+    def build(self, inputs: Any, keras_inputs: Any) -> None:
+        """Call a live Keras model that was never called, so that it has variables; do nothing without inputs.
+
+        Args:
+            inputs: The inputs of the torch side, or None.
+            keras_inputs: The inputs of the Keras model; None to derive them from `inputs`.
+        """
+        if isinstance(self.keras, ModelFile) or (inputs is None and keras_inputs is None):
+            return
+        self.keras.build({} if inputs is None else input_arrays(inputs), keras_inputs)
+
+    def views(self, *, described: bool = True, planned: ModelView | None = None) -> Views:
+        """Return the views (layers and tensors by name) of both sides; the arguments are those of `LiveModel.view`."""
+        return self.torch.view(described=described, planned=planned), self.keras.view(described=described)
+
+    def files(self) -> list[Adapter]:
+        """Return the adapters of the sides that are files, not live models."""
+        return [side for side in (self.torch, self.keras) if not side.is_live]
+
+    def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
+        """Return whether at least one side is live, and inputs are given or can be generated.
+
+        Args:
+            keras_view: The Keras side, which has the input specification.
+            inputs: The user's inputs for the torch side, or None.
+        """
+        return len(self.files()) < 2 and (inputs is not None or bool(keras_view.input_specs))
+
+    def inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> Inputs:
+        """Return the inputs of both sides, given by the user or generated.
+
+        To choose the dynamic sizes of generated inputs, the live sides are run.
+
+        Args:
+            views: The views of both sides.
+            inputs: The user's inputs for the torch side, or None.
+            keras_inputs: The user's inputs for the Keras side, or None.
+
+        Raises:
+            InputError: No inputs are given and none can be made, or the Keras inputs cannot be derived from the torch
+                inputs.
+        """
+        return both_inputs(*views, inputs, keras_inputs, self._accept)
+
+    def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
+        """Return the inputs of both sides and an empty text; or None and the reason why there are no inputs.
+
+        Args:
+            views: The views of both sides.
+            inputs: The user's inputs for the torch side, or None.
+            keras_inputs: The user's inputs for the Keras side, or None.
+
+        Raises:
+            InputError: The inputs that the user gave are wrong.
+        """
+        if not self.can_run(views[1], inputs):
+            return None, ""
+        try:
+            return self.inputs(views, inputs, keras_inputs), ""
+        except InputError as error:
+            if inputs is not None or keras_inputs is not None:
+                raise
+            return None, message_of(error)
+
+    def _accept(self, given: Inputs) -> bool:
+        """Return whether the live models run on these inputs without raising."""
+        try:
+            for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
+                if not isinstance(side, ModelFile):
+                    side.run(arguments)
+        except ModelError:
+            return False
+        return True
+
+    def traced_torch(self, view: ModelView, given: Inputs) -> ModelView:
+        """Run the torch module and return its view with the order of the layer calls; a file's view is unchanged."""
+        return view if isinstance(self.torch, ModelFile) else traced(view, self.torch.run(given.torch))
+
+    def traced_keras(self, view: ModelView, given: Inputs) -> ModelView:
+        """Run the Keras model and return its view with the order of the layer calls; a file's view is unchanged."""
+        return view if isinstance(self.keras, ModelFile) else traced(view, self.keras.run(given.keras))
+
+    def traced(self, views: Views, given: Inputs) -> Views:
+        """Run both models and return their views with the order of the layer calls; a file's view is unchanged."""
+        return self.traced_torch(views[0], given), self.traced_keras(views[1], given)
+
+
+__all__ = ["Sides", "Views"]
