@@ -2,10 +2,9 @@
 
 from collections import Counter
 
+from keras3conv.alignment.made_for import made_for_others
 from keras3conv.alignment.pair import tensors_by_path
-from keras3conv.alignment.staging import differences
 from keras3conv.alignment.text import unconfirmed_reason
-from keras3conv.errors import Problem
 from keras3conv.messages import collapse, count
 from keras3conv.report.values import Section, Table
 from keras3conv.validators.running.subject import Subject
@@ -20,14 +19,14 @@ def check(subject: Subject) -> Section:
         The section of the certificate.
     """
     plan = subject.plan
-    model_differences = _model_differences(subject)
-    problems = (*model_differences, *plan.problems())
+    other_models = made_for_others(*zip((plan.torch, plan.keras), subject.outlines, strict=True))
+    problems = (*other_models, *plan.problems())
     torch_tensors = sum(len(mapping.torch) for mapping in plan.mappings)
     keras_variables = sum(len(mapping.keras) for mapping in plan.mappings)
     summary = f"{count(torch_tensors, 'torch tensor')} <-> {count(keras_variables, 'Keras variable')}"
     summary += f" in {count(len(plan.pairs), 'pair')}"
-    if model_differences:
-        summary = f"the plan is for other models ({count(len(model_differences), 'difference')})"
+    if other_models:
+        summary = "the plan is for other models"
     elif problems:
         summary = count(len(problems), "problem")
     decided = Counter(pair.decided_by for pair in plan.pairs)
@@ -37,7 +36,7 @@ def check(subject: Subject) -> Section:
     is_open = bool(subject.skip_reason and plan.unconfirmed)  # no proof of this certificate runs the models
     if dtypes := _dtypes(subject):
         facts["dtypes"] = dtypes
-    tables = (_pairs(subject), _ignored(subject)) if plan.ignored else (_pairs(subject),)
+    tables = (_pairs(subject), *([_ignored(subject)] if plan.ignored else [])) if not other_models else ()
     return Section(
         name="structure",
         status="failed" if problems else "unconfirmed" if is_open else "passed",
@@ -48,12 +47,6 @@ def check(subject: Subject) -> Section:
         tables=tables,
         problems=problems,
     )
-
-
-def _model_differences(subject: Subject) -> tuple[Problem, ...]:
-    """Return a problem for each difference between the given models and the models for which the plan was made."""
-    torch, keras = subject.outlines
-    return (*differences(subject.plan.torch, torch), *differences(subject.plan.keras, keras))
 
 
 def _dtypes(subject: Subject) -> str:

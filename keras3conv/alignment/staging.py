@@ -1,12 +1,13 @@
 """Prepare a transfer: check the plan against both models, and compute the new values of the model to write."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from keras3conv.alignment.forced import is_forced
+from keras3conv.alignment.made_for import made_for_others
 from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import Problem, TransferError, TransformError, message_of
@@ -250,37 +251,11 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
     for view in (source, target):
         planned = plan.torch if view.side == "torch" else plan.keras
         if view.fingerprint != planned.fingerprint:
-            problems = list(differences(planned, view))
-            headline = f"the plan was made for {planned.title}, but {view.title} has other tensors"
-            raise TransferError(lay_out(f"{headline} ({count(len(problems), 'difference')})", problems))
+            raise TransferError(lay_out("nothing was transferred:", made_for_others((planned, view))))
     staging = Staging(plan=plan, source=source, target=target, cast=cast)
     staging.require_equal_ties()
     staging.require_dropped()
     return staging
-
-
-def differences(planned: ModelView, found: ModelView) -> Iterator[Problem]:
-    """Yield a problem for each tensor that only one of two models has, or that has different shapes in them.
-
-    Args:
-        planned: The model that the plan was made for.
-        found: The model to compare with it; it is on the same side.
-    """
-    before, now = _shapes(planned), _shapes(found)
-    side = found.side
-    for path, shape in before.items():
-        if path not in now:
-            yield Problem.on(side, path, f"the plan has this tensor, of shape {shape}, but the model does not")
-    for path, shape in now.items():
-        if path not in before:
-            yield Problem.on(side, path, f"the model has this tensor, of shape {shape}, but the plan does not")
-    for path, shape in now.items():
-        if path in before and before[path] != shape:
-            yield Problem.on(side, path, f"this tensor has shape {shape}, but in the plan it has {before[path]}")
-
-
-def _shapes(view: ModelView) -> Mapping[str, tuple[int, ...]]:
-    return {tensor.path: tensor.shape for tensor in view.tensors() if not tensor.is_seed}
 
 
 def _count_not_finite(array: Array) -> int:

@@ -50,6 +50,7 @@ from keras3conv.cli.read import files_read
 from keras3conv.cli.sides import (
     align_ends,
     align_with_hints,
+    aligned_first,
     both,
     both_ends,
     made_without_weights,
@@ -205,7 +206,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         found = found.accepting_difference() if accept_difference else found
         named = f" --entry {quote(entry)}" if entry else ""
         given = {ends[0].side: source, ends[1].side: target}
-        if not is_complete(found, given, weights_as_options(torch_weights, keras_weights) + named):
+        if not is_complete(found, given, read := weights_as_options(torch_weights, keras_weights) + named):
             return FAILED
         options = Options(
             out=tuple(out or ()),
@@ -216,7 +217,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             ray=ray_address,
         )
         loaded = files_read(source, ends[0], torch_weights, keras_weights, entry)
-        report = run(ends[0].source, ends[1].source, found, options, entry=entry, loaded=loaded)
+        with aligned_first(given, read, plan):
+            report = run(ends[0].source, ends[1].source, found, options, entry=entry, loaded=loaded)
     print(report.to_json()) if as_json else print_report(report)
     for line in after_transfer(report, found, (source, target), ends, out or (), (torch_weights, keras_weights)):
         note(f"{line}{named or entry_read(report, saved)}")

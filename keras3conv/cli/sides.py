@@ -1,15 +1,16 @@
 """Find the two models that a command names, one for each side (torch and Keras): files, or factories with weights."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.cli.lines import ALIGN, VALIDATE
-from keras3conv.errors import InputError
+from keras3conv.errors import InputError, TransferError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from keras3conv.alignment.plan import Alignment
     from keras3conv.frameworks.adapter import Adapter
@@ -209,7 +210,25 @@ def align_with_hints(
     return api.align(torch.source, keras.source, hints=hints, **inputs, entry=entry)
 
 
-def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
+@contextmanager
+def aligned_first(sides: "Mapping[Side, str]", options: str, plan: Path | None) -> "Iterator[None]":
+    """Complete the `align` command in the error of a transfer whose plan is for other models.
+
+    Args:
+        sides: For each side, the argument that the transfer was given.
+        options: The further options of the transfer that `align` needs, too.
+        plan: The file of the plan; the suggested command writes another one beside it.
+    """
+    from keras3conv.cli.lines import as_options
+
+    try:
+        yield
+    except TransferError as error:
+        new = str(plan.with_name(f"new_{plan.name}")) if plan else "plan.json"
+        raise TransferError(align_first(as_options(error.message), sides, options, new)) from error
+
+
+def align_first(message: str, sides: "Mapping[Side, str]", options: str, new: str = "plan.json") -> str:
     """Return the error of a transfer whose plan has problems, with the commands that make and use another plan.
 
     The suggested commands become "keras3conv align ... --hint fc=dense -o plan.json". A line follows them:
@@ -219,11 +238,12 @@ def align_first(message: str, sides: "Mapping[Side, str]", options: str) -> str:
         message: The error message of `Alignment.check`, which suggests options of `align`.
         sides: For each side, the argument that the transfer was given.
         options: The further options of the transfer that `align` needs, too, such as " --entry ema".
+        new: The file that the suggested `align` writes.
     """
-    command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o plan.json"
+    command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o {quote(new)}"
     message = message.replace(ALIGN, command)
     message = message.replace(VALIDATE, f"keras3conv validate {quote(sides['torch'])} {quote(sides['keras'])}{options}")
-    return f"{message}\nThen:  the same transfer with --plan plan.json" if command in message else message
+    return f"{message}\nThen:  the same transfer with --plan {quote(new)}" if command in message else message
 
 
 def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
@@ -280,6 +300,7 @@ __all__ = [
     "align_ends",
     "align_first",
     "align_with_hints",
+    "aligned_first",
     "both",
     "both_ends",
     "made_without_weights",

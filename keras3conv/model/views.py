@@ -163,6 +163,7 @@ class ModelView:
         input_specs: The inputs of the model; empty where unknown.
         arguments: The parameters of `forward` of a live torch module, or of `call` of a subclassed live Keras model,
             which has no input specifications.
+        required: The number of arguments of a live torch module that have no default.
         mask_values: The input values that layers of a live Keras model mask: 0 for tokens that are padding.
         facts: Facts for a report: the format, the version of the writer.
         reader: Reads the values of one tensor by its path.
@@ -175,6 +176,7 @@ class ModelView:
     origin: str = ""
     input_specs: tuple[InputSpec, ...] = ()
     arguments: tuple[str, ...] = field(default=(), compare=False)
+    required: int = field(default=0, compare=False)
     mask_values: tuple[float, ...] = field(default=(), compare=False)
     facts: Mapping[str, str] = field(default_factory=dict)
 

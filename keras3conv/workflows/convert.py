@@ -16,6 +16,7 @@ from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.frameworks.own_classes import require_classes
+from keras3conv.frameworks.shared.input_names import only_array
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
@@ -119,6 +120,10 @@ def _files_of_model(source: Path) -> tuple[Path, ...]:
 def _to_torch(
     model: Any, channels: Channels, inputs: Any, sources: tuple[ReadFile, ...], *, validate: bool
 ) -> Conversion:
+    from keras3conv.frameworks.keras.model import input_specs
+
+    names = [spec.key or spec.name for spec in input_specs(model)]
+    inputs, renamed = only_array(inputs, names, required=len(names))
     stages = Stages()
     with stages.stage("build the module"):
         built = build(model, channels, inputs)
@@ -134,6 +139,7 @@ def _to_torch(
                 raise
             given, keras_given = larger  # the model crops its input
             report = _proven(built, model, given, keras_given, stages, sources)
+        report = replace(report, notes=(*report.notes, renamed)) if renamed else report
     return Conversion(
         model=built.model,
         source=built.source,
@@ -158,6 +164,7 @@ def _to_keras(
     validate: bool,
 ) -> Conversion:
     from keras3conv.builder.to_keras import build as to_keras
+    from keras3conv.frameworks.torch.view import arguments
     from keras3conv.frameworks.torch.written_out import written_out
 
     if isinstance(given, ModelFile):
@@ -177,6 +184,8 @@ def _to_keras(
         )
     if sources.weights is not None:
         given.load_weights(sources.weights, entry=sources.entry)
+    names, required = arguments(given.source)
+    inputs, renamed = only_array(inputs, names, required=required)
     read = sources.digests()
     stages = Stages()
     with stages.stage("build the Keras model"):
@@ -187,6 +196,7 @@ def _to_keras(
     report = None
     if validate:
         origin = origin or "inputs given; the Keras ones derived from them by layout"
+        origin = f"{origin}; {renamed}" if renamed else origin
         report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=read, origin=origin)
         own = own_classes_note(built.program, "model.keras and model.py need")
         paired = {path for mapping in built.alignment.mappings for path in mapping.torch}

@@ -9,6 +9,7 @@ import numpy as np
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError, BudgetExceeded, FileError, InputError, MalformedCheckpoint
 from keras3conv.formats.safe.source import Source, dtype_named
+from keras3conv.frameworks.shared.input_names import OneArray
 from keras3conv.transforms import Array
 
 MOST_BYTES = 256 << 20
@@ -38,7 +39,9 @@ def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
 
 
 def read_inputs(path: Path | None) -> Any:
-    """Return the inputs in a file: one array, a tuple (from `numpy.savez(file, a, b)`), or a dict of named arrays.
+    """Return the inputs in a file: an array, a tuple (from `numpy.savez(file, a, b)`), or a dict of named arrays.
+
+    The only array of a file is a dict only if it has a name (`numpy.savez(file, x=a)`).
 
     Args:
         path: The file; None gives None.
@@ -58,11 +61,9 @@ def read_inputs(path: Path | None) -> Any:
         raise InputError(f"the inputs cannot be read: {error}\nFix:  numpy.{name}(path, x)") from error
     if not isinstance(arrays, dict):
         return arrays
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
     if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
-        return tuple(arrays.values())
-    return arrays
+        return tuple(arrays.values()) if len(arrays) > 1 else next(iter(arrays.values()))
+    return OneArray(arrays) if len(arrays) == 1 else arrays
 
 
 _SEED = 0
@@ -91,6 +92,8 @@ def read_labels(path: Path | None) -> Any:
         FileError: The file cannot be read.
     """
     labels = read_inputs(path)
+    if isinstance(labels, OneArray):
+        return next(iter(labels.values()))
     if isinstance(labels, dict | tuple):
         raise InputError(f"{path} must contain one array of labels, but contains {len(labels)}")
     return labels

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem, message_of, require
+from keras3conv.frameworks.shared.input_names import only_array
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.messages import count
 from keras3conv.numerics.difference import Diff, Tolerance, compare, resolution
@@ -69,6 +70,8 @@ def compare_files(
     require(FEATURE, "onnx", "onnxruntime")
     models = check_file(first), check_file(second)
     specs = input_specs(first, models[0]), input_specs(second, models[1])
+    names = [spec.name for spec in specs[0]]
+    inputs, renamed = only_array(inputs, names, required=len(names))
     paired = pair_inputs((first, second), *specs, inputs)
     shapes = ", ".join(str(array.shape) for array in paired.first)
     facts = {
@@ -85,6 +88,7 @@ def compare_files(
         environment=current_environment(),
         notes=(
             "inputs given" if inputs is not None else f"random inputs of shape {shapes}, seed {SEED}",
+            *([renamed] if renamed else []),
             *map(digest_note, read),
         ),
         sources=read,

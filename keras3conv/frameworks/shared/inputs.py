@@ -63,13 +63,15 @@ def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: 
 def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[InputSpec]) -> dict[str, Array]:
     """Return positional torch inputs by argument name, if the Keras inputs have the names of the arguments.
 
-    Otherwise they are returned unchanged.
+    Otherwise they are returned unchanged; those that have names, in the order of the arguments.
 
     Args:
         arrays: The inputs of the torch module; positional ones have the names "0", "1", ....
         arguments: The argument names of the module's `forward`.
         specs: The input specification of the Keras model.
     """
+    if set(arrays) <= set(arguments):
+        return {name: arrays[name] for name in arguments if name in arrays}
     names = {spec.key or spec.name for spec in specs}
     called = arguments[: len(arrays)]
     is_positional = list(arrays) == [str(place) for place in range(len(arrays))]

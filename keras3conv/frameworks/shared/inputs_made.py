@@ -8,6 +8,7 @@ import numpy as np
 
 from keras3conv.errors import InputError
 from keras3conv.formats.safe.source import dtype_named
+from keras3conv.frameworks.shared.input_names import only_array, require_names
 from keras3conv.frameworks.shared.inputs import (
     SEED,
     Inputs,
@@ -58,10 +59,17 @@ def both_inputs(
     Raises:
         InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
     """
+    names = [spec.key or spec.name for spec in keras.input_specs]
+    inputs, torch_note = only_array(inputs, torch.arguments, required=torch.required, known=names)
+    keras_inputs, keras_note = only_array(keras_inputs, names, required=len(names), known=torch.arguments)
+    notes = "".join(f"; {note}" for note in (torch_note, keras_note) if note)
     if inputs is not None:
-        return given_inputs(torch, keras, inputs, keras_inputs)
+        given = given_inputs(torch, keras, inputs, keras_inputs)
+        return replace(given, note=given.note + notes)
     if keras_inputs is not None:
-        return _from_keras(torch, keras, keras_inputs, accepts)
+        require_names(keras_inputs, names, "keras_inputs", keras.title)
+        given = _from_keras(torch, keras, keras_inputs, accepts)
+        return replace(given, note=given.note + notes)
     specs = _specs_to_fill(keras)
     free = [spec for spec in specs if None in spec.shape[1:]]
     layouts = _layouts(torch, keras)

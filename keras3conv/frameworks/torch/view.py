@@ -33,7 +33,7 @@ def view(
     Raises:
         ModelError: A tensor has no values (in a lazy module or on the meta device), or is not dense.
     """
-    tensors, modules = dict(named_tensors(module)), named_modules(module)
+    tensors, modules, (names, required) = dict(named_tensors(module)), named_modules(module), arguments(module)
     derived, inner = derived_tensors(module, in_parts), inner_modules(module, in_parts)
     _require_values(module, tensors, empty=empty)
     by_owner: dict[str, dict[str, Derived]] = {}
@@ -49,18 +49,24 @@ def view(
         ),
         reader=lambda path: to_numpy(derived[path].compute() if path in derived else tensors[path]),
         facts={"format": "live torch module"},
-        arguments=_arguments(module),
+        arguments=names,
+        required=required,
     )
 
 
-def _arguments(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the positional arguments of a module's `forward`; empty if it is not a Python function."""
+def arguments(module: nn.Module) -> tuple[tuple[str, ...], int]:
+    """Return the names of the positional arguments of a module's `forward`, and how many of them have no default.
+
+    There are no names if `forward` is not a Python function.
+    """
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except ValueError:  # TorchScript
-        return ()
-    return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
+        return (), 0
+    positional = [parameter for parameter in parameters if parameter.kind in kinds]
+    required = sum(parameter.default is parameter.empty for parameter in positional)
+    return tuple(parameter.name for parameter in positional), required
 
 
 def stored_tensors(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:

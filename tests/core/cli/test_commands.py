@@ -293,9 +293,9 @@ def test_a_binary_file_as_plan_is_refused(small_checkpoint: Path, keras_weights:
 
 def test_a_plan_for_another_model_is_refused(checkpoint: Path, keras_weights: Path, plan: Path) -> None:
     result = run("transfer", keras_weights, checkpoint, "--plan", plan, "--overwrite")
-    assert_refused(
-        result, "the plan was made for small.safetensors (torch), but net.safetensors (torch) has other tensors"
-    )
+    made_for = "the plan was made for small.safetensors (torch), not for net.safetensors (torch)"
+    fix = f"Fix:  keras3conv align {checkpoint} {keras_weights} -o {plan.with_name(f'new_{plan.name}')}"
+    assert_refused(result, made_for, fix)
 
 
 def test_an_existing_file_is_kept_without_the_option(small_checkpoint: Path, keras_weights: Path) -> None:

@@ -312,6 +312,16 @@ def an_adapter_that_is_not_merged(_: Path) -> Scope:
     return NAMES | {"module": OfPeft(), "model": model, "inputs": torch.randn(2, 3)}
 
 
+@case(
+    "keras3conv/alignment/made_for.py:made_for_others",
+    "k3c.transfer(torch, keras, plan)",
+    then="k3c.transfer(torch, keras, plan)",
+)
+def a_plan_for_other_models(_: Path) -> Scope:
+    plan = k3c.align(Net(), network(), probe=False)
+    return NAMES | {"torch": Net("c"), "keras": network(), "plan": plan}
+
+
 @case("keras3conv/alignment/staging.py:Staging._fitted", "k3c.transfer(source, target, plan)")
 def values_that_the_target_cannot_hold(_: Path) -> Scope:
     module, model = Net().double(), network()

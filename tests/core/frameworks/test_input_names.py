@@ -1,0 +1,83 @@
+"""The names of inputs: an only array is given to the only input and noted; other wrong names are errors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keras3conv.errors import InputError
+from keras3conv.frameworks.shared.input_names import OneArray, only_array, require_names
+from keras3conv.frameworks.shared.inputs_made import both_inputs
+from keras3conv.model.views import InputSpec, ModelView
+from keras3conv.workflows.files import read_inputs, read_labels
+
+X = np.ones((2, 4), np.float32)
+DERIVED = "inputs given; the Keras ones derived from them by layout"
+FROM_KERAS = "inputs given for Keras; those of torch derived from them by layout"
+
+
+def torch_model(*names: str, required: int | None = None) -> ModelView:
+    return ModelView(side="torch", name="Net", layers=(), arguments=names, required=required or len(names))
+
+
+def keras_model(*names: str) -> ModelView:
+    specs = tuple(InputSpec(name=name, shape=(None, 4), dtype="float32") for name in names)
+    return ModelView(side="keras", name="net", layers=(), input_specs=specs)
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        ({"inputs": {"x": X}}, f"{DERIVED}; the input 'x' was given to 'image'"),
+        ({"inputs": {"image": X}}, DERIVED),
+        ({"inputs": {"picture": X}}, DERIVED),
+        ({"inputs": X}, DERIVED),
+        ({"keras_inputs": {"x": X}}, f"{FROM_KERAS}; the input 'x' was given to 'picture'"),
+        ({"keras_inputs": {"picture": X}}, FROM_KERAS),
+        ({"keras_inputs": {"image": X}}, FROM_KERAS),
+    ],
+)
+def test_an_only_array_of_another_name_is_given_to_the_only_input_and_noted(given: dict[str, Any], note: str) -> None:
+    sides = torch_model("image", "mask", required=1), keras_model("picture")
+    made = both_inputs(*sides, **{"inputs": None, "keras_inputs": None, **given})
+    assert made.note == note
+    arrays = [*made.torch.values()] if isinstance(made.torch, dict) else [*np.atleast_3d(made.torch)]
+    assert np.array_equal(np.reshape(arrays, X.shape), X)
+    assert np.array_equal(made.keras, X)
+
+
+def test_an_array_for_an_optional_input_is_not_given_to_another_one() -> None:
+    assert only_array({"mask": X}, ("image", "mask"), required=1) == ({"mask": X}, "")
+
+
+def test_a_wrong_name_among_several_keras_inputs_is_an_error() -> None:
+    sides = torch_model("left", "right"), keras_model("left", "right")
+    both_inputs(*sides, None, {"right": X, "left": X})
+    with pytest.raises(
+        InputError, match=r"keras_inputs has rigth, and no right: the inputs of net \(keras\) are left, right"
+    ):
+        both_inputs(*sides, None, {"left": X, "rigth": X})
+    require_names([X, X], ("left", "right"), "keras_inputs", "net")
+
+
+def test_named_inputs_reach_keras_in_the_order_of_the_arguments_of_torch() -> None:
+    made = both_inputs(torch_model("a", "b"), keras_model("first", "second"), {"b": X * 2, "a": X}, None)
+    assert np.array_equal(made.keras[0], X)
+
+
+def test_a_file_with_one_named_array_keeps_the_name(tmp_path: Path) -> None:
+    named, plain = tmp_path / "named.npz", tmp_path / "plain.npz"
+    np.savez(named, x=X)
+    np.savez(plain, X)
+    assert isinstance(read_inputs(named), OneArray)
+    assert [*read_inputs(named)] == ["x"]
+    assert isinstance(read_inputs(plain), np.ndarray)
+    assert np.array_equal(read_labels(named), X)
+
+
+def test_the_array_of_a_file_is_an_argument_also_of_a_model_without_names() -> None:
+    array, note = only_array(OneArray(x=X), (), required=0)
+    assert array is X
+    assert not note
+    assert only_array({"x": X}, (), required=0) == ({"x": X}, "")
