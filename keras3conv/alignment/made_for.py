@@ -25,7 +25,8 @@ def made_for_others(*sides: tuple[ModelView, ModelView]) -> tuple[Problem, ...]:
     differing = [(*side, found) for side in sides if (found := list(_differences(*side)))]
     if not differing:
         return ()
-    planned, given = (" and ".join(dict.fromkeys(side[place].title for side in differing)) for place in (0, 1))
+    planned = " and ".join(planned.title for planned, _, _ in differing)
+    given = " and ".join(given.title for _, given, _ in differing)
     which = f"another {planned}" if planned == given else f"{planned}, not for {given}"
     number = sum(len(found) for _, _, found in differing)
     fact = f"the plan was made for {which} ({count(number, 'difference')})"
