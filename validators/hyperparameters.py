@@ -18,7 +18,7 @@ from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.model.views import Side
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
-from keras3conv.report.values import Cell, Section, Status, Table
+from keras3conv.report.values import IN_TRAINING, Cell, Section, Status, Table
 from keras3conv.rules.correspondence import same_value
 from keras3conv.transforms import Arrays
 from keras3conv.validators.running.call_pairs import call_pairs
@@ -225,7 +225,7 @@ def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
     if not differing:
         return {}
     listed = "; ".join(f"{text} ({count(number, 'layer')})" for text, number in differing.items())
-    return {"differs in training only": f"{listed}. With --training (training=True in Python) this is a failure"}
+    return {IN_TRAINING: f"{listed}. With --training (training=True in Python) this is a failure"}
 
 
 def _state_facts(fields: list[_JudgedField]) -> dict[str, str]:

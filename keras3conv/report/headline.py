@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count
-from keras3conv.report.values import Document, Plot, Section
+from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, Document, Plot, Section
 
 _PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onnxruntime")
 _INPUTS = re.compile(r"^(random )?inputs\b")
@@ -35,6 +35,19 @@ def most_telling_first(report: Document) -> list[Section]:
     """Return the failed sections; float64, which names the first layer that differs and a tested cause, is first."""
     failed = (part for part in report.sections if part.status == "failed")
     return sorted(failed, key=lambda part: part.name != TELLING)
+
+
+def counted(report: Document) -> str:
+    """Return the text beside the verdict: the sections with each status, and a mark if the models train differently.
+
+    The mark names the section whose facts say in what: "7 passed; trains differently, see hyperparameters".
+    """
+    return f"{report.tally}; {mark}" if (mark := _training_mark(report)) else report.tally
+
+
+def _training_mark(report: Document) -> str:
+    names = [part.name for part in report.sections if not part.facts.keys().isdisjoint((IN_TRAINING, NOT_CONVERTED))]
+    return f"trains differently, see {names[0]}" if names and report.ok else ""
 
 
 def main_plot(report: Document) -> Plot | None:

@@ -98,6 +98,7 @@ def _template(name: str) -> "Template":
         "table": markdown.table_of,
         "arrange": arrange,
         "key_facts": headline.key_facts,
+        "counted": headline.counted,
         "first_cause": headline.first_cause,
         "main_plot": headline.main_plot,
     }

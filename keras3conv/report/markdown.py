@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from keras3conv.messages import lay_out
 from keras3conv.report.cells import show, visible
 from keras3conv.report.grids import arrange
-from keras3conv.report.headline import first_cause, is_certificate, key_facts
+from keras3conv.report.headline import counted, first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.text import answer_rows, problems_of
@@ -19,7 +19,7 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 def write(report: Document) -> str:
     """Return the report as Markdown: the verdict, a table of the sections, then every section in full."""
     status = report.status
-    blocks = [f"# {escape(report.title)}", f"**{GLYPHS[status]} {report.verdict}**: {report.tally}"]
+    blocks = [f"# {escape(report.title)}", f"**{GLYPHS[status]} {report.verdict}**: {counted(report)}"]
     if cause := first_cause(report):
         blocks.append(_fenced(visible(lay_out("", [cause[1]]).lstrip("\n"), keep="\n")))
     if about := key_facts(report):

@@ -10,7 +10,7 @@ from keras3conv.messages import count, lay_out
 from keras3conv.report.cells import show, visible
 from keras3conv.report.grids import Grid as TableGrid
 from keras3conv.report.grids import Row, arrange
-from keras3conv.report.headline import first_cause, is_certificate, key_facts
+from keras3conv.report.headline import counted, first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
@@ -84,7 +84,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     """
     status, cause, about = report.status, first_cause(report), key_facts(report)
     _print(console, visible(report.title), style="bold")
-    _print(console, f"{GLYPHS[status]} {report.verdict}: {report.tally}", style=_STYLES[status])
+    _print(console, f"{GLYPHS[status]} {report.verdict}: {counted(report)}", style=_STYLES[status])
     if cause:
         _print(console, _indented(_laid_out(cause[1], console.width - 2)), style="red")
     else:

@@ -23,6 +23,12 @@ GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?
 FILE_CANNOT_RUN = "is a file of weights, which cannot be run"
 """The end of the reason why a proof is skipped, if a side is not a live model."""
 
+IN_TRAINING = "differs in training only"
+"""The name of the fact of a section that lists the settings by which the models differ in training only."""
+
+NOT_CONVERTED = "acts in training, not converted"
+"""The name of the fact that lists what acts in training in the source model, and was not converted."""
+
 NOISE_FLOOR = "noise floor"
 """The start of a series' name that makes the plot draw the series as noise floor: dashed, with a filled area."""
 

@@ -20,6 +20,7 @@ from keras3conv.frameworks.shared.input_names import only_array
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
+from keras3conv.report.values import NOT_CONVERTED, Section
 from keras3conv.steps import step
 from keras3conv.workflows.sources import files_of, read_file, require_weights, weights_read
 from keras3conv.workflows.transfer import Options, transfer
@@ -241,7 +242,15 @@ def _proven(
             raise ModelError(f"{error.message}\n{hint}") from error
         raise
     own = own_classes_note(built.program, "model.py needs")
-    return replace(report, notes=(*report.notes, *built.graph.remarks, *own))
+    sections = tuple(_with_remarks(section, built.graph.remarks) for section in report.sections)
+    return replace(report, sections=sections, notes=(*report.notes, *built.graph.remarks, *own))
+
+
+def _with_remarks(section: Section, remarks: Sequence[str]) -> Section:
+    """Return the section of the hyper-parameters with what acts in training and was not converted; others unchanged."""
+    if not remarks or section.name != "hyperparameters":
+        return section
+    return replace(section, facts={**section.facts, NOT_CONVERTED: "; ".join(remarks)})
 
 
 def _certificate(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError
-from keras3conv.report.headline import first_cause, most_telling_first
+from keras3conv.report.headline import counted, first_cause, most_telling_first
 from keras3conv.report.overview import StepResult
 from keras3conv.report.report import Report
 from keras3conv.workflows.imports import is_installed
@@ -208,7 +208,7 @@ def _convert(running: _Run) -> str:
     assert conversion.report is not None
     running.report = conversion.report
     conversion.report.raise_if_failed()
-    return conversion.report.tally
+    return counted(conversion.report)
 
 
 def _validate(running: _Run) -> str:
@@ -244,7 +244,7 @@ def _validate(running: _Run) -> str:
         code=code_of_factories(task.torch, task.keras),
     )
     running.report.raise_if_failed()
-    return running.report.tally
+    return counted(running.report)
 
 
 def _is_refused(running: _Run) -> bool:

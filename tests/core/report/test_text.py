@@ -13,7 +13,7 @@ from keras3conv.report.cells import show, visible
 from keras3conv.report.markdown import escape
 from keras3conv.report.report import Report
 from keras3conv.report.text import write
-from keras3conv.report.values import Cell, Plot, Section, Series, Table
+from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, Cell, Plot, Section, Series, Table
 from keras3conv.writing.digests import WrittenFile
 
 
@@ -359,3 +359,20 @@ def test_words_of_a_table_are_whole_on_a_terminal_of_eighty_columns() -> None:
     text = write(Report(title="", sections=(section,), files=(), environment={}, notes=()), width=80)
     assert {*fields, "dilation_rate"} <= set(text.split())
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("fact", [IN_TRAINING, NOT_CONVERTED])
+def test_a_model_that_trains_differently_is_marked_beside_the_verdict(fact: str) -> None:
+    told = Section(name="hyperparameters", status="passed", claim="", summary="", facts={fact: "momentum"})
+    alike = Section(name="outputs", status="passed", claim="", summary="")
+    mark = "2 passed; trains differently, see hyperparameters"
+    marked, plain = Report(title="t", sections=(alike, told)), Report(title="t", sections=(alike,))
+    for text in (str(marked), marked.to_markdown(), marked.to_html()):
+        assert mark in text
+    assert "trains differently" not in f"{plain}{plain.to_markdown()}"
+
+
+def test_a_failed_report_has_no_mark_about_training() -> None:
+    facts = {IN_TRAINING: "momentum"}
+    failed = Section(name="h", status="failed", claim="", summary="", facts=facts, problems=(Problem(fact="f"),))
+    assert "trains differently" not in str(Report(title="t", sections=(failed,)))
