@@ -7,6 +7,7 @@ from math import prod
 from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.rules.applying import full_paths
+from keras3conv.rules.families.linear.dense import GPT2_CONV1D
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Beside, Chain, Drop, Fill, Same, Shape, Split, Transform
@@ -48,12 +49,45 @@ def packed_mappings(
     Returns:
         The mappings of the weights and of the biases; empty if the layers do not fit.
     """
-    linear = [as_linear(layer) for layer in torch]
-    if not all(_is_linear(layer) for layer in linear):
+    if len(torch) == 1 and _is_transposed(torch[0]):
+        linear = _with_outputs_first(torch[0])
+        return tuple(_from_inputs_first(mapping, torch[0]) for mapping in _split(linear, keras, heads))
+    linears = [as_linear(layer) for layer in torch]
+    if not all(_is_linear(layer) for layer in linears):
         return ()
     if len(torch) == 1:
-        return tuple(_split(linear[0], keras, heads))
-    return tuple(_joined(linear, keras[0], heads)) if len(keras) == 1 else ()
+        return tuple(_split(linears[0], keras, heads))
+    return tuple(_joined(linears, keras[0], heads)) if len(keras) == 1 else ()
+
+
+def _is_transposed(layer: LayerView) -> bool:
+    """Return whether a layer is a Conv1D of GPT-2, a linear layer whose weight has the shape (inputs, outputs).
+
+    A file does not contain the class. There the bias shows it, which has as many values as the layer has outputs.
+    """
+    weight, bias = layer.shapes.get("weight", ()), layer.shapes.get("bias", ())
+    if layer.kinds:
+        return GPT2_CONV1D in layer.kinds
+    return len(weight) == 2 and weight[0] != weight[1] and bias == weight[1:]
+
+
+def _with_outputs_first(layer: LayerView) -> LayerView:
+    """Return the view of a Conv1D of GPT-2 as that of a Linear, whose weight has the shape (outputs, inputs)."""
+    tensors = (replace(one, shape=one.shape[::-1]) if one.role == "weight" else one for one in layer.tensors)
+    return replace(layer, tensors=tuple(tensors), config=None, kinds=(LINEAR,))
+
+
+def _from_inputs_first(mapping: WeightMapping, layer: LayerView) -> WeightMapping:
+    """Return a mapping of the tensors of `_with_outputs_first` as one of the tensors that the layer has.
+
+    Args:
+        mapping: The mapping.
+        layer: The Conv1D of GPT-2.
+    """
+    weight = next(tensor.path for tensor in layer.tensors if tensor.role == "weight")
+    if mapping.torch != (weight,):
+        return mapping
+    return replace(mapping, transform=Chain(Axes("i o -> o i"), mapping.transform))
 
 
 def _is_linear(layer: LayerView) -> bool:

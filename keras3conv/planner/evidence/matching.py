@@ -76,7 +76,7 @@ def _match(group: Group, positions: Positions) -> Iterator[Pair]:
                 continue
             for synonyms in _by_meaning(subgroup):
                 if same_position and _is_one_pair(synonyms):
-                    yield from _single_pair(synonyms, "name", names.meaning(synonyms.torch_layers[0].path))
+                    yield from _single_pair(synonyms, "name", names.meaning(names.name_of(synonyms.torch_layers[0])))
                 else:
                     yield from _by_name_or_order(synonyms, _doubt(subgroup) if same_position else [])
 
@@ -172,7 +172,7 @@ def _by_meaning(group: Group) -> Iterator[Group]:
     A function makes a subgroup if as many torch layers as Keras layers have it. All other layers stay in one group.
     """
     torch, keras = (
-        _labelled(layers, lambda layer: names.meaning(layer.path))
+        _labelled(layers, lambda layer: names.meaning(names.name_of(layer)))
         for layers in (group.torch_layers, group.keras_layers)
     )
     equal = [name for name in torch if name and len(torch[name]) == len(keras.get(name, ()))]
@@ -180,8 +180,8 @@ def _by_meaning(group: Group) -> Iterator[Group]:
         yield replace(group, torch_layers=tuple(torch[name]), keras_layers=tuple(keras[name]))
     rest = replace(
         group,
-        torch_layers=tuple(layer for layer in group.torch_layers if names.meaning(layer.path) not in equal),
-        keras_layers=tuple(layer for layer in group.keras_layers if names.meaning(layer.path) not in equal),
+        torch_layers=tuple(layer for layer in group.torch_layers if names.meaning(names.name_of(layer)) not in equal),
+        keras_layers=tuple(layer for layer in group.keras_layers if names.meaning(names.name_of(layer)) not in equal),
     )
     if rest.torch_layers and rest.keras_layers:
         yield rest
@@ -250,8 +250,8 @@ def _same_names(group: Group) -> Iterator[Pair]:
 
     A layer is left out if another layer of its model in the group has the same words.
     """
-    torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(layer.path)))
-    keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(layer.path)))
+    torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(names.name_of(layer))))
+    keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(names.name_of(layer))))
     for name, layers in torch.items():
         if len(layers) == 1 and len(keras.get(name, ())) == 1:
             yield from _pair(group, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
@@ -263,8 +263,8 @@ def _same_last_names(group: Group) -> Iterator[Pair]:
     A layer is left out if another layer of its model in the group ends with the same word. This helps with weight files
     that store the tensors in no meaningful order.
     """
-    torch = _labelled(group.torch_layers, lambda layer: names.words(layer.path)[-1])
-    keras = _labelled(group.keras_layers, lambda layer: names.words(layer.path)[-1])
+    torch = _labelled(group.torch_layers, lambda layer: names.words(names.name_of(layer))[-1])
+    keras = _labelled(group.keras_layers, lambda layer: names.words(names.name_of(layer))[-1])
     for name, layers in torch.items():
         if len(layers) == 1 and len(keras.get(name, ())) == 1:
             yield from _pair(group, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
@@ -283,8 +283,9 @@ def _in_order(
         detail = f"number {position} of {len(torch)} layers that fit" if many else "the only unpaired layer that fits"
         others = [path for path in candidates[max(0, position - 3) : position + 3] if path != second.path]
         evidence = [Evidence(kind=kind, detail=detail)]
-        if names.words(first.path) == names.words(second.path) and kind != "shape":
-            evidence.insert(0, Evidence(kind="name", detail=" ".join(names.words(first.path))))
+        words = [names.words(names.name_of(layer)) for layer in (first, second)]
+        if words[0] == words[1] and kind != "shape":
+            evidence.insert(0, Evidence(kind="name", detail=" ".join(words[0])))
         evidence += doubts
         yield from _pair(group, first, second, evidence, others[:_SHOWN_CANDIDATES])
 

@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from keras3conv.formats.keras.names import class_of, snake_case
+from keras3conv.model.views import LayerView
+
 _PREFIXES = ("module", "model", "_orig_mod", "backbone", "base_model")
 
 _MEANINGS = {
@@ -30,6 +33,22 @@ _MEANING_OF = {word: meaning for meaning, words in _MEANINGS.items() for word in
 
 
 _FUSED = frozenset({"query", "key", "value", "gate", "up"})
+
+
+def name_of(layer: LayerView) -> str:
+    """Return the path of a layer for comparisons of names; the last name is the one that its author chose.
+
+    Keras numbers the layers that have no name argument: "block_1/dense_7". A layer of the user's own holds them in
+    attributes, and the attribute is the chosen name: "block_1/query".
+    """
+    outer, slash, last = layer.path.rpartition("/")
+    return f"{outer}{slash}{layer.attribute}" if layer.attribute and _is_automatic(last, layer.kind) else layer.path
+
+
+@lru_cache(maxsize=1 << 18)
+def _is_automatic(name: str, kind: str) -> bool:
+    """Return whether Keras has made the name of a layer from its class: "dense_7"."""
+    return bool(class_of(name)) or re.sub(r"_\d+$", "", name) == snake_case(kind.rpartition(".")[2])
 
 
 @lru_cache(maxsize=1 << 18)

@@ -29,6 +29,7 @@ _PACKED = {
     "qkv": ("query", "key", "value"),
     "qkv_proj": ("query", "key", "value"),
     "in_proj": ("query", "key", "value"),
+    "c_attn": ("query", "key", "value"),
     "gate_up": ("gate", "up"),
     "gate_up_proj": ("gate", "up"),
 }
@@ -110,7 +111,7 @@ def _is_attention(layer: LayerView) -> bool:
 def _order(layer: LayerView, side: Side) -> tuple[str, ...]:
     if side == "torch" and as_linear(layer) is not layer:
         return _PACKED["in_proj"]
-    return _PACKED.get(layer.path.rpartition(separator(side))[2].lower(), ())
+    return _PACKED.get(names.name_of(layer).rpartition(separator(side))[2].lower(), ())
 
 
 def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> Iterator[tuple[LayerView, ...]]:
@@ -126,7 +127,7 @@ def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> I
     containers: dict[str, dict[str, list[LayerView]]] = {}
     for layer in layers:
         container = layer.path.rpartition(separator(side))[0]
-        containers.setdefault(container, {}).setdefault(names.meaning(layer.path), []).append(layer)
+        containers.setdefault(container, {}).setdefault(names.meaning(names.name_of(layer)), []).append(layer)
     for by_meaning in containers.values():
         found = [by_meaning.get(meaning, []) for meaning in order]
         if all(len(entry) == 1 for entry in found):

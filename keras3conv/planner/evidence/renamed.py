@@ -32,7 +32,7 @@ def renamed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 def _by_words(layers: Sequence[LayerView]) -> dict[tuple[str, ...], list[LayerView]]:
     found: dict[tuple[str, ...], list[LayerView]] = {}
     for layer in layers:
-        found.setdefault(names.words(layer.path), []).append(layer)
+        found.setdefault(names.words(names.name_of(layer)), []).append(layer)
     return found
 
 

@@ -61,7 +61,7 @@ def in_series(torch: Sequence[LayerView], keras: Sequence[LayerView]) -> list[Ma
         torch: Torch layers, in the order of the model if it is known.
         keras: As many Keras layers.
     """
-    sides = [[_Entry(layer, _steps(layer.path)) for layer in side] for side in (torch, keras)]
+    sides = [[_Entry(layer, _steps(names.name_of(layer))) for layer in side] for side in (torch, keras)]
     return list(_matched(_listed(sides[0]), _listed(sides[1])))
 
 
@@ -169,7 +169,7 @@ _SYNONYMS: Mapping[str, str] = {
 
 def _words(series: _Series) -> frozenset[str]:
     """Return the words of the first names in a series, in which synonyms are the same word."""
-    paths = (entry.layer.path for member in series.members[:1] for entry in member)
+    paths = (names.name_of(entry.layer) for member in series.members[:1] for entry in member)
     found: Iterable[str] = [word for path in paths for word in names.words(path) if not word.isdecimal()]
     return frozenset(_SYNONYMS.get(word, word) for word in found)
 
