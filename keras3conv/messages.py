@@ -9,6 +9,7 @@ range with a step other than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats 
 import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise, repeat
 from operator import sub
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from keras3conv.errors import Problem
 
 # A number with leading zeros counts as text, because an integer would lose the zeros. So does one of over 9 digits.
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
+_DIGITS = "0123456789"
 
 
 _SAME = "{=}"
@@ -69,31 +71,52 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
         >>> [line.paths for line in collapse([("conv0", "conv_1"), ("conv1", "conv_2"), ("fc", "dense")])]
         [('conv{0..1}', 'conv_{1..2}'), ('fc', 'dense')]
     """
-    groups: dict[tuple[_Template, Hashable], list[_Block]] = {}
+    groups: dict[tuple[_Template, Hashable], tuple[list[tuple[int, ...]], list[int]]] = {}
+    known: dict[str, _Template] = {}
     split = _NUMBER.split
-    for place, row in enumerate(rows):
-        if len(row) == 1:  # as in a list of 100,000 layers
-            parts = split(row[0])
-            texts: _Template = (tuple(parts[::2]),)
-            numbers = tuple(map(int, parts[1::2]))
+    for place, (row, key) in enumerate(zip(rows, repeat(None) if keys is None else keys, strict=False)):
+        text = row[0].rstrip(_DIGITS) if len(row) == 1 else ""
+        digits = row[0][len(text) :] if text in known else ""
+        numbers: tuple[int, ...]
+        if 0 < len(digits) < 10 and digits[0] != "0":  # much faster than `split`
+            texts, numbers = known[text], (int(digits),)
         else:
             several = [split(path) for path in row]
             texts = tuple([tuple(parts[::2]) for parts in several])
             numbers = tuple([int(number) for parts in several for number in parts[1::2]])
-        group = texts, keys[place] if keys else None
-        blocks = groups.get(group)
-        if blocks is None:
-            blocks = groups[group] = []
-            columns = tuple(column for column, pieces in enumerate(texts) for _ in pieces[1:])
-        else:
-            columns = blocks[0].columns
-        blocks.append(tuple.__new__(_Block, (numbers, columns, (place,))))  # faster than `_Block(...)`
+            if text and len(numbers) == 1 and texts[0][1] == "":  # the only number is at the end
+                known[text] = texts
+        group = groups.get((texts, key))
+        if group is None:
+            group = groups[texts, key] = [], []
+        group[0].append(numbers)
+        group[1].append(place)
     lines = [
         Collapsed(paths=_written(template, block.cells), places=block.places)
-        for (template, _), blocks in groups.items()
-        for block in _merged(blocks)
+        for (template, _), (numbers_of_rows, places) in groups.items()
+        for block in _merged(_blocks(template, numbers_of_rows, places))
     ]
     return sorted(lines, key=lambda line: line.places)
+
+
+def _blocks(template: _Template, numbers: Sequence[tuple[int, ...]], places: Sequence[int]) -> list[_Block]:
+    """Return a block for each row of paths; successive rows whose only number increases by one share a block.
+
+    Args:
+        template: The text of the paths of all rows, without numbers.
+        numbers: For each row, the numbers in its paths.
+        places: The indices of the rows, ascending.
+    """
+    columns = tuple(column for column, pieces in enumerate(template) for _ in pieces[1:])
+    if len(columns) != 1:
+        return [_Block(row, columns, (place,)) for row, place in zip(numbers, places, strict=True)]
+    own = [number for (number,) in numbers]
+    stops = [stop for stop, (before, after) in enumerate(pairwise(own), 1) if after != before + 1]
+    blocks = []
+    for start, stop in pairwise([0, *stops, len(own)]):
+        cell = range(own[start], own[stop - 1] + 1) if stop - start > 1 else own[start]
+        blocks.append(_Block((cell,), columns, tuple(places[start:stop])))
+    return blocks
 
 
 def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:

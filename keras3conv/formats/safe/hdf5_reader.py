@@ -118,7 +118,7 @@ class Hdf5File:
             "stamp": self.source.stamp,
             "where": self.where,
             "member": dataclasses.asdict(self.member) if self.member else None,
-            "dataset": dataclasses.asdict(dataset) if dataset else None,
+            "dataset": dataset._asdict() if dataset else None,
         }
         with self.source.open():
             try:

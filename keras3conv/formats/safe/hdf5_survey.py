@@ -7,7 +7,6 @@ these functions run only in the process of `hdf5_child`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,7 +141,8 @@ class _Survey:
             if address in seen:
                 raise MalformedCheckpoint(f"{self.where}: the group {quoted(path)} is stored under two names")
             seen.add(address)
-            self.attributes[path] = dict(_attributes(group, f"{self.where}: {quoted(path or '/')}"))
+            if attributes := dict(_attributes(group, f"{self.where}: {quoted(path or '/')}")):
+                self.attributes[path] = attributes
             members = self._members(group, path)
             if not path:
                 members.pop(ignored, None)
@@ -166,7 +166,7 @@ class _Survey:
         """
         known = self.by_address.get(address)
         if known is not None:
-            self.datasets[path] = replace(known, path=path)
+            self.datasets[path] = known._replace(path=path)
         return known is not None
 
     def _dataset(self, node: "h5py.Dataset", path: str, address: int) -> None:

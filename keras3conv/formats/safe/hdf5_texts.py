@@ -1,6 +1,6 @@
 """Read many HDF5 attributes at once, if their values are texts or lists of texts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,7 +52,7 @@ class _Found:
 
     def __init__(self) -> None:
         self._values: dict[int, dict[str, Attribute]] = {}
-        self._waiting: list[tuple[int, _Kind]] = []
+        self._waiting: list[tuple[list[int], _Kind]] = []
         self._references: list[Array] = []
 
     def add(self, image: Image, kind: _Kind, owners: Array, starts: Array) -> None:
@@ -66,32 +66,43 @@ class _Found:
         """
         number = 1 if kind.count is None else kind.count
         if not kind.length:
-            self._waiting += [(owner, kind) for owner in owners.tolist()]
+            self._waiting.append((owners.tolist(), kind))
             self._references.append((starts[:, None] + np.arange(number) * _REFERENCE).reshape(-1))
             return
-        for owner, start in zip(owners.tolist(), starts.tolist(), strict=True):
-            rows = image.rows(np.arange(number) * kind.length + start, kind.length)
-            self._put(owner, kind, [row.rstrip(b"\0") for row in rows])
+        places = (starts[:, None] + np.arange(number) * kind.length).reshape(-1)
+        self._put_all(owners.tolist(), kind, [row.rstrip(b"\0") for row in image.rows(places, kind.length)])
 
     def all(self, image: Image) -> dict[int, dict[str, Attribute]]:
         """Return all attributes, by the index of the object and their name: {0: {"name": "dense"}}."""
         references = np.concatenate(self._references) if self._references else np.zeros(0, np.int64)
         texts, place = _collected(image, references), 0
-        for owner, kind in self._waiting:
+        for owners, kind in self._waiting:
             number = 1 if kind.count is None else kind.count
-            self._put(owner, kind, texts[place : place + number])
-            place += number
+            stop = place + number * len(owners)
+            self._put_all(owners, kind, texts[place:stop])
+            place = stop
         return self._values
 
-    def _put(self, owner: int, kind: _Kind, texts: list[bytes]) -> None:
-        held = self._values.setdefault(owner, {})
-        if kind.name in held:
-            raise UnusualError
+    def _put_all(self, owners: list[int], kind: _Kind, texts: list[bytes]) -> None:
+        """Add attributes of the same name and type.
+
+        Args:
+            owners: The index of the object of each attribute.
+            kind: The name and the type.
+            texts: The texts of all attributes, one after the other.
+        """
         try:
-            decoded = tuple([text.decode() for text in texts])
+            decoded = [text.decode() for text in texts]
         except UnicodeDecodeError:
             raise UnusualError from None
-        held[kind.name] = decoded[0] if kind.count is None else decoded
+        values: Sequence[Attribute] = decoded
+        if (number := kind.count) is not None:
+            values = [tuple(decoded[place * number : (place + 1) * number]) for place in range(len(owners))]
+        for owner, value in zip(owners, values, strict=True):
+            held = self._values.setdefault(owner, {})
+            if kind.name in held:
+                raise UnusualError
+            held[kind.name] = value
 
 
 def read(image: Image, messages: Messages, is_used: Callable[[str], object]) -> dict[int, dict[str, Attribute]]:
@@ -196,7 +207,7 @@ def _collected(image: Image, references: Array) -> list[bytes]:
         same = np.flatnonzero(length == one)
         texts[same] = image.rows(starts[places[same]], one)
     found: list[bytes] = texts.tolist()
-    require(not any(b"\0" in text for text in found))
+    require(b"\0" not in b"".join(found))
     return found
 
 

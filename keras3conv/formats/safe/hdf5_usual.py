@@ -7,7 +7,7 @@ module accepts every file that is accepted here, with the same result; the tests
 
 import re
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import BinaryIO, NamedTuple
 
@@ -31,7 +31,6 @@ from keras3conv.formats.safe.hdf5_tree import (
 )
 from keras3conv.formats.safe.hdf5_types import BFLOAT16, NUMBERS, check_fill, sizes_of
 from keras3conv.formats.safe.source import MAX_TENSORS, Source, dtype_named, is_shape
-from keras3conv.model.views import made
 from keras3conv.transforms import Array, Shape
 
 _SUPERBLOCK = (
@@ -158,8 +157,8 @@ class _Survey:
         attributes = self._attributes(messages, is_group)
         self._datasets(paths, addresses, messages, np.flatnonzero(~is_group), attributes)
         groups = np.flatnonzero(is_group)
-        for number in groups.tolist():
-            self.attributes[paths[number]] = attributes.get(number, {})
+        has_members = is_group.tolist()
+        self.attributes |= {paths[number]: held for number, held in attributes.items() if has_members[number]}
         return self._members(paths, addresses, messages, groups, table)
 
     def _attributes(self, messages: Messages, is_group: Array) -> dict[int, dict[str, Attribute]]:
@@ -170,7 +169,8 @@ class _Survey:
         for attributes in found.values():
             for name, value in attributes.items():
                 length = len(value) if isinstance(value, str) else sum(map(len, value))
-                require(length <= (MAX_NAME if name == "name" else MAX_TEXT))
+                if length > (MAX_NAME if name == "name" else MAX_TEXT):
+                    raise UnusualError
         return found | hdf5_texts.read(self.image, of_datasets, _MARK.__eq__)
 
     def _datasets(
@@ -198,31 +198,36 @@ class _Survey:
         is_inside = (offset >= 0) & (offset <= self.image.size) & (stored <= self.image.size - offset)
         require((stored >= 0) & (is_inside | ((stored == 0) & (offset == -1))))
         parts = [self._contents(messages.of(kind)) for kind in _ONCE[:3]]
-        own = addresses[numbers].tolist()
-        rows = zip(numbers.tolist(), own, offset.tolist(), stored.tolist(), zip(*parts, strict=True), strict=True)
-        for number, address, begin, length, parts_of_one in rows:
-            path = paths[number]
-            mark = attributes.get(number, {}).get(_MARK)
-            form = _form(*parts_of_one, mark)
-            if form.size != length:
-                raise UnusualError
-            self.datasets[path] = made(
-                Dataset,
-                path=path,
-                shape=form.shape,
-                dtype=form.dtype,
-                address=address,
-                stored=length,
-                layout=form.layout if begin >= 0 else "",
-                offset=max(begin, 0),
+        places = numbers.tolist()
+        marks = [attributes[place].get(_MARK) if place in attributes else None for place in places]
+        described = list(zip(*parts, marks, strict=True))
+        forms = {one: _form(*one) for one in set(described)}
+        if not forms:
+            return
+        shapes, names, layouts_, sizes = zip(*[forms[one] for one in described], strict=True)
+        if list(sizes) != (lengths := stored.tolist()):
+            raise UnusualError
+        if (offset < 0).any():
+            layouts_ = tuple(
+                [layout if begin >= 0 else "" for layout, begin in zip(layouts_, offset.tolist(), strict=True)]
             )
+        own = [paths[place] for place in places]
+        columns = (own, shapes, names, addresses[numbers].tolist(), lengths, layouts_, np.maximum(offset, 0).tolist())
+        self.datasets.update(zip(own, map(partial(tuple.__new__, Dataset), zip(*columns, strict=True)), strict=True))
 
     def _contents(self, messages: Messages) -> list[bytes]:
-        """Return the content of each message as bytes."""
+        """Return the content of each message as bytes; messages with equal content share one object."""
+        require(messages.size >= 8)
         found: Array = np.empty(len(messages.owner), object)
+        known: dict[bytes, bytes] = {}
         for size in np.unique(messages.size).tolist():
             same = np.flatnonzero(messages.size == size)
-            found[same] = self.image.rows(messages.start[same], size)
+            starts = messages.start[same]
+            words = self.image.words(starts, size // 8)
+            if (words == words[0]).all():  # as in a list of 100,000 layers
+                found[same] = self.image.rows(starts[:1], size)[0]
+            else:
+                found[same] = [known.setdefault(row, row) for row in self.image.rows(starts, size)]
         contents: list[bytes] = found.tolist()
         return contents
 
@@ -264,24 +269,23 @@ class _Survey:
         require(max(map(len, found.names), default=0) <= MAX_NAME)
         kept = np.ones(len(names), np.bool_)
         if paths == [""]:
-            self.ignored = ignored_group(names, self.attributes[""])
+            self.ignored = ignored_group(names, self.attributes.get("", ()))
             kept = np.array([name != self.ignored for name in names], np.bool_)
             names = [name for name in names if name != self.ignored]
         counts = np.bincount(found.owner[kept], minlength=len(paths))
-        stops = np.cumsum(counts).tolist()
+        lengths = np.fromiter(map(len, paths), np.int64, len(paths))
+        self.bytes_of_names += sum(map(len, found.names)) + int((lengths * counts).sum())
+        require(self.bytes_of_names <= MAX_NAMES)
         inside: list[str] = []
-        length = sum(map(len, found.names))
+        if len(paths) > 1 and (counts == 1).all():  # as the groups of 100,000 layers with one variable each
+            self.groups.update(zip(paths, zip(names, strict=True), strict=True))
+            inside = [f"{path}/{name}" for path, name in zip(paths, names, strict=True)]
+            return inside, found.address[kept], found.table[kept]
+        stops = np.cumsum(counts).tolist()
         for path, start, stop in zip(paths, [0, *stops], stops, strict=False):
             own = names[start:stop]
             self.groups[path] = tuple(own)
-            if path:
-                above = path + "/"
-                inside += [above + name for name in own]
-            else:
-                inside += own
-            length += len(path) * (stop - start)
-        self.bytes_of_names += length
-        require(self.bytes_of_names <= MAX_NAMES)
+            inside += [f"{path}/{name}" for name in own] if path else own
         return inside, found.address[kept], found.table[kept]
 
 

@@ -47,15 +47,10 @@ def read(source: Source) -> ModelView:
 def ref(name: str, entry: Entry) -> TensorRef:
     """Return the `TensorRef` (path, shape and dtype) for a tensor in the header of a safetensors file."""
     role = name.rpartition(".")[2]
-    return made(
-        TensorRef,
-        path=name,
-        role=role,
-        shape=entry.shape,
-        dtype=entry.dtype,
-        trainable=is_trainable(role, entry.dtype),
-        location=name,
-    )
+    values: dict[str, Any] = {"path": name, "role": role, "shape": entry.shape, "dtype": entry.dtype, "location": name}
+    if not is_trainable(role, entry.dtype):
+        values["trainable"] = False
+    return made(TensorRef, values)
 
 
 def read_entry(source: Source, name: str, entries: Mapping[str, Entry]) -> Array:

@@ -27,7 +27,10 @@ def layers_of(tensors: Iterable[TensorRef]) -> tuple[LayerView, ...]:
             owned[owner] = [tensor]
     in_order = not is_sorted or len(owned) < 2
     return tuple(
-        [made(LayerView, path=path, tensors=tuple(group), is_ordered=in_order) for path, group in owned.items()]
+        [
+            made(LayerView, {"path": path, "tensors": tuple(group), "is_ordered": in_order})
+            for path, group in owned.items()
+        ]
     )
 
 

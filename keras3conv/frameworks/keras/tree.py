@@ -127,16 +127,16 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
 
 
 def _tensor_ref(path: str, role: str, variable: keras.Variable, locations: Mapping[int, str]) -> TensorRef:
-    return made(
-        TensorRef,
-        path=f"{path}/{role}".lstrip("/"),
-        role=role,
-        shape=tuple(variable.shape),
-        dtype=variable.dtype,
-        trainable=bool(variable.trainable),
-        storage=str(id(variable)),
-        location=locations.get(id(variable), ""),
-    )
+    values = {
+        "path": f"{path}/{role}".lstrip("/"),
+        "role": role,
+        "shape": tuple(variable.shape),
+        "dtype": variable.dtype,
+        "trainable": bool(variable.trainable),
+        "storage": str(id(variable)),
+        "location": locations.get(id(variable), ""),
+    }
+    return made(TensorRef, values)
 
 
 def is_built(model: keras.layers.Layer) -> bool:

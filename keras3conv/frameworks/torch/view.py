@@ -171,15 +171,15 @@ def _derived_ref(weight: Derived) -> TensorRef:
 
 
 def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
-    return made(
-        TensorRef,
-        path=f"{path}.{name}" if path else name,
-        role=name,
-        shape=tuple(tensor.shape),
-        dtype=_dtype(tensor.dtype),
-        trainable=isinstance(tensor, nn.Parameter),
-        storage=_storage(tensor),
-    )
+    values = {
+        "path": f"{path}.{name}" if path else name,
+        "role": name,
+        "shape": tuple(tensor.shape),
+        "dtype": _dtype(tensor.dtype),
+        "trainable": isinstance(tensor, nn.Parameter),
+        "storage": _storage(tensor),
+    }
+    return made(TensorRef, values)
 
 
 def _storage(tensor: torch.Tensor) -> str:
