@@ -182,7 +182,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         keras_inputs: The inputs of the Keras model, if they are not just `inputs` in the Keras memory layout.
         plan: The pairs of tensors; by default the result of `align`.
         proofs: The names of the proofs to run ("outputs", "float64"); all by default. The plan is always checked.
-        tolerance: The allowed difference of the outputs, instead of the measured noise floor; the report says so.
+        tolerance: The allowed difference of the outputs, instead of the measured rounding error of the torch module.
         training: Whether what differs only in training (momentum, dropout rate) fails, too.
         labels: The correct class of every sample, shape (samples,): the report then has the top-1 and top-5 accuracy.
         class_names: The name of each class, in the order of the class indices.
@@ -195,7 +195,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         alignment: Another name of `plan`.
 
     Returns:
-        A certificate: `report.ok`, `report.raise_if_failed()`, `print(report)`, `report.save("report.html")`.
+        The certificate, a report: `.ok`, `.raise_if_failed()`, `print(report)`, `.save("report.html")`.
 
     Raises:
         InputError: The arguments are not a torch side and a Keras side, or the inputs or the labels do not fit.

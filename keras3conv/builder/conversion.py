@@ -51,8 +51,8 @@ class Conversion:
             `source`, or the Keras model that `build_model` in `source` returns.
         source: The text of `model.py`.
         alignment: The plan: the pairs of torch tensors and Keras variables, with their transforms.
-        report: The certificate; None with `validate=False`.
-        graph: The traced call graph.
+        report: The certificate (the report of the validation); None with `validate=False`.
+        graph: The calls of layers and operations in the source model, as they were recorded.
         program: The program (the new model as a list of statements) from which `source` was written.
         inputs: The example inputs on which the new model was compared with the source model.
         sources: The files that the source model was made of; none for a live model.
@@ -171,7 +171,7 @@ class Conversion:
         )
 
     def _repr_html_(self) -> str:
-        """Return the verdict of the validation, the source code and the certificate as HTML, for notebooks."""
+        """Return the verdict, the source code and the report of the validation as HTML, for notebooks."""
         from keras3conv.report import notebook
 
         name = f"{self.program.name}, as {with_article('PyTorch module' if self.target == 'torch' else 'Keras model')}"

@@ -17,7 +17,7 @@ InputsFile = Annotated[
 ]
 KerasInputsFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.npz", help="The inputs of the Keras model, if they differ from --inputs, or alone."),
+    typer.Option(metavar="FILE.npz", help="The inputs of the Keras model: besides --inputs if they differ, or alone."),
 ]
 OnnxInputsFile = Annotated[
     Path | None, typer.Option("--inputs", metavar="FILE.npz", help="The inputs of the first file, by name.")

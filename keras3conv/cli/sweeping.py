@@ -99,7 +99,7 @@ def card(  # noqa: PLR0913 - an argument for every option
     *,
     licence: Annotated[str, typer.Option("--license", metavar="NAME", help="The licence of the weights.")] = "",
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="The certificate; by default report.json in the folder.")
+        Path | None, typer.Option(metavar="FILE.json", help="The report of validate; by default FOLDER/report.json.")
     ] = None,
     source: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A file the model was made of; may be repeated.")

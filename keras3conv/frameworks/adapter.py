@@ -200,10 +200,10 @@ class KerasFile:
         return os.path.lexists(self.source) and not self.source.name.lower().endswith((".weights.json", ".index"))
 
     def _of_keras_2(self) -> tuple["Adapter", tuple[Problem, ...]]:
-        """Return the adapter to use for the file, and the problems that prevent loading it.
+        """Return the adapter to use for the file, and the problems that prevent loading it as a model.
 
         If Keras 2 saved the file and Keras 3 has an equivalent for all of it, the adapter is that of a live model.
-        Otherwise it is this adapter; the problems are the parts without an equivalent, if there are any.
+        Otherwise this adapter is returned; the problems name the parts without an equivalent, if there are any.
         """
         from keras3conv.formats.keras2.file import saved_model
 

@@ -35,7 +35,7 @@ class Card:
 
     Attributes:
         name: The name of the model.
-        report: The certificate of the conversion.
+        report: The certificate: the report of the conversion's validation.
         files: The files of weights.
         code: The files of code and constants beside the weights, which the example code on the card runs.
         sources: The files that the model was made of.

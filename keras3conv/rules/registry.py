@@ -64,7 +64,7 @@ def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: t
 
 
 def _is_second(rule: Rule) -> bool:
-    """Return whether other rules for the same classes are preferred: it is a fallback, or for a class of keras3conv."""
+    """Return whether a rule comes after others for the same classes: a fallback, or one for a class of keras3conv."""
     return rule.fallback or rule.torch.startswith("keras3conv.") or rule.keras.startswith("keras3conv.")
 
 

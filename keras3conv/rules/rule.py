@@ -92,7 +92,7 @@ class Example:
 
     @property
     def beyond(self) -> Config:
-        """The entries that rules may read besides `config`: "inputs" (the shapes) and "keras" (the Keras layer)."""
+        """What rules may read besides `config`: "inputs" (the input shapes) and "keras" (the Keras layer)."""
         return {"inputs": self.inputs, **({} if self.keras is None else {"keras": self.keras})}
 
 

@@ -21,7 +21,7 @@ def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
     Args:
         view: The model.
         ties: Whether to include every layer that has a tied tensor, or only the first of those that share it. The probe
-            needs all, because it compares the outputs of each.
+            (a run of both models) needs all, because it compares the outputs of each.
     """
     known = known_classes()[0 if view.side == "torch" else 1]
     children = children_of(view)
@@ -77,7 +77,7 @@ def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side
 def children_of(view: ModelView) -> dict[str, list[LayerView]]:
     """Return the direct inner layers of each container, by the path of the container.
 
-    If a file does not list a container, its inner layers belong to the next container around it.
+    If a file does not list a container, its inner layers belong to the innermost listed layer that contains them.
     """
     between = separator(view.side)
     paths = {layer.path for layer in view.layers}

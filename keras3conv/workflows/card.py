@@ -1,7 +1,7 @@
 """Create the model card of a converted model from the files that `convert` or `transfer` wrote.
 
-A card repeats the verdict of a certificate, so the files must be those that the certificate was made for: their digests
-are compared with those in the certificate, in `metadata.json` and in manifests.
+A card repeats the verdict of a certificate (the report of `validate`), so the files must be those that the certificate
+was made for: their digests are compared with those in the certificate, in `metadata.json` and in manifests.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ def make_card(
 
     Args:
         model: The folder, or the file.
-        report: The certificate as JSON; by default `report.json` in the folder.
+        report: The certificate (the report of `validate`) as JSON; by default `report.json` in the folder.
         sources: The files that the model was made of.
         licence: The licence of the weights.
         name: The name of the model; by default that of the folder or file.
@@ -104,7 +104,7 @@ def _weights(model: Path) -> list[Path]:
 
 
 def _require_certified(card: Card, certificate: Path, *, folder: Path) -> None:
-    """Raise `InputError` if the digests of the card's files are not those that the certificate states.
+    """Raise `InputError` if the digests of the card's files are not those in the certificate, the report of `validate`.
 
     The certificate must not state another digest for a file of the card; and if it states any digests, that of at least
     one file of the card must be among them. Weights and code that the certificate does not name are compared with the

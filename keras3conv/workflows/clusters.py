@@ -88,8 +88,8 @@ def _run_job(task: tuple[Job, Staging]) -> tuple[formats.Written, dict[str, int]
     """Write a shard in a Ray worker; return the file, and for each tensor the number of values that are not finite.
 
     Args:
-        task: The job, and the staging that it reads. They are one argument because Ray copies each argument separately:
-            the job would read another copy of the staging.
+        task: The job, and the staging (the values to write) that it reads. They are one argument because Ray copies
+            each argument separately: the job would read another copy of the staging.
     """
     job, staging = task
     return job(), dict(staging.not_finite)

@@ -52,8 +52,8 @@ def convert(  # noqa: PLR0913 - an argument for every option
         dynamic: The dynamic axes of a torch module.
         validate: Whether to validate the new model.
         entry: The name of the state dict in a torch checkpoint of weights that holds several.
-        read: The files from which a live model was loaded; the certificate states their digests.
-        origin: Where the inputs come from, for the certificate, if the user did not give them.
+        read: The files from which a live model was loaded; the report of the validation states their digests.
+        origin: Where the inputs come from, for the report of the validation, if the user did not give them.
     """
     require("convert", "torch", "keras")
     require_classes()
@@ -196,7 +196,7 @@ def _to_keras(
     sides = given.source, built.model
     report = None
     if validate:
-        origin = origin or "inputs given; the Keras ones derived from them by layout"
+        origin = origin or "inputs given; those of Keras are the same arrays in Keras' layout"
         origin = f"{origin}; {renamed}" if renamed else origin
         report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=read, origin=origin)
         own = own_classes_note(built.program, "model.keras and model.py need")
@@ -219,7 +219,7 @@ def _to_keras(
 def _proven(
     built: Built, model: Any, given: Any, keras_given: Any, stages: Stages, sources: tuple[ReadFile, ...]
 ) -> Report:
-    """Return the certificate of a module that was made from a Keras model.
+    """Validate a module that was made from a Keras model, and return the certificate (the report).
 
     Args:
         built: The module.
@@ -264,7 +264,7 @@ def _certificate(
     sources: tuple[ReadFile, ...],
     origin: str,
 ) -> Report:
-    """Validate a conversion and return the certificate.
+    """Validate a conversion and return the certificate (the report of the validation).
 
     Args:
         torch: The torch model.

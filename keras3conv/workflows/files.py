@@ -70,7 +70,7 @@ _SEED = 0
 
 
 def random_origin(shape: Sequence[int]) -> str:
-    """Return the note of a certificate on its inputs: "random inputs of shape (1, 3, 32, 32), seed 0, made by convert".
+    """Return the note of a report on its inputs: "random inputs of shape (1, 3, 32, 32), seed 0, made by convert".
 
     Args:
         shape: The shape of the inputs, which `random_inputs` made.

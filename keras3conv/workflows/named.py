@@ -8,9 +8,9 @@ from keras3conv.frameworks.adapter import Adapter, KerasFile
 
 
 def with_names_of(plan: Alignment, *models: Adapter) -> Alignment:
-    """Return a plan that was made for a live Keras model with the names of its file, or the other way around.
+    """Return a plan with the tensor names of the given Keras model, which is a live model or its file.
 
-    A Keras 3 file numbers the variables of layers of the user's own, which a live model names.
+    The names differ if layers are of the user's own classes: a Keras 3 file numbers their variables.
 
     Args:
         plan: The plan.

@@ -355,7 +355,7 @@ def _reason(plan: Alignment, unconfirmed: Sequence[Pair]) -> str:
     """
     reasons = [unconfirmed_reason(unconfirmed)] if unconfirmed else []
     if plan.difference:
-        reason = f"{plan.difference}. Every weight has one place only, so the code of the models differs"
+        reason = f"{plan.difference}. Every weight fits in one place only, so the code of the models differs"
         asked = "validate names the cause, accept_difference=True says that the difference is known"
         warnings.warn(f"{plan.torch.title} and {plan.keras.title}: {reason}; {asked}", stacklevel=4)
         reasons.insert(0, reason)

@@ -22,8 +22,8 @@ def _as_activation(operation: Operation) -> Unary:
     """Return the torch function that computes an activation of Keras.
 
     Args:
-        operation: The entry of the activation in the table of operations. The torch function gets the defaults of Keras
-            where those of torch differ.
+        operation: The names and defaults of the activation in both frameworks. The torch function gets the defaults of
+            Keras where those of torch differ.
     """
     arguments = operation.without_defaults(operation.to_torch({}, as_activation=True))
     function = Function(operation.torch[0])

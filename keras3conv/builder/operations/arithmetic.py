@@ -104,7 +104,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _operands(call: Call, *names: str) -> tuple[list[Any], Order]:
-    """Return arguments of the call, by name, converted to one common axis order; and this axis order.
+    """Return the arguments of a call that have these names, converted to one axis order, and this axis order.
 
     A list of numbers becomes a tensor. A tensor with another axis order is permuted.
 

@@ -16,10 +16,10 @@ def _category_encoding(call: Call) -> None:
 
 @handles("keras.layers.Discretization")
 def _discretization(call: Call) -> None:
-    """Convert a Discretization: the number of boundaries that are not above a value, or a vector made of it."""
+    """Convert a Discretization: a value becomes the number of boundaries up to it, or a vector for this number."""
     bounds = call.get("bin_boundaries")
     if bounds is None:
-        raise call.refuse("it has no bin_boundaries yet: call its method adapt with data, or give them to it")
+        raise call.refuse("the layer has no bin_boundaries yet: call its method adapt, or pass bin_boundaries")
     given = call.keras_order(call.tensor)
     line = torch.tensor([float(bound) for bound in bounds], device=device_of(given))
     found = torch.bucketize(given, line, right=True)
@@ -36,7 +36,7 @@ def _encode(call: Call, indices: Value, depth: int, weights: Any) -> None:
         call: The call of the layer, with an output_mode and sparse.
         indices: The indices, in the axis order of Keras. An index that is no category sets no position.
         depth: The number of categories.
-        weights: What each index counts, for output_mode="count"; None for one.
+        weights: How much each index counts, with output_mode="count"; None if each counts one.
     """
     mode = call.get("output_mode")
     if call.get("sparse"):

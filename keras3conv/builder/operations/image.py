@@ -160,9 +160,9 @@ def _resize(call: Call) -> None:
 def _require_one_bicubic(call: Call, given: Value, sizes: tuple[int, int]) -> None:
     """Raise `RuleError` if TensorFlow and JAX do not return the same for a bicubic resize without antialiasing.
 
-    TensorFlow rounds the place of each pixel to 1/1024 of a pixel, JAX does not; the places of an image that is
-    enlarged by a power of two are such multiples. For enlarged images, torch computes what both compute with
-    antialias=True only; without it, torch's kernel has other values.
+    TensorFlow rounds the position of each pixel to a multiple of 1/1024 of a pixel, JAX does not. If an image is
+    enlarged by a power of two, its positions are such multiples, and both return the same. torch returns the same
+    for enlarged images only with antialias=True; without it, torch uses another kernel.
 
     Args:
         call: The call of a resize.
@@ -178,11 +178,11 @@ def _require_one_bicubic(call: Call, given: Value, sizes: tuple[int, int]) -> No
 
 
 def _to_aspect_ratio(call: Call, given: Value, height: int, width: int) -> Value:
-    """Return images cropped or padded to the aspect ratio of a target size, if the call of a resize asks for it.
+    """Return images cropped or padded to the aspect ratio of a target size, as the arguments of a resize say.
 
     Args:
         call: The call of a resize.
-        given: The images, channels-first; if the call has no such argument, they are returned unchanged.
+        given: The images, channels-first; returned unchanged without crop_to_aspect_ratio and pad_to_aspect_ratio.
         height: The target height.
         width: The target width.
     """

@@ -44,7 +44,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "image.map_coordinates", "image.perspective_transform", "image.rgb_to_hsv", "image.scale_and_translate",
         "image.sobel_edges",
     ),
-    "as a function it needs a kernel in another axis order than torch's parameter; use the layer of this name": (
+    "as a function it needs a kernel in another axis order than torch's parameter; use the layer of the same name": (
         "conv_transpose",
     ),
     "its arguments start and stop are tensors, which is not supported; use numbers": (

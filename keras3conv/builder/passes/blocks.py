@@ -151,7 +151,7 @@ class _Occurrence:
 
     @cached_property
     def prefix(self) -> str:
-        """The path of a source layer, "encoder_0.", if the segment is one call of it; else the prefix of its names."""
+        """The common prefix of the segment's names; for one call of a source layer, the layer's path: "encoder_0."."""
         return (
             f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
         )
@@ -350,9 +350,9 @@ def _replaced(
     Args:
         program: The program.
         occurrences: The runs of statements that the block replaces.
-        names: For each occurrence, the attribute name of the block's instance.
+        names: For each of these runs, the attribute name of the block's instance.
         block: The name of the class.
-        arguments: The values of the constructor arguments in each occurrence.
+        arguments: The values of the constructor arguments in each of these runs.
     """
     steps: list[Step] = []
     modules: dict[str, Module] = {}

@@ -23,7 +23,7 @@ _MOST_INPUTS, _MOST_ARGUMENTS = 4, 4
 """The largest numbers of tensors and of other arguments that a function may have, to keep its code readable."""
 
 _AROUND = 8
-"""The number of statements before and after two runs that are equal if both are turns of one loop."""
+"""The number of statements before and after a run that are compared, to see if two runs are turns of one loop."""
 
 _OVERHEAD = 6
 """The number of lines of a function beside its statements: its head, its docstring, its return, the blank lines."""

@@ -1,6 +1,7 @@
-"""Compute constants for each sample of the batch before other values, if several statements use them.
+"""Move constants that are repeated for each sample to the start of a program, if several statements use them.
 
-Such as the product of a constant and ones, of which each sample has one: it is not a part of the first turn of a loop.
+Such a value is the product of a constant and ones of the batch size. At the start of the program it does not become a
+part of the first turn of a loop, which would then differ from the other turns.
 """
 
 from dataclasses import replace
@@ -14,7 +15,7 @@ _ONES = "keras.ops.ones_like"
 def with_constants_first(program: Program) -> Program:
     """Return the program with the tensors of ones, and their products with constants, before all other values.
 
-    Those of which only one statement is a user stay where they are.
+    A value that only one statement uses stays where it is.
     """
     ones = {name for step in program.steps if _is_ones(step) for name in step.outputs}
     known = {*program.weights, *ones}

@@ -21,7 +21,7 @@ _OF_LISTS = frozenset({"keras.ops.concatenate", "keras.ops.stack"})
 """Functions of a list of tensors, of which some may be sums or slices: `ops.concatenate([x[:, 1:], y * 2], axis=1)`."""
 
 _WIDTH = 75
-"""The width, without the indentation and the variable, up to which a list of tensors is certainly in one line."""
+"""The number of characters up to which a list of tensors, without indentation and variable, surely fits on one line."""
 
 _LONG_NAME = 9
 """The assumed number of characters of the variable of a tensor that has no name in the user's code."""
@@ -79,7 +79,7 @@ def _is_operand(program: Program, operand: Step, step: Step) -> bool:
 def _is_item(program: Program, around: Operation, name: str, operand: Any) -> bool:
     """Return whether an expression can become an item of the list that a function has as its argument.
 
-    The statement must not get more lines by it: one for each item, instead of one for all.
+    The statement must not grow from one line to a line for each item.
 
     Args:
         program: The program.

@@ -226,8 +226,8 @@ class _Turns:
     def _carried(self) -> dict[tuple[int, int], str] | None:
         """Return the values that each turn passes to the next one; None if not all turns pass the same ones.
 
-        A key is (index of a statement in the turn, index of its output): that output is passed on. The dict has the
-        name of the value that the first turn uses in its place.
+        A key is (index of a statement in the turn, index of its output): that output is passed on. Its value in
+        the dict is the name of the tensor that the first turn uses instead.
         """
         carried: dict[tuple[int, int], str] = {}
         for place in range(self.length):
@@ -252,7 +252,7 @@ class _Turns:
         return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
 
     def _collected(self) -> tuple[tuple[str, ...], ...] | None:
-        """Return the values that the program returns from earlier turns than the last, each as its names in all turns.
+        """Return the outputs of the program that turns before the last one compute, each as its names in all turns.
 
         The result is None if a statement outside of the loop uses a value of an earlier turn.
         """

@@ -280,7 +280,7 @@ def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Seque
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
-    """Return a key that is equal for runs of the same statements, connected in the same way; `tokens`: see `_token`."""
+    """Return a key, equal for runs of the same statements, connected in the same way; `tokens` has their keys."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []

@@ -278,7 +278,7 @@ def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure,
     """Return the paths of all modules and weights, by name, after those of a tower have moved into a module.
 
     Args:
-        paths: The paths of the modules and weights that already are in a block, by their names in the flat program.
+        paths: The paths of the modules and weights that are in a block, by their names before any block was made.
         inner: The new name of each module and weight that moves, by its present name.
         parts: The program of the class; not used.
         outer: The name of the module into which they move.

@@ -97,9 +97,9 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
 def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowered]:
     """Return a torch module's call graph, and its Keras program with the problems of calls that cannot be converted.
 
-    Operators without a counterpart in Keras are first decomposed into others, as torch defines them; the returned graph
-    has the others. The problems are those of the operators that remain, unless decompositions brought in others without
-    a counterpart: then they name the original operators.
+    Operators without a counterpart in Keras are first replaced by simpler ones, by torch's own decompositions; the
+    returned graph has the simpler ones. The problems name the operators that cannot be replaced. If a decomposition
+    leads to further operators without a counterpart, the problems name the original operators.
 
     Args:
         captured: The call graph of the module, as `torch.export` records it.
@@ -116,7 +116,7 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
 
 
 def _lowered_once(captured: "Captured", channels: Channels) -> Lowered:
-    """Return the Keras program of a call graph; a loop starts with a value in the axis order that it has later."""
+    """Return the Keras program of a call graph; the first value in a loop gets the axis order of the later ones."""
     graph, shapes, lines = recognised(captured.graph), dict(captured.shapes), dict(captured.lines)
     lowered = lower(graph, shapes, lines, channels)
     started = with_orders(graph, lowered)

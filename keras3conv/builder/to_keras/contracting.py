@@ -162,7 +162,7 @@ def _sizes(letters: str, given: _Operand) -> Factors:
 
 
 def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str] | None:
-    """Return the letters of two axes: the result has the first one where the right operand has the second, summed one.
+    """Return two letters: the axis of the result that stands where the right operand has a summed axis, and the latter.
 
     In an attention, the product of weights and values then has the axis order of the values: the heads can be joined
     without a permutation.

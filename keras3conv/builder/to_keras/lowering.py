@@ -200,7 +200,7 @@ class _Lowering:
         if isinstance(given, Unmerged):
             self._made[given] = self._made.get(given) or merged(self, given)
             return self._made[given]
-        words = {"Complex": "complex numbers", "NoneType": "a result that its Keras counterpart does not compute"}
+        words = {"Complex": "complex numbers", "NoneType": "a result of another operator that Keras does not compute"}
         name = type(given).__name__
         raise RuleError(f"the operator needs a tensor of real numbers, found {words.get(name, name)}")
 

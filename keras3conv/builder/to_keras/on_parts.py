@@ -1,4 +1,7 @@
-"""Convert calls with an `Unmerged` argument: on its separate axes, or after a permutation that merges them."""
+"""Convert calls with an `Unmerged` argument, a tensor whose axes torch has merged and Keras has not.
+
+A call is converted on the separate axes if possible, else after a permutation that merges them.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,7 +39,7 @@ _OF_SEVERAL: dict[str, Callable[[Call], Value | Unmerged | None]] = {
 
 
 def handled(call: Call) -> Result:
-    """Convert a call. Axes of `Unmerged` arguments stay separate if the operator does not need the merged axes."""
+    """Convert a call. Axes that only torch has merged (`Unmerged`) stay separate if the operator allows it."""
     is_apart = any(isinstance(leaf, Unmerged) for leaf in walk(call.arguments))
     made = _on_parts(call) if is_apart else _kept_apart(call)
     if made is not None:
@@ -48,7 +51,7 @@ def handled(call: Call) -> Result:
 
 
 def _kept_apart(call: Call) -> Result:
-    """Return the result of a reshape, `Unmerged` if the merged axes are not adjacent in Keras; None for other calls."""
+    """Return the result of a reshape, with the axes apart (`Unmerged`) if they are not adjacent in Keras; else None."""
     value = call.arguments.get("self")
     if call.name not in RESHAPES or not isinstance(value, Value):
         return None

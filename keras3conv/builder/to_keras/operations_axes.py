@@ -24,7 +24,7 @@ RESHAPES = (
 """Operators that change the shape of a tensor and keep its elements in order."""
 
 _SPLITTING = frozenset({"view", "reshape", "_unsafe_view", "unflatten"})
-"""Those that may split an axis."""
+"""The operators among them that may split an axis."""
 
 
 def permuted(value: Value, dims: Sequence[int]) -> Value:
@@ -36,7 +36,7 @@ def permuted(value: Value, dims: Sequence[int]) -> Value:
 
 
 def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
-    """Return a value permuted like `torch.permute`, and record from which axes a reshape before it has merged its axes.
+    """Return a value permuted like `torch.permute`; if a reshape computed the value, record which axes it had merged.
 
     With this record, a later reshape that splits the merged axes again can start from the value before both.
 

@@ -1,4 +1,4 @@
-"""Convert the operator that returns the constant with which a loop starts."""
+"""Convert the operator that returns the constant with which a loop starts; the export inserts it into the graph."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from keras3conv.model.graph import FIRST_VALUE, Graph
 def with_orders(graph: Graph, lowered: Lowered) -> Graph:
     """Return a graph whose loops start with constants in the axis order of the values that follow in later turns.
 
-    The same graph is returned if they have it already.
+    If the constants have this axis order already, the same graph is returned.
 
     Args:
         graph: The graph of a torch module.
@@ -31,7 +31,7 @@ def with_orders(graph: Graph, lowered: Lowered) -> Graph:
 
 
 def _first_value(call: Call) -> Result:
-    """Convert the operator; its result is the constant for each sample of the batch."""
+    """Convert the operator to its constant, repeated for each sample of the batch."""
     given = call.arguments["self"]
     if not isinstance(given, Constant):
         return given  # type: ignore[no-any-return]

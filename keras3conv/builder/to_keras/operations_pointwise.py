@@ -202,11 +202,11 @@ def _dropout(call: Call) -> Result:
 
 
 def _from_table(call: Call, *, entries: tuple[table.Operation, ...]) -> Result:
-    """Convert the call of an operator by the first of some table entries that accepts the arguments.
+    """Convert the call of an operator by the first row of the table of operations that accepts the arguments.
 
     Args:
         call: The call.
-        entries: The entries of the table of operations for this operator, in the order in which to try them.
+        entries: The rows for this operator, from `keras3conv.rules.operations`, in the order in which to try them.
     """
     reasons = []
     for entry in entries:

@@ -31,7 +31,7 @@ _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
 """The sizes that replace dynamic sizes in the validation; an image size can be halved often, as a U-Net does."""
 
 _UP_TO_THE_TRACE = 170
-"""The number to add to these sizes so that they are at least the numbers of the trace, with which the model works."""
+"""The number to add to `_SIZES` for a model that crops its input: the sums are at least the sizes of the trace."""
 
 SEED = 20240229
 

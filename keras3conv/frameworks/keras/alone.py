@@ -14,7 +14,7 @@ _OWN = "keras.layers."
 
 
 class Held(keras.layers.Layer):  # type: ignore[misc]
-    """A layer that calls copies of several layers of another model; it has the name of their parent in that model.
+    """A Keras layer that calls copies of several layers of another model, and has the name of their parent there.
 
     Args:
         layers: The layers to call.

@@ -26,7 +26,7 @@ _TOGETHER = 4 << 20
 """The number of bytes that one call of JAX assigns; larger values are divided among several calls."""
 
 _LARGE = 256 << 10
-"""The bytes of a value beyond which TensorFlow keeps freed memory for new tensors; below, an operation costs more."""
+"""The size in bytes above which a value is copied into a new tensor of TensorFlow, which reuses freed memory for it."""
 
 
 def memory_orders(model: keras.layers.Layer) -> Orders:

@@ -57,7 +57,7 @@ def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: 
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
     arrays = _named(input_arrays(inputs), torch.arguments, keras.input_specs)
     derived = derive(arrays, keras.input_specs, keras.arguments)
-    return Inputs(torch=inputs, keras=derived, note="inputs given; the Keras ones derived from them by layout")
+    return Inputs(torch=inputs, keras=derived, note="inputs given; those of Keras are the same arrays in Keras' layout")
 
 
 def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[InputSpec]) -> dict[str, Array]:
@@ -126,7 +126,7 @@ def require_numbers(array: Array) -> None:
 
 
 def refuse_unprovable(given: Inputs) -> None:
-    """Raise `InputError` if an input is empty, contains NaN, or is not numeric, because the outputs prove nothing."""
+    """Raise `InputError` if an input is empty, has NaN, or is not numeric: equal outputs would then prove nothing."""
     for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
         for name, array in flatten(inputs, is_array):
             values = as_array(array)

@@ -123,7 +123,7 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
         )
     for array in arrays:
         require_numbers(array)
-    note = "inputs given for Keras; those of torch derived from them by layout"
+    note = "inputs given for Keras; those of torch are the same arrays in torch's layout"
     same = "inputs given for Keras, and used for torch as they are"
     tried = [
         _both(torch, keras, arrays, same if first is None else note, channels_first=first)

@@ -196,7 +196,7 @@ class CallRecorder:
         record: Selects by path the layers whose input and output arrays are recorded.
         follower: Follows the data flow between layers.
         copy: Copies a tensor to an array; the tensor itself may be overwritten in place later.
-        version: Returns a number that is another one after the tensor was overwritten in place; None if none is known.
+        version: Returns a number that changes when the tensor is overwritten in place; None if none is known.
         view: Returns a tensor as an array that shares its memory, to record without copies; None to copy. The record
             is valid only if no tensor was overwritten.
     """

@@ -168,7 +168,7 @@ def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[
 
 
 def with_two_examples(given: Any) -> Any:
-    """Return inputs in which a batch of one sample has it twice, because torch.export treats a size of one as fixed."""
+    """Return the inputs with the sample of a one-sample batch repeated: torch.export treats a size of one as fixed."""
     tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
     if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
         return given

@@ -26,7 +26,7 @@ from keras3conv.model.graph import FIRST_VALUE
 
 @dataclass(frozen=True, kw_only=True)
 class _Start:
-    """A constant that the first turn of a loop uses where the second one uses a value of the first.
+    """A constant that the first turn of a loop uses at the place where the second turn uses a value of the first.
 
     Attributes:
         constant: The constant.
@@ -42,7 +42,7 @@ class _Start:
 
 
 def constants_of(exported: ExportedProgram, buffers: frozenset[str], free: frozenset[Any]) -> Constants:
-    """Return the values of an exported module that depend on no input and no parameter, for the arguments of Constants.
+    """Return the `Constants` of an exported module: its values that depend on no input and no parameter.
 
     A value that only the first turn of a loop computes from constants is not among them: the graph of the module gets
     an operator for the constant from which it is computed.
@@ -79,7 +79,7 @@ def _insert(exported: ExportedProgram, start: _Start) -> None:
 
 
 _KEPT = ("val", "tensor_meta", "stack_trace", "nn_module_stack")
-"""What is known of a constant that also holds for the result of the operator which returns it."""
+"""The keys of a node's `meta` that an operator which returns a constant takes over from the constant."""
 
 
 class _Turns:

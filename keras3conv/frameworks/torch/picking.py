@@ -12,7 +12,7 @@ _FUNCTIONS = (torch.take_along_dim, torch.Tensor.take_along_dim)
 class TakenAlongAnyBatch(TorchFunctionMode):
     """Replace `torch.take_along_dim` by an operator with the same arguments and values.
 
-    To broadcast its two tensors, torch's own compares their shapes, which makes `torch.export` fix a dynamic size.
+    To broadcast its two tensors, torch's own function compares their shapes, so `torch.export` fixes a dynamic size.
     """
 
     def __torch_function__(
@@ -28,7 +28,7 @@ class TakenAlongAnyBatch(TorchFunctionMode):
 
 
 def _taken(given: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
-    """Return `torch.take_along_dim` of tensors of equal rank; an axis of size one is repeated as the other one needs.
+    """Return `torch.take_along_dim` of tensors of equal rank; an axis of size one is repeated to the size in the other.
 
     Args:
         given: The tensor with the elements.

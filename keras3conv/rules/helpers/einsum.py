@@ -179,7 +179,7 @@ def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
 
 
 def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = False) -> LayerSpecs:
-    """Return the torch layers for an EinsumDense: a Linear, and functions that move, merge and split axes around it.
+    """Return the torch layers for an EinsumDense: a Linear between functions that move, merge and split axes.
 
     Args:
         product: The equation, as its parts.

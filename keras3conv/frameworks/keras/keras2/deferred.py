@@ -99,7 +99,7 @@ def call_function(entry: Config, given: Any, keywords: Config, name: str) -> lis
 
 
 def as_tensors(nested: Any, name: str) -> Any:
-    """Return nested values with each deferred one as a symbolic tensor, which a new layer of Keras computes.
+    """Return nested values with each `Deferred` replaced by a symbolic tensor, which a new Keras layer computes.
 
     Args:
         nested: The arguments of a layer, or the outputs of a model.
@@ -188,7 +188,7 @@ def _computed(value: Any) -> Any:
     """Return the value of a deferred call; sizes are Python integers, other numbers are those of NumPy.
 
     Raises:
-        _UnknownSize: It depends on a size that is dynamic.
+        _UnknownSize: The value depends on a dynamic size.
     """
     if not isinstance(value, Deferred):
         return value

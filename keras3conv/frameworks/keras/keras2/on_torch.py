@@ -1,8 +1,8 @@
-"""Define the layers of an old model that Keras' torch backend computes otherwise than Keras 2, or not at all.
+"""Define the layers of an old model that Keras' torch backend computes differently from Keras 2, or not at all.
 
-An average pooling with padding="same" leaves the padding out of the average. Keras' torch backend repeats the last
-value along an axis with more padding at its end than at its start, and counts it. A layer normalisation over axes that
-are not the last ones raises there. A bicubic resize has another kernel there.
+In Keras 2, an average pooling with padding="same" leaves the padding out of the average. Keras' torch backend repeats
+the last value along an axis with more padding at its end than at its start, and counts it. A layer normalisation over
+axes that are not the last ones raises an exception on this backend, and a bicubic resize has another kernel.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def enlarged_bicubic(images: Any, sizes: tuple[int, ...], data_format: str = "ch
         data_format: "channels_last" or "channels_first".
 
     Raises:
-        ValueError: The sizes are others.
+        ValueError: A new size is no such multiple.
     """
     olds = images.shape[1:3] if data_format == "channels_last" else images.shape[2:4]
     if any(
@@ -84,7 +84,7 @@ def enlarged_bicubic(images: Any, sizes: tuple[int, ...], data_format: str = "ch
 
 
 class _Cubic:
-    """Enlarges with the cubic kernel of TensorFlow; the other base of the class is `UpSampling2D`."""
+    """A mixin for `UpSampling2D`, which enlarges images with the cubic kernel of TensorFlow."""
 
     interpolation: str
     size: tuple[int, int]
@@ -100,7 +100,7 @@ class _Cubic:
 
 
 class _WithoutPadding:
-    """Averages without the padding; the other base of the class is a layer of Keras."""
+    """A mixin for average pooling layers of Keras, which leaves the padding out of the average."""
 
     padding: str
     pool_size: tuple[int, ...]
@@ -115,7 +115,7 @@ class _WithoutPadding:
 
 
 class _OverAnyAxes:
-    """Normalises over axes that are not the last ones; the other base of the class is `LayerNormalization`."""
+    """A mixin for `LayerNormalization`, which normalises over any axes, also if they are not the last ones."""
 
     axis: int | list[int]
     epsilon: float

@@ -63,7 +63,7 @@ def argmin(x: Any, axis: int | None = 0, output_type: str = "int64") -> Any:
 def one_hot(
     indices: Any, depth: int, on_value: Any = None, off_value: Any = None, axis: int | None = -1, dtype: Any = None
 ) -> Any:
-    """Compute tf.one_hot, with any two values instead of one and zero."""
+    """Compute tf.one_hot, with `on_value` and `off_value` instead of one and zero."""
     found = ops.one_hot(indices, depth, axis=-1 if axis is None else axis, dtype=dtype or "float32")
     on, off = 1.0 if on_value is None else on_value, 0.0 if off_value is None else off_value
     return found if (on, off) == (1.0, 0.0) else ops.add(ops.multiply(found, on - off), off)

@@ -18,12 +18,10 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
     """Yield a problem for each layer with mixed precision, whose compute dtype is not the dtype of its variables."""
     for path, layer in named_layers(model):
         if layer._trainable_variables and layer.compute_dtype != layer.variable_dtype:
-            fact = (
-                f"it computes in {layer.compute_dtype} with variables in {layer.variable_dtype}, which torch.autocast"
-            )
+            fact = f"it computes in {layer.compute_dtype} with variables in {layer.variable_dtype}; in torch, autocast"
             inside = "".join(f'.get_layer("{name}")' for name in path.split("/")[:-1])
             fix = f'for layer in model{inside}.layers: layer.dtype_policy = "float32"  # then convert the model again'
-            yield Problem(keras=path, fact=f"{fact} does from outside of a module", fixes=(fix,))
+            yield Problem(keras=path, fact=f"{fact} does so around a module, not the module itself", fixes=(fix,))
 
 
 def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
