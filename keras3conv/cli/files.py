@@ -129,7 +129,7 @@ def ignoring(plan: Alignment, path: str, reason: str) -> Alignment:
     """Return a plan that ignores a tensor, or the tensors of a layer, for a reason.
 
     Args:
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
         path: The path of the tensor or layer; "torch:fc" or "keras:fc" if both models have the path.
         reason: The reason.
     """

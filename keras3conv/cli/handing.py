@@ -98,7 +98,7 @@ def is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) ->
     """Print the problems of a plan for a transfer on stderr; return True if there are none.
 
     Args:
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
         sides: For each side, the argument that the transfer was given.
         options: The further options of the transfer that `align` needs, too, such as " --entry ema".
     """

@@ -33,8 +33,8 @@ def validation(
     The command has the placeholder TORCH.py:make or KERAS.py:make if the transfer knows only a file of weights.
 
     Args:
-        source: The argument and the adapter of the model that was read.
-        target: The argument and the adapter of the model that was written.
+        source: The argument of the model that was read, and its adapter (the interface to a model).
+        target: The argument of the model that was written, and its adapter (the interface to a model).
         out: The files that were written; if there are none, the target is the file.
         given: For each side, the file of weights that was loaded into the model of a factory.
     """
@@ -48,14 +48,14 @@ def probed(
     out: Sequence[Path],
     given: "Mapping[Side, Path | None]",
 ) -> str:
-    """Return the command that repeats a transfer between two models that run, so that the probe confirms the pairs.
+    """Return the command that repeats a transfer with two models that run: a run of both confirms the pairs.
 
     The result is empty if both models ran already, or if no file was written. The command has the placeholder
     TORCH.py:make or KERAS.py:make for a model of which the transfer knows only a file of weights.
 
     Args:
-        source: The argument and the adapter of the model that was read.
-        target: The argument and the adapter of the model that was written.
+        source: The argument of the model that was read, and its adapter (the interface to a model).
+        target: The argument of the model that was written, and its adapter (the interface to a model).
         out: The files that were written.
         given: For each side, the file of weights that was loaded into the model of a factory.
     """
@@ -81,7 +81,7 @@ def after_transfer(
         report: The report of the transfer.
         plan: The plan that was followed.
         arguments: The arguments of the source and of the target.
-        ends: The adapters of the source and of the target.
+        ends: The adapters (the interface to a model) of the source and of the target.
         out: The files that were written.
         weights: The files of weights that were loaded into the torch and the Keras model of a factory.
     """

@@ -47,7 +47,7 @@ Proofs = Annotated[
 ]
 ToleranceText = Annotated[
     str | None,
-    typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed difference, instead of the measured noise floor."),
+    typer.Option(metavar="ABSOLUTE,RELATIVE", help="Allowed difference, instead of the measured rounding error."),
 ]
 Training = Annotated[bool, typer.Option("--training", help="Also fail on differences that matter only in training.")]
 LabelsFile = Annotated[
@@ -71,7 +71,7 @@ Local = Annotated[
 ]
 ReportFile = Annotated[
     list[Path] | None,
-    typer.Option("--report", metavar="FILE", help="Save the certificate as .html, .md, .json or .txt; repeatable."),
+    typer.Option("--report", metavar="FILE", help="Save the report as .html, .md, .json or .txt; repeatable."),
 ]
 ShardSize = Annotated[
     str | None, typer.Option(metavar="2GB", help="Divide the tensors among files of at most this size.")

@@ -17,7 +17,7 @@ def files_read(
 
     Args:
         argument: The argument that names the model.
-        model: The adapter of the model; None for a file that the command itself opens.
+        model: The model, as an adapter (the interface to a model); None for a file that the command itself opens.
         torch_weights: The weights that were loaded if it is a torch module.
         keras_weights: The weights that were loaded if it is a Keras model.
         entry: The name of the state dict, if a torch checkpoint holds several.

@@ -80,7 +80,7 @@ def require_out(target: str, model: "Adapter", out: "Sequence[Path]") -> None:
 def both_ends(
     source: str, target: str, torch_weights: Path | None, keras_weights: Path | None, entry: str
 ) -> "tuple[Adapter, Adapter]":
-    """Return the adapters of the source and of the target of a transfer, which may be of either framework.
+    """Return the adapters (the interface to a model) of the source and the target of a transfer.
 
     Args:
         source: The model to read: a file or a factory.

@@ -120,7 +120,7 @@ def card(  # noqa: PLR0913 - an argument for every option
 
     The card has a YAML header as model hubs expect it: the verdicts, the noise floor, files and sources with digests,
     versions, how to load the model. With -o the card is saved, and the lines are printed: name, size, sha256, md5.
-    A file whose digest is not that of the certificate is refused.
+    A file whose digest is not that in the report is refused.
     """
     from keras3conv.report import html
     from keras3conv.report.card import registry_line

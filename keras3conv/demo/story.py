@@ -1,4 +1,4 @@
-"""Run the demo on the terminal: the model, a common mistake, the conversion, the certificate, the test accuracies."""
+"""Run the demo on the terminal: the model, a common mistake, the conversion, its validation, the test accuracies."""
 
 import sys
 from dataclasses import dataclass

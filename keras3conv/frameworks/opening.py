@@ -15,7 +15,7 @@ from keras3conv.transforms import Shape
 def with_live_keras(sides: Sides) -> Sides:
     """Return the sides with a Keras file loaded as a live model; if that is not possible, with the reason.
 
-    Nothing is loaded if the torch side is a file: a probe needs two models.
+    Nothing is loaded if the torch side is a file: a probe (a run of both) needs two live models.
     """
     if not isinstance(sides.keras, KerasFile) or not sides.torch.is_live:
         return sides
@@ -53,7 +53,7 @@ def _tensors(view: ModelView, names: Mapping[str, str] | None = None) -> set[tup
     """Return (path of the layer, path of the tensor, shape) for each tensor that is not the state of a generator.
 
     Args:
-        view: The view.
+        view: The layers and tensors of a model or file (its view).
         names: The paths in the file of variables that the file numbers; by default every tensor keeps its path.
     """
     kept = names or {}

@@ -66,7 +66,7 @@ class Sides:
         return self.torch.view(described=described, planned=planned), self.keras.view(described=described)
 
     def files(self) -> list[Adapter]:
-        """Return the adapters of the sides that are files, not live models."""
+        """Return the sides that are files, not live models, as adapters (the interface to a model)."""
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
     def can_run(self, keras_view: ModelView, inputs: Any) -> bool:

@@ -41,7 +41,7 @@ def view_in_parts(torch: Adapter) -> ModelView:
     A file stores these tensors. The same holds for other weights that torch computes from stored tensors.
 
     Args:
-        torch: The adapter of the torch model, live or a file.
+        torch: The adapter (the interface to a model) of the torch model, live or a file.
     """
     if isinstance(torch, ModelFile):
         return formats.read_stored(torch.source, entry=torch.entry if isinstance(torch, TorchFile) else "")
@@ -99,8 +99,8 @@ def _names(model: ModelView, stored: ModelView) -> dict[str, str]:
     A tied tensor may have only one of its names in the file.
 
     Args:
-        model: The view of the model.
-        stored: The view of the file.
+        model: The layers and tensors of the model (its view).
+        stored: The tensors in the file (its view).
     """
     find = _by_location(stored) if model.side == "keras" else _by_name(model, stored)
     by_storage = {tensor.storage: found for tensor in model.tensors() if tensor.storage and (found := find(tensor))}
@@ -123,8 +123,8 @@ def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, st
     """Raise `ModelError` if a parameter is missing in the file, has another dtype or shape, or is not in the model.
 
     Args:
-        model: The view of the model.
-        stored: The view of the file.
+        model: The layers and tensors of the model (its view).
+        stored: The tensors in the file (its view).
         names: The path in the file of each tensor of the model.
         path: The file, for the message.
     """

@@ -11,7 +11,7 @@ _PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onn
 _INPUTS = re.compile(r"^(random )?inputs\b")
 _DIGEST = re.compile(r"\bsha256 [0-9a-f]{64}\b")
 _ERRORS = ("outputs", "float64")
-"""The names of the sections whose summary has the worst error; the page shows that of the first one that passed."""
+"""The names of the sections whose summary states the worst error; the page shows that of the first that passed."""
 
 TELLING = "float64"
 """The name of the section whose problems name the first layer that differs, and the proven cause."""

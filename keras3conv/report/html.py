@@ -37,7 +37,7 @@ def write(report: Document) -> str:
 
 
 def write_overview(overview: Overview) -> str:
-    """Return the overview of a sweep as an HTML page, with links to the certificates beside it.
+    """Return the overview of a sweep as an HTML page, with links to the reports of the tasks.
 
     Raises:
         MissingExtra: jinja2 is not installed.

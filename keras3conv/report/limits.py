@@ -1,4 +1,4 @@
-"""State what a certificate does not prove; its HTML and Markdown forms end with these sentences."""
+"""State what a certificate (the report of `validate`) does not prove; its HTML and Markdown forms end with that."""
 
 TITLE = "What a certificate does not say"
 

@@ -63,7 +63,7 @@ class Row:
         time_limit: The time limit in seconds.
         memory_limit: The memory limit in bytes.
         files: The files that were written, with paths relative to the folder of the results.
-        report: The path of the certificate, relative to the folder of the results; empty if there is none.
+        report: The path of the report of `validate`, relative to the folder of the results; empty if there is none.
         log: The path of the output of the process, relative to the folder of the results.
         fingerprint: The digest of everything that decides the result.
         digests: The files that the task read, each with size, time of change and sha256.

@@ -38,7 +38,7 @@ def to_text(overview: Overview, folder: str | Path = "") -> str:
 
     Args:
         overview: The results of the sweep.
-        folder: The folder of the results, with which the paths of certificates and logs begin.
+        folder: The folder of the results, with which the paths of reports and logs begin.
     """
     lines = []
     for one in overview.with_change("worse"):

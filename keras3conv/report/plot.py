@@ -53,7 +53,7 @@ class Dot:
 class Line:
     """A series in a drawing: the SVG path through its values, and a dot for each value.
 
-    The noise floor has a filled area, but no dots.
+    The noise floor (torch's own rounding error) has a filled area, but no dots.
     """
 
     name: str

@@ -30,7 +30,7 @@ NOT_CONVERTED = "acts in training, not converted"
 """The name of the fact that lists what acts in training in the source model, and was not converted."""
 
 NOISE_FLOOR = "noise floor"
-"""The start of a series' name that makes the plot draw the series as noise floor: dashed, with a filled area."""
+"""A series whose name starts so is drawn as noise floor (torch's own rounding error): dashed, with a filled area."""
 
 FORMAT = 5
 """The number of the JSON format that `Report.to_json` writes."""

@@ -46,9 +46,9 @@ def filled(
 
     Args:
         rule: The rule that gave the mappings.
-        mappings: The mappings, by role.
-        torch: The shapes of the torch layer's tensors, by role.
-        keras: The shapes of the Keras layer's tensors, by role.
+        mappings: The mappings; their tensors are named by role ("kernel").
+        torch: The shapes of the torch layer's tensors, by role ("weight").
+        keras: The shapes of the Keras layer's tensors, by role ("kernel").
     """
     for mapping in mappings:
         has_torch = [role in torch for role in mapping.torch]

@@ -271,7 +271,7 @@ def _certificate(
         keras: The Keras model.
         inputs: The inputs of the torch model.
         keras_inputs: The inputs of the Keras model.
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
         stages: The times of the conversion's stages, which come first among the times in the certificate.
         sources: The files that the source model was made of, whose digests the certificate states.
         origin: Where the inputs come from.

@@ -24,7 +24,7 @@ def local_subject(
     Args:
         sides: The two live models. A model whose values are in a file may be without values (on the meta device).
         files: The file of the torch values and the file of the Keras values; None if the model has its values.
-        plan: The plan; by default the pairs follow from names and shapes.
+        plan: The plan (the pairs of tensors); by default the pairs follow from names and shapes.
         options: The proofs, and how strict they are.
         entry: The name of the state dict, if the torch file holds several.
 

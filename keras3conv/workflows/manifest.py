@@ -32,7 +32,7 @@ class Record:
     """The source and the plan of a transfer, for the manifests of its outputs.
 
     Attributes:
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
         title: The name of the source.
         sources: The files of the source; none if it is a live model.
         entry: The name of the state dict that is read, if a checkpoint holds it under a name.
@@ -51,7 +51,7 @@ class Record:
 
         Args:
             source: The model that is read.
-            plan: The plan.
+            plan: The plan (the pairs of tensors).
             entry: The name of the state dict that is read, if a checkpoint holds it under a name.
             loaded: The files from which a live source was loaded.
         """

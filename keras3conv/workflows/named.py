@@ -13,7 +13,7 @@ def with_names_of(plan: Alignment, *models: Adapter) -> Alignment:
     The names differ if layers are of the user's own classes: a Keras 3 file numbers their variables.
 
     Args:
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
         *models: The models of a transfer or of a comparison; one of them is the Keras side.
     """
     keras = next(model for model in models if model.side == "keras")

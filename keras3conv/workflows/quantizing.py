@@ -46,7 +46,7 @@ def unquantized(source: Adapter, target: LiveModel, view: ModelView, plan: Align
     Args:
         source: The torch side.
         target: The quantized Keras model.
-        view: The view of the Keras model.
+        view: The layers and variables of the Keras model (its view).
         plan: The plan of the torch side and the quantized model.
     """
     adapted = [layer for layer in view.layers if is_adapted(layer)]

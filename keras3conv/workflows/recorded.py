@@ -89,7 +89,7 @@ def _for_models(plan: Alignment, torch: ModelView, keras: ModelView) -> Alignmen
     """Return a plan with the views of these models. They may lack tensors that the plan ignores, but no others.
 
     Args:
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
         torch: The torch side.
         keras: The Keras side.
     """
@@ -105,7 +105,7 @@ def _differences(view: ModelView, plan: Alignment) -> Iterator[str]:
 
     Args:
         view: The model.
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
     """
     planned = plan.torch if view.side == "torch" else plan.keras
     own = {tensor.path: tensor.shape for tensor in view.tensors() if not tensor.is_seed}

@@ -126,7 +126,7 @@ def other_state_dict(plan: Alignment | None, names: Iterable[str]) -> tuple[str,
     """Return a note for a report if the torch weights are from another state dict than that of the plan.
 
     Args:
-        plan: The plan; None if there was none.
+        plan: The plan (the pairs of tensors); None if there was none.
         names: The names of the state dicts that were read; empty ones do not count.
     """
     planned = "" if plan is None else plan.torch.state_dict

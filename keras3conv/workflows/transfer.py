@@ -118,7 +118,7 @@ def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
 
     Args:
         keras: The view of the file, made without Keras.
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
     """
     shapes = {tensor.path: tensor.shape for tensor in keras.tensors()}
     return all(shapes.get(tensor.path) == tensor.shape for tensor in plan.keras.tensors() if not tensor.is_seed)
@@ -131,7 +131,7 @@ def _into_live(
 
     Args:
         read: The source model, as an adapter (the interface through which a model is read).
-        source: The view of the source model.
+        source: The layers and tensors of the source model (its view).
         target: The live model to write to.
         options: The options of the transfer.
         record: The source and the plan, for the manifests.
@@ -174,7 +174,7 @@ def _shared(
     Args:
         source: The model whose memory is used.
         target: The model that uses it.
-        plan: The plan.
+        plan: The plan (the pairs of tensors).
         out: The files to write: there must be none.
         cast: Whether values may lose precision.
         stages: Receives the times of the stages.
@@ -210,7 +210,7 @@ def _into_files(
     If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
 
     Args:
-        source: The view of the source.
+        source: The layers and tensors of the source (its view).
         target: The target file, which may not exist yet.
         options: The options of the transfer.
         record: The source and the plan, for the manifests.

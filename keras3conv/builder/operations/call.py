@@ -315,7 +315,7 @@ class Call:
         """Return a size unchanged, after a check that the generated code can compute it from the sizes of the inputs.
 
         Raises:
-            RuleError: The trace could not express the size in terms of the input sizes.
+            RuleError: The size cannot be computed from the sizes of the inputs.
         """
         if isinstance(value, Size) and "unknown" in value.symbols:
             raise RuleError(

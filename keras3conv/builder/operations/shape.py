@@ -90,10 +90,10 @@ def _only_new_axes(given: Value, shape: Shape) -> list[Any]:
 
 
 def _reshaped_sizes(call: Call, sizes: Sequence[int | Size]) -> tuple[int | Size, ...]:
-    """Return the sizes as arguments of torch's reshape; one size that the trace could not express becomes -1.
+    """Return the sizes for torch's reshape; one size that cannot be computed from the input sizes becomes -1.
 
     Raises:
-        RuleError: The trace could not express several sizes.
+        RuleError: Several sizes cannot be computed from the sizes of the inputs.
     """
     unknown = [isinstance(size, Size) and "unknown" in size.symbols for size in sizes]
     if sum(unknown) != 1:

@@ -19,7 +19,7 @@ _OUTPUT_NOT_SAVED = ("torch.nn.BatchNorm", "torch.nn.Conv", "torch.nn.Linear", f
 """Layers whose backward pass does not need their output, so that the output may be overwritten."""
 
 _PASSED_ON = ("torch.nn.Dropout", f"{OWN_LAYERS}.SharedDropout")
-"""Layers that return their input tensor itself in evaluation mode, and a tensor that they do not save in training."""
+"""Layers that return their input itself in evaluation mode, and in training a tensor that they do not save."""
 
 
 def overwriting(program: Program) -> Program:

@@ -22,10 +22,10 @@ _WORDS = {
 """For each operation, the name of the constructor argument that replaces a number in the operation's arguments."""
 
 _LARGEST_FACTOR, _LARGEST_TERM = 128, 8
-"""The largest number by which an argument is multiplied or divided to give another one, and in a fraction of it."""
+"""The largest factor or divisor in `2 * units` and `units // 8`, and the largest number in `3 * units // 2`."""
 
 _NO_SIZES = ("stride", "dilation", "kernel", "pad", "shift", "offset", "stop")
-"""Parts of the names of arguments from which no size is computed, even if it happens to be a multiple of them."""
+"""Parts of the names of arguments from which no size is computed, even if the size happens to be a multiple."""
 
 
 @dataclass

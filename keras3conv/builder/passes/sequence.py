@@ -1,6 +1,6 @@
 """Order the statements branch by branch, so that each branch can be read from its start to its end.
 
-The trace of a Keras model interleaves the statements of its branches.
+The recorded calls of a Keras model, from which the program was made, alternate between its branches.
 """
 
 from dataclasses import replace

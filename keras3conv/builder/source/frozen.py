@@ -48,10 +48,10 @@ def frozen_parts(
 
     Args:
         program: The flat program of the module: all its statements, not yet divided among blocks (classes).
-        paths: For each module of the flat program that is in a block, its path; see `Structure.paths`.
+        paths: For each module that is now in a block, its new path, by its name in the flat program.
         plan: The pairs of torch and Keras tensors.
-        torch: The view of the module.
-        keras: The view of the Keras model.
+        torch: The layers and tensors of the module (its view).
+        keras: The layers and variables of the Keras model (its view).
     """
     parameters = [tensor.path for tensor in torch.tensors() if tensor.trainable]
     trained = {tensor.path for tensor in keras.tensors() if tensor.trainable}

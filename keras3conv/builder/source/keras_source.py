@@ -318,7 +318,7 @@ def _returned(outputs: object, spelling: KerasSpelling) -> str:
 
 
 def _items(outputs: Sequence[object], spelling: KerasSpelling) -> Iterator[str]:
-    """Yield the source code of the outputs in a sequence; consecutive outputs that are one list become `*values`."""
+    """Yield the source code of the outputs in a sequence; outputs that a loop puts into one list become `*values`."""
     names = [item.name if isinstance(item, Ref) else "" for item in outputs]
     place = 0
     while place < len(outputs):

@@ -40,7 +40,7 @@ class Built:
         model: The model.
         source: The text of `model.py`.
         constants: The arrays of `constants.npz`, which `model.py` reads, by name.
-        alignment: The plan.
+        alignment: The plan (the pairs of tensors).
         graph: The exported call graph.
         program: The program from which `source` was written.
     """

@@ -290,7 +290,7 @@ class _Lowering:
         self.write(Submodule(self._shared[key])(self._symbolic(value, result.shape)), [result])
 
     def _symbolic(self, value: Value, result: Shape) -> Value:
-        """Return a value to call a layer on; a constant is multiplied by ones, per sample if `result` has a batch."""
+        """Return a value that a layer can take: a constant times ones, of batch size if `result` has a batch."""
         if not self.is_constant(value):
             return value
         for_each_example = value.shape[:1] == (1,) and value.order[0] == 0 and isinstance(result[0], Size)

@@ -22,8 +22,8 @@ def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: Model
 
     Args:
         placements: Which torch tensors go into which variables of each Keras layer.
-        torch: The view of the module.
-        keras: The view of the generated model.
+        torch: The layers and tensors of the module (its view).
+        keras: The layers and variables of the generated model (its view).
     """
     layers = {layer.path: layer for layer in torch.layers}
     variables = {(layer.path, tensor.role): tensor.path for layer in units(keras) for tensor in layer.tensors}

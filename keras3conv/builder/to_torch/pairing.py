@@ -25,8 +25,8 @@ def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, k
     Args:
         program: The flat program of the module: all its statements, not yet divided among blocks (classes).
         paths: For each module and weight that is in a block, its path; see `Structure.paths`.
-        torch: The view of the module.
-        keras: The view of the Keras model.
+        torch: The layers and tensors of the module (its view).
+        keras: The layers and variables of the Keras model (its view).
     """
     pairs = [*_layer_pairs(program, paths, torch, keras), *_weight_pairs(program, paths)]
     by_path = {path: pair for pair in pairs for path in pair.torch_layers}

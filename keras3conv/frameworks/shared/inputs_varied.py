@@ -167,9 +167,9 @@ def _in_words(array: Array, axes: tuple[int, ...], change: _Change) -> str:
 
 
 def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Find the Keras input with the same values as a torch input; return where its dynamic axes are in the torch input.
+    """Return the indices of a torch input's dynamic axes: those that are dynamic in the Keras input of the same values.
 
-    They are indices of axes. None if no Keras input has the same values, in the same layout or with the channels last.
+    None if no Keras input has the same values, in the same layout or with the channels last.
 
     Args:
         array: The torch input.

@@ -4,7 +4,7 @@ from keras3conv.errors import Problem, message_of
 from keras3conv.report.values import Section
 
 _LONGEST = 400
-"""The number of characters after which the line is cut; the message and the certificate have the whole text."""
+"""The number of characters after which the line is cut; the message and the report of the task have the whole text."""
 
 
 def of_error(error: BaseException) -> str:

@@ -75,7 +75,7 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
 
     Returns:
         An overview: rows, totals and differences; `ok` is True if every task passed. The folder has the same as
-        `index.html`, `results.md` and `results.jsonl`, and the certificates and files of the tasks.
+        `index.html`, `results.md` and `results.jsonl`, and the reports and files of the tasks.
 
     Raises:
         InputError: Something is wrong with the tasks; the message has all of it, with lines.

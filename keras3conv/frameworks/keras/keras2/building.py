@@ -46,7 +46,7 @@ from keras3conv.model.graph import mapped
 from keras3conv.transforms import Shape
 
 WeightShapes = Callable[[str], Mapping[str, Shape]]
-"""A function from the name of a layer to the shapes of its weights in the file, by role."""
+"""A function from the name of a layer to the shapes of its weights in the file, by role ("kernel")."""
 
 
 @dataclass(kw_only=True)

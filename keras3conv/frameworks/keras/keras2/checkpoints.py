@@ -12,7 +12,7 @@ from keras3conv.model.views import LayerView, ModelView
 from keras3conv.transforms import Shape
 
 Kind = dict[str, Shape]
-"""The shapes of the variables of a layer, by role."""
+"""The shapes of the variables of a layer, by role ("kernel")."""
 
 
 def load_checkpoint(model: keras.Model, saved: ModelView, path: Path) -> None:
@@ -23,7 +23,7 @@ def load_checkpoint(model: keras.Model, saved: ModelView, path: Path) -> None:
 
     Args:
         model: The model.
-        saved: The view of the checkpoint.
+        saved: The layers and tensors in the checkpoint (its view).
         path: The checkpoint, for messages.
 
     Raises:

@@ -38,7 +38,7 @@ from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
 IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
-"""Returns True if a layer, given with its class names, becomes one node; else the calls inside it become nodes."""
+"""Returns True if a layer, given with its class names, is one node of the call graph; else the calls inside it are."""
 
 
 def graph_of(
@@ -48,7 +48,7 @@ def graph_of(
 
     Args:
         model: A built model or layer; it is unchanged afterwards.
-        is_leaf: Selects the layers that become one node.
+        is_leaf: Selects the layers that become one node of the graph; of other layers, the inner calls become nodes.
         inputs: Arrays whose shapes are used; all sizes but the batch size are then fixed. If None, the input
             specifications of the model are used, with their dynamic sizes.
         followed: The paths of layers to trace into even if `is_leaf` selects them.
