@@ -11,16 +11,17 @@ RATE = 0.1
 def step_difference(model: Any, conversion: Any) -> float:
     """Return the difference of the weights after one step, relative to the change that the step makes.
 
-    Both sides start from the same weights and see the same images; dropout is turned off, since the two sides draw
-    other random numbers. The loss is a weighted sum of all output elements.
+    Both models start from the same weights and get the same images. Dropout is turned off, because torch and Keras draw
+    different random numbers. The loss is a weighted sum of all output elements.
 
     Args:
-        model: The Keras model; it is left as it is.
-        conversion: The result of `convert` for it; its module is left as it is.
+        model: The Keras model; it is unchanged afterwards.
+        conversion: The result of `convert` for this model; the converted module is unchanged afterwards.
 
     Returns:
-        The largest difference of one weight over the largest change of a weight in the same tensor, over all tensors.
-        A tensor that the step hardly moves (its true gradient is zero) counts as if it moved a millionth of the most.
+        The maximum over all tensors of this ratio: the largest difference between the two models in a tensor, divided
+        by the largest change of a value of the tensor in the step. For a tensor that hardly changes, as its exact
+        gradient is zero, the divisor is a millionth of the largest change in any tensor.
     """
     import copy
 

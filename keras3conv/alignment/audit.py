@@ -50,7 +50,7 @@ class FieldPair:
         acts: When the field has an effect: always, in training only, or through the state with which the next call
             begins.
         is_built_in: Whether torch has no such field, and always computes with the fixed value `torch_value`.
-        selects: Whether the field only selects which results the Keras layer returns. The proofs then compare the same
+        selects: Whether the field only selects which results the Keras layer returns. `validate` then compares the same
             results of torch.
         follows: The names of Keras arguments, such as "padding", that cause the difference of a torch field without a
             Keras argument, such as `ceil_mode`. If they were correct, the field would agree. Empty if there are none.

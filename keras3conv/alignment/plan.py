@@ -32,7 +32,7 @@ class Alignment:
             probed.
         difference: How the outputs of the two models differed when both ran with the same weights, in words; empty if
             no difference is known. A change of the pairs removes it, because the models have not run with the new ones.
-        accepted_difference: The same words, after the user has accepted the difference; else empty.
+        accepted_difference: The text of `difference`, after the user has accepted the difference; else empty.
     """
 
     pairs: tuple[Pair, ...]

@@ -2,7 +2,7 @@
 
 The values of such a table cannot be copied, so `align` does not pair the two tables. If the rows are those of a grid of
 positions, they must be interpolated to the other grid's size. A model that counts positions from 2 on has two rows more
-at the beginning. A vocabulary that was filled up to a round number of words has more rows at the end.
+at the beginning. A vocabulary that was filled up to a round number of tokens has more rows at the end.
 """
 
 from collections.abc import Iterable
@@ -44,7 +44,7 @@ def other_table(
     """Return the proposal to pair an embedding table with one of the other side that has another number of rows.
 
     Return None unless exactly one tensor of the other side differs from the table only in the number of rows, and may
-    be for the same thing: positions, or the words of a vocabulary.
+    be for the same thing: positions, or the tokens of a vocabulary.
 
     Args:
         side: The side of the tensor: "torch" or "keras".

@@ -186,7 +186,8 @@ def write_all(
         job: A text that identifies what is written, such as digests of the sources and of the plan. If a killed process
             with the same text finished shards, they are used again.
         progress: A function to call before every tensor.
-        describe: A function that returns the content of the manifest beside an output; None for no manifests.
+        describe: A function that returns the text of the manifest, a JSON file beside each output that says how it was
+            made; None for no manifests.
 
     Returns:
         The files, in the order of the outputs; of each the shards first, the index last. Manifests are not among them.
@@ -219,7 +220,7 @@ MANIFEST = ".manifest.json"
 
 
 def manifest_of(path: Path) -> Path:
-    """Return the path of the manifest beside an output."""
+    """Return the path of the manifest (a JSON file that says how the output was made) beside an output."""
     return path.with_name(f"{path.name}{MANIFEST}")
 
 

@@ -192,13 +192,13 @@ def _without_weights(sections: Sequence[Section]) -> str:
 
 
 def _require_fitting(subject: Subject, sections: list[Section]) -> None:
-    """Raise `InputError` if the labels fit no model output, or the number of golden outputs is wrong.
+    """Raise `InputError` if the labels fit no output of the models, or if an output lacks its expected values.
 
-    The function is called after every proof, but checks only after the first proof, which is fast, and only if that
-    proof did not fail.
+    `validate` calls this function after each proof, and the function checks once: after the first proof, so that the
+    error comes before the slow proofs. If the first proof failed, nothing is checked.
 
     Args:
-        subject: The models and their inputs.
+        subject: The models, their inputs, and the options `labels` and `expected` of the user.
         sections: The results of the proofs so far.
     """
     from keras3conv.validators import accuracy, expected

@@ -1,4 +1,8 @@
-"""Compare the opinions (output values) of torch, Keras and their ONNX files, and find out which one disagrees."""
+"""Compare what torch, Keras and their ONNX files return for the same inputs, and find out which one disagrees.
+
+The outputs that one of them returns are called its opinion: there are up to four opinions, "torch", "Keras", "ONNX of
+torch" and "ONNX of Keras".
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +16,12 @@ TORCH, KERAS, TORCH_ONNX, KERAS_ONNX = "torch", "Keras", "ONNX of torch", "ONNX 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The comparison of one output in two opinions (outputs of torch, of Keras or of an ONNX file).
+    """The comparison of one output in two opinions (what torch, Keras or an ONNX file returns for the same inputs).
 
     Attributes:
         output: Name of the output.
-        first: Name of the first opinion.
-        second: Name of the second opinion.
+        first: Name of the first opinion: "torch".
+        second: Name of the second opinion: "ONNX of torch".
         judgement: Difference of the two opinions, judged by the noise floor; None if they cannot be compared.
         mismatch: The reason why the two opinions cannot be compared; empty if they can be compared.
     """
@@ -30,7 +34,7 @@ class Verdict:
 
     @property
     def agrees(self) -> bool:
-        """True if the two opinions differ by no more than noise."""
+        """True if the output differs by no more than noise in the two opinions."""
         return self.judgement is not None and self.judgement.passed
 
     def __str__(self) -> str:
@@ -40,7 +44,7 @@ class Verdict:
 def compare_opinions(
     output: str, opinions: Mapping[str, Array], source: Array, truth: Array | None, tolerance: Tolerance | None = None
 ) -> list[Verdict]:
-    """Compare one output in every pair of opinions (outputs of torch, Keras or an ONNX file).
+    """Compare one output in every two opinions (what torch, Keras or an ONNX file returns for the same inputs).
 
     Args:
         output: Name of the output.
@@ -64,7 +68,7 @@ def compare_opinions(
 
 
 def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
-    """Group the opinions (outputs of torch, Keras or an ONNX file) that agree on all outputs, largest group first."""
+    """Group torch, Keras and their ONNX files: those of a group agree on all outputs. The largest group comes first."""
     disagreeing = _disagreeing_pairs(verdicts)
     groups: list[list[str]] = []
     for name in _opinion_names(verdicts):
@@ -78,7 +82,7 @@ def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
 
 
 def who_disagrees(verdicts: list[Verdict]) -> str:
-    """Return one sentence that names the opinions ("ONNX of torch") that disagree, the smallest group first."""
+    """Return one sentence that says which of torch, Keras and their ONNX files return other values than the others."""
     groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
     if not disagreeing:
         return f"{_listed(groups[0])} agree"
@@ -96,10 +100,10 @@ def who_disagrees(verdicts: list[Verdict]) -> str:
 
 
 def _opinion_names(verdicts: list[Verdict]) -> list[str]:
-    """Return the names of the runs whose outputs were compared: torch, Keras, ONNX of torch, ONNX of Keras, any others.
+    """Return the names of what was compared: "torch", "Keras", "ONNX of torch", "ONNX of Keras", then any other names.
 
     Args:
-        verdicts: The comparisons of two runs each.
+        verdicts: The comparisons, each of two runs.
     """
     names = {name for verdict in verdicts for name in (verdict.first, verdict.second)}
     known = (TORCH, KERAS, TORCH_ONNX, KERAS_ONNX)
@@ -111,9 +115,13 @@ def _disagreeing_pairs(verdicts: list[Verdict]) -> set[frozenset[str]]:
 
 
 def _are_separate(groups: list[tuple[str, ...]], disagreeing: set[frozenset[str]]) -> bool:
-    """Return whether any two opinions in different groups disagree.
+    """Return whether every run (of torch, Keras or an ONNX file) disagrees with all runs in the other groups.
 
-    The result is False if an opinion is close to two others that differ from each other.
+    The result is False if the outputs of a run are close to those of two others that differ from each other.
+
+    Args:
+        groups: Groups of names of runs that agree.
+        disagreeing: The pairs of names of runs that disagree.
     """
     for one_group, other_group in combinations(groups, 2):
         if any(frozenset(pair) not in disagreeing for pair in product(one_group, other_group)):
@@ -122,11 +130,11 @@ def _are_separate(groups: list[tuple[str, ...]], disagreeing: set[frozenset[str]
 
 
 def suspected_part(verdicts: list[Verdict], exporters: Mapping[str, str]) -> str:
-    """Return the part (exporter, backend, model) that is the likely cause, in words; empty if there is no likely one.
+    """Return which part (exporter, backend, model) is the likely cause of a difference, in words; empty if unclear.
 
     Args:
         verdicts: The verdicts on all outputs.
-        exporters: The exporter of each ONNX file, by opinion.
+        exporters: The exporter of each ONNX file, by "ONNX of torch" and "ONNX of Keras".
     """
     groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
     if len(groups) < 2 or not _are_separate(groups, disagreeing):

@@ -1,4 +1,7 @@
-"""List the Keras arguments that no proof of the hyper-parameters compares, for the certificate to name them."""
+"""List the arguments of Keras layers that the proof `hyperparameters` does not compare, because torch lacks them.
+
+The report of `validate` names these arguments.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,16 +13,16 @@ from keras3conv.validators.running.subject import Subject
 
 _NAMED_IN_THE_CLAIM = ("initializer", "unit_forget_bias", "regularizer", "constraint", "dtype")
 _WITHOUT_EFFECT = ("name", "trainable", "batch_input_shape", "batch_shape", "input_shape", "activation")
-"""The arguments that change no result: one of them is an activation without a row, which is "linear"."""
+"""The arguments that change no result: "activation" is one if it was not compared, because it is then "linear"."""
 _WRAPPED = ("layer", "backward_layer", "cell", "cells")
 
 
 def uncompared(subject: Subject, fields: Sequence[FieldPair]) -> dict[str, str]:
-    """Return a report fact on the Keras arguments that were not compared: {"not compared": "Conv2D: groups; ..."}.
+    """Return a line for the report with the Keras arguments that were not compared: {"not compared": "Conv2D: groups"}.
 
     Args:
         subject: The two models.
-        fields: The fields that were compared.
+        fields: The hyper-parameters that were compared.
     """
     compared: dict[str, set[str]] = {}
     for field in fields:

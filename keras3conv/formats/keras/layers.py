@@ -32,7 +32,7 @@ class Found(NamedTuple):
         datasets: The datasets of the variables, in the order of their creation.
         roles: The names of the variables in the layer, one for each dataset.
         kind: The qualified class name; empty if unknown.
-        is_ordered: Whether it is known that layers with the same weight shapes have the order of the model here.
+        is_ordered: Whether layers with the same weight shapes are known to be listed in the order of the model.
     """
 
     path: str

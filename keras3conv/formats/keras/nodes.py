@@ -17,7 +17,7 @@ _LEAF = ("vars",)
 
 
 class Node(NamedTuple):
-    """The HDF5 group of a layer in a `.weights.h5` file.
+    """A layer in a `.weights.h5` file, with its HDF5 group and its variables.
 
     Attributes:
         group: The path of the group in the file; empty for the model.
@@ -36,7 +36,7 @@ class Node(NamedTuple):
 
 
 def nodes_of(tree: Tree, config: LayerConfig | None, where: str) -> list[Node]:
-    """Return the nodes of all groups that contain a group `vars`, in the order of their names, outer groups first.
+    """Return a `Node` for each layer (a group that has a group `vars`) in the order of the names, outer layers first.
 
     Args:
         tree: The groups and datasets of the file.
@@ -74,12 +74,12 @@ def _runs(tree: Tree, groups: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _siblings(tree: Tree, groups: Sequence[str], parent: Node, where: str) -> list[Node]:
-    """Return the nodes of groups in the same layer, after a check of their variables.
+    """Return a `Node` for each of several layers inside the same outer layer, after a check of their variables.
 
     Args:
         tree: The groups and datasets of the file.
-        groups: The paths of the groups.
-        parent: The node of the innermost layer around them; that of the model if there is none.
+        groups: The paths of the groups of these layers.
+        parent: The innermost layer that contains them; the model if there is none.
         where: The name of the file, for messages.
     """
     values = [f"{group}/vars" if group else "vars" for group in groups]

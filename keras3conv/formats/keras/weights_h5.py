@@ -111,7 +111,7 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
 
 def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
-    """Return the HDF5 groups of a tensor's layer and of the layers around it: [("layers/dense", "dense_3")].
+    """Return the HDF5 groups of a tensor's layer and of the layers that contain it: [("layers/dense", "dense_3")].
 
     Each element is the path of a layer's group and the name of the layer.
 

@@ -168,7 +168,7 @@ def _check_nodes(
         owner: The index of the group of each node; ascending. The nodes of a group are in their order.
         nodes: The address of each node.
         level: The level that each node must have; -1 for a root, which may have any level.
-        before: The key before each node; 0 for a root.
+        before: The key of the B-tree (offset of a name in the heap) before each node; 0 for a root.
         after: The key after each node; -1 for a root.
     """
     head, left, right, key = image.words(nodes, 4).T

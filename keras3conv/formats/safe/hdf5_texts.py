@@ -17,7 +17,7 @@ _VARIABLE = tuple(
     bytes([0x19, 1, characters, 0, 16, 0, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 8, 0]).ljust(24, b"\0")
     for characters in (0, 1)
 )
-"""The type of a text of any length, as ASCII and as UTF-8: the text itself is in a collection."""
+"""The type of a text of any length, as ASCII and as UTF-8: the text itself is in a global heap."""
 
 _FIXED = (b"\x13\x01\0\0", b"\x13\x11\0\0")
 """The start of the type of a text of fixed length, as ASCII and as UTF-8, that ends with zeros."""
@@ -34,7 +34,7 @@ _MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class _Kind:
-    """The name and the type of an attribute, which a message describes before the value.
+    """The name and the type of an attribute, which its header message has before the value.
 
     Attributes:
         name: The name of the attribute.

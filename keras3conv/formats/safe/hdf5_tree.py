@@ -32,7 +32,7 @@ Attribute = str | tuple[str, ...]
 
 
 class Dataset(NamedTuple):
-    """A dataset of an HDF5 file that `hdf5_survey` has checked: its path, shape and dtype, without its values.
+    """A dataset of an HDF5 file, after a check that it is plain data: its path, shape and dtype, without its values.
 
     It is a tuple because a file may have 100,000 datasets, and a tuple is created several times as fast.
 

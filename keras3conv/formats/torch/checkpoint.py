@@ -61,7 +61,8 @@ def read(source: Source, entry: str = "", planned: str = "") -> ModelView:
     Args:
         source: The file.
         entry: The name of the state dict to read, if the file contains several: "model", "ema".
-        planned: The name of the one for which a plan was made; it is read if there are several and `entry` is empty.
+        planned: The name of the state dict for which a plan was made; it is read if there are several and `entry` is
+            empty.
 
     Raises:
         UnsafeCheckpoint: Reading the file would run code, because it contains a pickled module or other objects.
@@ -202,7 +203,7 @@ def _state_dict(content: Any, entry: str, planned: str, source: Source) -> tuple
     Args:
         content: The object that was saved, with a `StoredTensor` or `OddTensor` in the place of each tensor.
         entry: The name of the wanted state dict; empty if the file has only one.
-        planned: The name of the state dict to read if there are several and none is wanted.
+        planned: The name of the state dict to read if there are several and `entry` is empty.
         source: The file, for messages.
     """
     unloaded = first_placeholder(content)

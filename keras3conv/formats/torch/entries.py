@@ -72,8 +72,8 @@ def find_entry(content: Any, wanted: str, path: Path, planned: str = "") -> Entr
         content: The content of the file.
         wanted: The name of the state dict, if the file holds several; its first or its last keys are enough.
         path: The file, for messages.
-        planned: The name of the state dict for which a plan was made, which is read if several are there and none is
-            wanted.
+        planned: The name of the state dict for which a plan was made; it is read if there are several and `wanted` is
+            empty.
 
     Raises:
         MalformedCheckpoint: The content is not a dict.

@@ -31,7 +31,7 @@ def attention_pairs(unmatched: Unmatched) -> Iterator[Pair]:
 
 
 def _with_output(layer: LayerView, layers: tuple[LayerView, ...]) -> LayerView:
-    """Return the view of an attention from a file, completed by its class and by the tensors of its `out_proj` layer.
+    """Return an attention layer of a file with its class, and with the tensors of its `out_proj` layer added.
 
     Args:
         layer: The layer that has the tensors `q_proj_weight`, `k_proj_weight` and `v_proj_weight`.

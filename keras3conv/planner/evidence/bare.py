@@ -85,7 +85,10 @@ def _is_of_a_layer(tensor: TensorRef) -> bool:
 
 
 def _may_hold_parameters(layer: LayerView) -> bool:
-    """Return whether a Keras layer may have bare parameters: it has no rule, is an Embedding, or has one variable."""
+    """Return whether a variable of a Keras layer may be a parameter that in torch belongs to a module without a rule.
+
+    This is so if no rule has the class of the layer, if it is an Embedding, or if it has only one variable.
+    """
     is_unknown = not known_classes()[1].intersection(layer.kinds)
     return is_unknown or _EMBEDDING in layer.kinds or holds_one_parameter(layer)
 

@@ -1,7 +1,7 @@
 """Pair a tensor that stacks the weights of several layers, such as all experts, with the tensors of these layers.
 
-The first axis of the tensor counts the layers: (experts, inputs, outputs). Slice 0 is paired with "experts.0", slice 1
-with "experts.1", and so on. The models did not run, so this order is not confirmed.
+The first axis of the tensor has one index for each layer: (experts, inputs, outputs). Slice 0 is paired with
+"experts.0", slice 1 with "experts.1", and so on. The models did not run, so this order is not confirmed.
 """
 
 import re
@@ -15,7 +15,7 @@ from keras3conv.planner.evidence.series import in_series
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Chain, Each, Stack, Transform, Unstack
 
-_EVIDENCE = Evidence(kind="definition order", detail="the numbers in the names of the layers count the first axis")
+_EVIDENCE = Evidence(kind="definition order", detail="the number in a layer's name is its index on the first axis")
 
 _ROLES = ("weight", "kernel", "bias")
 

@@ -88,7 +88,7 @@ def _edges(running: Sequence[LayerView], own: Mapping[str, int]) -> dict[str, se
 
 
 def _made_of(path: str, passes: Mapping[str, tuple[str, ...]], made_of: dict[str, set[str]]) -> set[str]:
-    """Return the paths of the call graph's nodes that a layer's output directly depends on.
+    """Return the paths of the nodes (layers that fit one of the other side) that a layer's output directly depends on.
 
     If the layer is a node, the result is only its own path. If it is not (an activation, a container), the result is
     the nearest nodes before it.

@@ -25,7 +25,7 @@ _SIZES = ("normalized_shape", "num_channels", "num_features")
 """The fields of a normalisation's configuration that determine the size of its input."""
 
 Key = tuple[str, frozenset[tuple[str, Shape]]]
-"""The key of a layer: a class name, and the roles and shapes of the layer's tensors, as in torch or as in Keras."""
+"""The key of a layer: a class name, and the shapes of the layer's tensors by role ("weight"), as in torch or Keras."""
 
 Keys = dict[Key, list[str]]
 """The keys of one layer; for each key the names of the rules from which it was computed."""
@@ -53,11 +53,14 @@ def keras_keys(layers: Iterable[LayerView], *, in_keras: bool = False) -> dict[s
 
 @dataclass(frozen=True)
 class OneSidedKey:
-    """A key for pairs in which only one layer has a bias or a scale; two layers fit if they have the same `core`.
+    """A key of layers that may be paired although only one of them has a bias or a scale: if `core` is the same.
+
+    A role is the name of a tensor in its layer, such as "weight".
 
     Attributes:
-        core: The torch class, and the roles ("weight") and shapes of the tensors that both layers must have.
-        neutral: The roles and shapes of the biases and scales, which one of the two layers may lack.
+        core: The torch class, and the roles and shapes of the tensors that both layers must have.
+        neutral: The roles and shapes of the biases and scales, which one of the two layers may lack: a bias of 0 and a
+            scale of 1 change nothing.
     """
 
     core: Key
@@ -65,7 +68,7 @@ class OneSidedKey:
 
 
 OneSidedKeys = dict[OneSidedKey, list[str]]
-"""The one-sided keys of a layer; for each key the names of the rules from which it was computed."""
+"""Each `OneSidedKey` of a layer, with the names of the rules from which it was computed."""
 
 
 def one_sided_torch_keys(layers: Iterable[LayerView], *, scales: bool) -> dict[str, OneSidedKeys]:
@@ -95,8 +98,8 @@ def one_sided_cores(torch: Mapping[str, OneSidedKeys], keras: Mapping[str, OneSi
     all three Conv2D. For any other key, each layer has a partner with the same biases and scales.
 
     Args:
-        torch: The one-sided keys of the unpaired torch layers (with `scales=True`), by layer path.
-        keras: The one-sided keys of the unpaired Keras layers, by layer path.
+        torch: Each `OneSidedKey` of the unpaired torch layers, computed with `scales=True`, by layer path.
+        keras: Each `OneSidedKey` of the unpaired Keras layers, by layer path.
     """
     counts: dict[Key, Counter[frozenset[tuple[str, Shape]]]] = {}
     for sign, found in ((1, torch), (-1, keras)):
@@ -134,7 +137,7 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
 
 
 def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """Return the rule whose name is the first in `names` that is also in `others`; None if they have none in common."""
+    """Return the rule whose name is the first in `names` that is also in `others`; None if no name is in both."""
     known = set(others)
     return next((find(name) for name in names if name in known), None)
 
@@ -259,7 +262,7 @@ def _one_sided_keras_keys(layer: LayerView, *, scales: bool) -> OneSidedKeys:
 def _one_sided_key(
     rule: Rule, shapes: Mapping[str, Shape], config: Config | None, *, scales: bool
 ) -> OneSidedKey | None:
-    """Return the key of a layer in which `neutral` has the biases, and `core` the other tensors.
+    """Return the `OneSidedKey` of a layer: its biases are in `neutral`, its other tensors in `core`.
 
     A normalisation may have no other tensors. Then `core` has its size from the configuration. Return None if the
     configuration has no size either.

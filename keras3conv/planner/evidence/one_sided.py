@@ -82,7 +82,12 @@ def fitting_by_core(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def _neutral_shapes(keys: Iterable[OneSidedKeys]) -> dict[Key, set[tuple[str, Shape]]]:
-    """Return, for each `core` of the keys, the roles and shapes of all biases and scales that layers with it have."""
+    """Return the names and shapes of the biases and scales that layers of one class and size have, by class and size.
+
+    Args:
+        keys: The keys of each layer. In a key, `core` is the class with the shapes of all other tensors, and `neutral`
+            has the biases and scales.
+    """
     found: dict[Key, set[tuple[str, Shape]]] = {}
     for entry in keys:
         for key in entry:
@@ -93,14 +98,14 @@ def _neutral_shapes(keys: Iterable[OneSidedKeys]) -> dict[Key, set[tuple[str, Sh
 def _by_core(
     layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], cores: set[Key], side: Side
 ) -> dict[Key, list[LayerView]]:
-    """Group layers by class and shapes without biases and scales: each by the first `core` of its keys in `cores`.
+    """Group layers by class and shapes without biases and scales: by the first `core` of their keys that is in `cores`.
 
     Layers without such a key are left out, and so are layers inside a layer that has one.
 
     Args:
         layers: The layers of one model.
         keys: The keys of each layer, by path.
-        cores: The values of `core` to group by.
+        cores: The classes with shapes, without biases and scales, to group by.
         side: The side of the layers: "torch" or "keras".
     """
     fit = [layer for layer in layers if any(key.core in cores for key in keys[layer.path])]
@@ -158,7 +163,7 @@ def _by_first_key(
     Args:
         layers: The layers of one model.
         keys: The keys of each layer, by path.
-        shared: The cores that layers of both sides have.
+        shared: The values of `core` that keys of layers of both sides have.
         side: The side of the layers: "torch" or "keras".
     """
     fit = [layer for layer in layers if shared & {key.core for key in keys[layer.path]}]

@@ -110,7 +110,8 @@ def _split(entries: Sequence[_Entry]) -> list[_Series]:
 def _members(by_number: Mapping[int, list[_Entry]]) -> tuple[tuple[_Entry, ...], ...]:
     """Return one tuple of layers for each number: in the order of the file, or by number if the file is sorted by name.
 
-    Keras numbers layers in the order of their creation. If the file has another order, it is that of the model.
+    Keras numbers layers in the order of their creation. If a file that is not sorted by name lists them in another
+    order, the order of the file is that of the model.
     """
     is_listed = all(entry.layer.is_ordered for of in by_number.values() for entry in of)
     return tuple(tuple(by_number[number]) for number in (by_number if is_listed else sorted(by_number)))
@@ -175,7 +176,7 @@ def _words(series: _Series) -> frozenset[str]:
 
 
 def _steps(path: str) -> tuple[Step, ...]:
-    """Return the steps of a path: those of "layers.0.fc1" are ("layers", 0) and ("fc", 1)."""
+    """Split a path into pairs of a text and the number after it: "layers.0.fc1" into ("layers", 0) and ("fc", 1)."""
     found: list[Step] = []
     for name in re.split(r"[./#]", path):
         if name.isdecimal() and found and found[-1][1] == _UNNUMBERED:

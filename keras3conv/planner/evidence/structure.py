@@ -81,8 +81,8 @@ def fitting(unmatched: Unmatched) -> Iterator[Group]:
 def fitting_in_keras(unmatched: Unmatched) -> Iterator[Group]:
     """Yield the groups of layers that fit each other by class and by the shapes that their tensors have in Keras.
 
-    Some rules can compute only Keras shapes from torch, not the reverse: a Keras layer does not show that its kernel
-    contains the groups of a convolution, or the pixels of a patch.
+    Some rules can compute the Keras shapes from the torch shapes, but not the reverse: the shape of a Keras kernel does
+    not show into how many groups the channels of a convolution are divided, or how large a patch of an image is.
     """
     torch = torch_keys(unmatched.torch_layers, in_keras=True)
     yield from _groups(unmatched, torch, keras_keys(unmatched.keras_layers, in_keras=True))

@@ -33,7 +33,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The options of `align_ordered`, by the names of its parameters; its documentation explains them."""
+    """The options of `align_ordered`, by the names of its parameters; the docstring of the function explains them."""
 
     skip_weights: Collection[str] = (COUNTER,)
     unstack_weights: Collection[str] = ()
@@ -186,7 +186,7 @@ def _outermost(view: ModelView) -> list[LayerView]:
 
 
 def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence) -> Iterator[Pair]:
-    """Yield the pair of a torch entry and a Keras entry by a rule; without a rule, yield one pair per tensor.
+    """Yield the pair that a rule makes of a torch entry and a Keras entry; without a rule, yield one pair per tensor.
 
     Args:
         torch: The entry of the torch list.

@@ -47,8 +47,9 @@ def reordered(
         tails: The new positions of layers by the tail (the end) of their names: {"shortcut_conv": -2}. A sequence has
             one table for each pass.
         full_names: The new positions by full name, which override those by tail. A sequence has a table for each pass.
-        split_positions: The number of words, separated by "_", before the tail: 2 for the tail "shortcut_conv" of
-            "stack1_block1_shortcut_conv". A sequence has one number for each pass; later passes use the last one.
+        split_positions: The number of words in a layer name, separated by "_", before the tail: 2 for the tail
+            "shortcut_conv" of "stack1_block1_shortcut_conv". A sequence has one number for each pass; later passes use
+            the last one.
         choose: Receives the names after all passes and returns them in their final order.
 
     Raises:
@@ -59,7 +60,10 @@ def reordered(
     name_tables = [full_names] if isinstance(full_names, Mapping) else list(full_names)
     positions = [split_positions] if isinstance(split_positions, int) else list(split_positions)
     if not positions or min(positions) < 0:
-        raise InputError(f"tail_split_position must be a number of words, 0 or more, but is {split_positions!r}")
+        raise InputError(
+            "tail_split_position must be 0 or more, the number of words (separated by '_') before the tail of a layer "
+            f"name, but is {split_positions!r}"
+        )
     ordered = tuple(names)
     for number in range(max(len(tail_tables), len(name_tables), len(positions))):
         tail_table = tail_tables[number] if number < len(tail_tables) else {}

@@ -140,7 +140,7 @@ class CandidateFinder:
 
         Args:
             keras: The Keras layer.
-            given: The fingerprint of the Keras layer's first input.
+            given: The fingerprint (sums of powers of the values) of the Keras layer's first input.
         """
         same = self.run.paths_with_input(given, SAME_LIMIT)
         return self._by_rule(keras, [layer for path in same for layer in self._layers_at.get(path, ())])

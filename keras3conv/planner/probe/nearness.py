@@ -84,7 +84,7 @@ def is_outside(trail: Trail, owner: str) -> bool:
 
 
 def count_shared_words(torch: str, keras: str) -> int:
-    """Return the number of words that a torch path and a Keras path have in common; numbers do not count."""
+    """Return how many words of a torch path are also in a Keras path; numbers do not count as words."""
     first, second = (Counter(word for word in names.words(path) if not word.isdigit()) for path in (torch, keras))
     return (first & second).total()
 

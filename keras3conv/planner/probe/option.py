@@ -117,7 +117,7 @@ class Candidate:
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the values of the Keras layer's variables, by path, from the values of the candidate's torch tensors.
 
-        A variable is left out if its torch tensor has no value in `weights`, as counters and other integers.
+        A variable is left out if its torch tensor has no value in `weights`, such as a counter or another integer.
 
         Args:
             weights: The values of the torch tensors, by path.

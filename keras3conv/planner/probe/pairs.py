@@ -384,7 +384,7 @@ def _evidence_of_parameter(choice: Choice, run: TorchRun) -> Evidence:
     used = run.output_dependencies & choice.candidate.bits(run)
     reason = "no value that agrees with torch depends on it" if used else "no output depends on it"
     if names.words(choice.candidate.slices[0].path) == names.words(choice.candidate.keras.path):
-        return Evidence(kind="name", detail=f"the Keras layer has its name; {reason}")
+        return Evidence(kind="name", detail=f"the Keras layer has the name of this parameter; {reason}")
     if choice.alternatives:
-        return Evidence(kind="ambiguous", detail=f"other parameters have its shape, and {reason}")
+        return Evidence(kind="ambiguous", detail=f"other parameters have this shape, too; {reason}")
     return Evidence(kind="shape", detail=f"no other parameter has this shape; {reason}")
