@@ -24,7 +24,7 @@ from keras3conv.validators.running.noise_runs import may_be_chance
 from keras3conv.validators.running.subject import Subject
 
 _SHOWN = 8
-"""The largest number of layers without a call that a fact names."""
+"""The largest number of layers without a call that the report names in one line."""
 
 CLAIM = (
     "With their own weights and dtype, every layer of both models returns the same values up to the noise that the "
@@ -69,7 +69,7 @@ class _JudgedCall:
         Args:
             rounded: The output of the torch layer in another run, in the dtype of the module; None if that run lacks
                 it.
-            exact: The same output in float64; the difference of the two is the new noise floor.
+            exact: The same output in float64; `rounded - exact` is the new noise floor.
         """
         if rounded is None or exact is None or rounded.shape != exact.shape:
             return self

@@ -27,7 +27,7 @@ CLAIM = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """The comparison of one output of two runs, `first` and `second`.
+    """The comparison of one output in two runs (of torch, or of Keras on a backend), `first` and `second`.
 
     If the outputs cannot be compared, `judgement` is None, and `note` says why.
     """
@@ -106,7 +106,7 @@ def _summary(rows: list[_Row], finished: Mapping[str, Recording]) -> str:
 
 
 def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]:
-    """Yield the comparisons of torch with every backend, then the comparisons of every two backends.
+    """Yield the comparisons of torch with each backend, then the comparisons of each two backends with each other.
 
     Args:
         subject: The two models.

@@ -100,7 +100,7 @@ def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) 
 
 
 def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array) -> Judgement | None:
-    """Judge the difference between a model output and a golden output; None if their shapes differ.
+    """Judge the difference between a model output and a golden (expected) output; None if their shapes differ.
 
     The limit is the larger of torch's and Keras' noise floor.
 

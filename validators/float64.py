@@ -59,7 +59,7 @@ def check(subject: Subject) -> Section:
     The proof finds a relative change of 1e-6 in a number that a layer computes with, and in an epsilon of 1e-10 or more
     that is added to a variance. In an epsilon of 1e-12 it finds a relative change of 1e-3. It does not find a change in
     a number that has no effect in the runs (the lower limit of a norm, if every vector is longer), or in an epsilon
-    that is added to a variance that is never small.
+    that is added to a variance, if the variance is never small.
 
     Returns:
         The section of the certificate.
@@ -88,7 +88,7 @@ def _differs(variant: Variant, original: Subject) -> bool:
     """Return True if the models differ when they run with other inputs or weights; do not search for the cause.
 
     Args:
-        variant: The models with other inputs or weights: with weights that make the outputs of layers about 32 large.
+        variant: The models with other inputs or weights, such as weights with which layer outputs are about 32.
         original: The models with their original inputs.
     """
     if variant.subject is None:
@@ -227,7 +227,7 @@ def _may_be_rounding(diff: Diff | None) -> bool:
 
 
 def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) -> str:
-    """Return the largest errors of layers and outputs in a run, in words.
+    """Return the largest errors of the layers and of the model outputs in a run, as text.
 
     Args:
         calls: The layer calls of the run.

@@ -2,7 +2,7 @@
 
 The loss is a weighted sum of all output elements; the plan maps its gradients from torch to Keras. A step of stochastic
 gradient descent changes every tensor by its gradient times the learning rate. The gradients are compared instead of the
-updated tensors, in which a small difference would be lost by rounding.
+updated tensors, in which rounding would hide a small difference.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,8 +74,8 @@ class _Comparison:
         error: Relative difference.
         passed: Whether the difference is rounding.
         explanation: The cause of the difference; None if it is unknown.
-        difference: Keras' value minus torch's, relative to the largest gradient of the model, if it is so small beside
-            this gradient that it may be rounding; else None.
+        difference: Keras' value minus torch's, divided by the largest gradient of the model; None if it is too large to
+            be rounding.
     """
 
     torch: str
@@ -172,10 +172,10 @@ def _without_rounded_constants(subject: Subject, comparison: _Comparison) -> _Co
 
 
 def _without_cancellation(found: list[_Comparison], nearby: Iterable[_Comparison]) -> list[_Comparison]:
-    """Mark small differences as passed that are unrelated when inputs and weights differ by a millionth; return all.
+    """Mark small differences as passed that change entirely if inputs and weights change by a millionth; return all.
 
     The terms of such a gradient cancel: its value is rounding, which grows with the number of terms. A mistake gives
-    almost the same difference again. The error is then relative to the largest gradient of the model.
+    almost the same difference again. The error of a marked difference is relative to the largest gradient of the model.
 
     Args:
         found: The comparisons.

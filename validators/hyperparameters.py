@@ -181,7 +181,7 @@ def _effect(subject: Subject, field: FieldPair) -> Literal["visible", "hidden", 
 _COMPENSATED = "a neighbouring layer compensates the difference"
 
 _TRAINING = "no output depends on it in inference"
-"""The note on a field that matters in training only."""
+"""The note on a hyper-parameter that has an effect in training only."""
 
 _SMALL = 2.0**-40
 """The factor on a layer's inputs that makes its values so small that the effect of an epsilon is visible."""
@@ -308,8 +308,8 @@ def _in_torch(field: FieldPair) -> str:
 def settled(section: Section, status: Status | None) -> Section:
     """Return the section of this proof after the verdicts that depend on the proof `float64` are settled.
 
-    Another layer may compensate a field that differs. The verdict on such a field is "left to float64". It becomes
-    "proven by float64" if that proof passed.
+    Another layer may compensate a field (hyper-parameter) that differs. The verdict on it is then "left to
+    float64". It becomes "proven by float64" if the proof `float64` passed.
 
     Args:
         section: The section of this proof.

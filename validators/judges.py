@@ -1,4 +1,4 @@
-"""List the proofs of a certificate and the functions that run them (judges), in the order of its sections."""
+"""List the proofs of `validate` and the functions that run them (judges), in the order of the report."""
 
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -9,7 +9,7 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 
 Judge = Callable[[Subject], Section]
-"""Runs one proof and returns its section of the certificate."""
+"""A function that runs one proof and returns its section of the certificate (the report of `validate`)."""
 
 _REQUESTED_BY = {
     "backends": 'backends="all"',

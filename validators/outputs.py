@@ -159,7 +159,7 @@ def _output_named(subject: Subject, run: Recording, name: str) -> Array | None:
 
 
 def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
-    """Yield a problem for every model that returns other outputs when it is called again with the same inputs.
+    """Yield a problem for every model that returns different outputs when it is called again with the same inputs.
 
     A model is called again if an output differs, if the noise floor is suspiciously high, or if layer outputs are
     compared. If all outputs agree in float64, the second call is not needed: instead, yield a problem for every Keras

@@ -85,7 +85,7 @@ def _without_weights(new: Sequence[Problem]) -> str:
 
 
 _NEARLY_ALL = 0.9
-"""The share of differing tensors from which the weights as a whole count as new; a few may just be computed."""
+"""The share of differing tensors from which the weights count as newly drawn; a few may differ for another reason."""
 
 
 def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]) -> Iterator[Problem]:

@@ -78,7 +78,7 @@ def _folder(kept_in: Path | None) -> Iterator[Path]:
 
 
 def _files(folder: Path, kept_in: Path | None) -> dict[str, str]:
-    """Return a text about every exported file, by its name: {"torch.onnx": "sha256 ..., 1,204 bytes, not kept"}.
+    """Return digest and size of every exported file, by its name: {"torch.onnx": "sha256 ..., 1,204 bytes, not kept"}.
 
     Args:
         folder: The folder in which the files are now.
@@ -90,7 +90,7 @@ def _files(folder: Path, kept_in: Path | None) -> dict[str, str]:
 
 
 def _export_and_run(subject: Subject, folder: Path) -> tuple[Opinion, Opinion]:
-    """Export torch and Keras to ONNX and run the files; return an opinion (outputs, or the failure) for each file."""
+    """Export torch and Keras to ONNX and run the files; return for each file its outputs, or why there are none."""
     inputs = subject.required_inputs
 
     def export_torch() -> Exported:
@@ -111,9 +111,9 @@ def _export(name: str, export: Callable[[], Exported]) -> Opinion:
 
 
 def _run(subject: Subject, opinion: Opinion, inputs: Inputs) -> Opinion:
-    """Run the ONNX file of an opinion.
+    """Run the ONNX file of one side.
 
-    Return the opinion with its outputs, or with the reason why the file does not run.
+    Return the given `Opinion` (a file and its outputs) with the outputs, or with the reason why the file does not run.
     """
     if opinion.exported is None:
         return opinion
@@ -130,7 +130,7 @@ class _BatchCheck:
     """The result of running an ONNX file with another batch size.
 
     Attributes:
-        name: The name of the opinion (torch's or Keras' ONNX file) to which the file belongs.
+        name: The name of the file: "ONNX of torch" or "ONNX of Keras".
         result: The result in words.
         failed: Whether the file does not run, or its outputs differ.
     """
@@ -215,7 +215,7 @@ def _problem(line: str, suspected: str, disagreeing: list[Verdict]) -> Problem:
 
 
 def table(verdicts: list[Verdict]) -> Table:
-    """Return a table of all comparisons of two opinions (outputs of torch, Keras or an ONNX file)."""
+    """Return a table of all comparisons: torch, Keras and their ONNX files, each two of them, output by output."""
     rows = tuple(
         (
             verdict.output,

@@ -47,7 +47,7 @@ class Exported:
         free_batch: Whether the file declares a dynamic batch size.
         sorted_keys: Whether outputs that the model returns in a dict are sorted by key in the file; False if they are
             in the order of the dict.
-        note: A remark for the report, such as the error of an exporter that was tried before.
+        note: A remark for the report, such as the error of another exporter that was tried before this one.
     """
 
     path: Path

@@ -18,7 +18,7 @@ class Opinion:
     """The outputs of the ONNX file of one side, or the reason why there are none.
 
     Attributes:
-        name: `TORCH_ONNX` or `KERAS_ONNX`.
+        name: "ONNX of torch" or "ONNX of Keras".
         exported: The file; None if the export failed.
         outputs: Outputs by name, in the file's order; None if the file was not run.
         failure: The reason why there is no file, or why the file does not run.
@@ -31,7 +31,10 @@ class Opinion:
 
 
 def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdict]:
-    """Compare every output in every two opinions; a file with a wrong number of outputs disagrees with all others."""
+    """Compare every output of torch, Keras and their ONNX files, each two of them.
+
+    A file with a wrong number of outputs disagrees with all others.
+    """
     torch, keras = subject.torch_run, subject.keras_run
     pairs = list(output_pairs(torch, keras))
     truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, keras)}
@@ -67,7 +70,7 @@ def _judge_output(
     Args:
         subject: The two models.
         pair: The output as torch and Keras compute it.
-        values: The values of the output, by opinion (torch, Keras or an ONNX file).
+        values: The values of the output, by "torch", "Keras", "ONNX of torch" and "ONNX of Keras".
         truths: Torch's outputs in float64, by name.
     """
     tolerance = subject.options.tolerance

@@ -151,7 +151,7 @@ def _check_graph(path: Path, graph: Any, outside: frozenset[str]) -> None:
     Args:
         path: The file, for messages.
         graph: The graph, or the inner graph of a node such as If.
-        outside: For an inner graph, the names of the values of the graphs around it.
+        outside: For an inner graph, the names of the values of the graphs that contain it.
     """
     stored = [tensor.name for tensor in graph.initializer] + [entry.values.name for entry in graph.sparse_initializer]
     _refuse_duplicates(stored, f"{path} has the initializer")

@@ -24,7 +24,7 @@ def kept_states(subject: Subject) -> list[Problem]:
     from keras3conv.frameworks.torch.in_parts import buffers_of
 
     found = buffers_of(subject.torch, subject.in_parts)
-    fact = "in training mode torch changes {} (spectral norm: by a power iteration), which Keras keeps"
+    fact = "in training mode torch changes {} (spectral norm: by a power iteration), which Keras leaves unchanged"
     return [Problem(torch=path, fact=fact.format(" and ".join(names))) for path, names in found.items()]
 
 

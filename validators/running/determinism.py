@@ -18,7 +18,7 @@ _RANDOM = (
 _DRAWS = "this layer draws random numbers, although it is in inference mode"
 
 _ROUNDINGS = 4.0
-"""Units in the last place by which two calls may differ, because parallel reductions may add in another order."""
+"""The units in the last place by which two calls may differ: parallel sums may add their terms in another order."""
 
 SUSPICIOUS = 1024.0
 """The noise floor, in units in the last place of the largest value, above which rounding alone is no explanation."""

@@ -1,4 +1,4 @@
-"""Choose the weights of the loss whose gradients are compared: a weighted sum of all output elements."""
+"""Choose the loss whose gradients are compared: the factors of a weighted sum of all output elements."""
 
 import numpy as np
 

@@ -76,7 +76,7 @@ def _output_agrees(pair: OutputPair) -> bool:
 
 
 def would_agree_in_isolation(calls: Sequence[CallPair]) -> bool:
-    """Return whether all outputs agree in the run of the whole models, and all Keras layers had torch's inputs there.
+    """Return whether, in the run of the whole models, all outputs agree and every Keras layer got torch's inputs.
 
     A run of every Keras layer on torch's inputs (in isolation) would then give the same values up to float64 rounding,
     and is not needed. An input that torch did not record is computed from outputs that agree.

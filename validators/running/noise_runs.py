@@ -43,7 +43,7 @@ def may_be_chance(judgement: Judgement | None) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseRuns:
-    """Pairs of torch runs in the module's own dtype and in float64; each pair has other weights and inputs.
+    """Pairs of torch runs in the module's own dtype and in float64; each pair has different weights and inputs.
 
     Each pair is run when an iteration first reaches it; later iterations use it again.
 

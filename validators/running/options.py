@@ -1,4 +1,4 @@
-"""Define the options of a certificate; the constructor checks and normalises them."""
+"""Define the options of `validate`; their constructor checks and normalises them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ BACKENDS = ("torch", "jax", "tensorflow")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of a certificate; see `keras3conv.validate`.
+    """The options of `keras3conv.validate`, whose docstring explains them.
 
     A single name, a list or "all" is accepted, and stored as a tuple of names; labels are stored as an array.
 

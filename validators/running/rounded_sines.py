@@ -1,8 +1,9 @@
 """Recognise differences that come from the angles of sines, which one side has rounded to float32.
 
 A time embedding is the sine of a time multiplied by frequencies. If one side stores the frequencies as float32, an
-angle of 1000 is off by 3e-5, and so is its sine. The deployed models round such angles on both sides. The proof: the
-angles of both models agree to the rounding of float32, and the models agree as soon as both round their angles alike.
+angle of 1000 is off by 3e-5, and so is its sine. The deployed models round such angles on both sides. So such a
+difference is no mistake if the angles of both models agree up to the rounding of float32, and if the models agree as
+soon as both round their angles in the same way.
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """Measure the noise floor (torch's own rounding error) on a few samples of a batch, if only outputs are validated.
 
 Float32 rounding in torch is visible in a few samples as well as in the whole batch. Fewer samples give a smaller or
-equal noise floor, so the judgement is not more lenient. If an output fails this judgement, the noise of the whole batch
-decides. The method is valid for an output whose first axis is the batch, if each sample's values depend on this sample
-only. For any other output, the noise of the whole batch decides.
+equal noise floor, so the judgement is not more lenient. If an output exceeds the noise floor of the samples, that of
+the whole batch decides. The method is valid for an output whose first axis is the batch, if each sample's values depend
+on this sample only. For any other output, the noise floor of the whole batch decides.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Hold the two models under validation, their plan and their runs; each run is made once and shared by all proofs."""
+"""Hold the two models that `validate` compares, their plan and their runs; all proofs share one run of each kind."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -40,7 +40,7 @@ class Subject:
         keras: The live Keras model; None if the side is a weight file.
         inputs: Inputs of both sides; None if a side cannot run.
         skip_reason: The reason why the models are not run; empty if they are run.
-        options: The options of the certificate.
+        options: The options of `validate`.
         probes: Probe weights by torch path; None for the standard probe weights.
         port: The side whose weights a transfer wrote, so that a fix should change this side; None if unknown.
     """

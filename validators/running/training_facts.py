@@ -1,4 +1,4 @@
-"""State in the certificate the differences in training mode that the gradients do not show."""
+"""State in the certificate (the report of `validate`) the differences in training mode that gradients do not show."""
 
 from collections.abc import Collection, Mapping
 
