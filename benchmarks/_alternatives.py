@@ -1,4 +1,4 @@
-"""Measure two other ways: pair the layers of two models by order alone, or export Keras to torch through ONNX."""
+"""Measure two alternatives to this package: pair layers by order alone, or export Keras to torch through ONNX."""
 
 import os
 import tempfile
@@ -26,8 +26,8 @@ class ByOrder:
     Attributes:
         name: The name of the pair of models.
         tensors: The number of Keras variables that belong to a torch tensor.
-        right: How many of them it pairs with the right tensor.
-        note: The reason if it paired none.
+        right: How many of these variables the script pairs with the right tensor.
+        note: The reason if the script paired none.
     """
 
     name: str

@@ -44,7 +44,7 @@ class Speed:
 
 
 def measured(name: str, ours: Any) -> Speed:
-    """Time three modules alternately in eager mode, each round starting with another one; the fastest round counts.
+    """Time three modules alternately in eager mode; the first module changes with each round; the fastest round counts.
 
     Args:
         name: One of `FAMILIES`.

@@ -2,7 +2,7 @@
 
 python _environment_trial.py files            # no framework: a checkpoint is moved into a Keras file, and verified
 python _environment_trial.py keras            # Keras without torch: a torch checkpoint fills a live model
-python _environment_trial.py missing          # every extra that is not installed is named by what needs it
+python _environment_trial.py missing          # for each extra that is not installed, an error names the extra
 python _environment_trial.py recipes README   # both frameworks: the recipes of the README run
 """
 

@@ -1,4 +1,4 @@
-"""Measure how well the planner aligns a pair of models whose right alignment is known."""
+"""Measure how well the planner aligns a pair of models of which the right alignment (pairs of layers) is known."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,15 +26,15 @@ class Pair:
 
     Attributes:
         torch: The torch module.
-        keras: The Keras model; if it holds the right weights already (`restores`), they are scrambled first.
+        keras: The Keras model; if it has the right weights already (`restores`), random values replace them first.
         inputs: The inputs of the torch module; None if they follow from the Keras model.
         keras_inputs: The inputs of the Keras model; None if they follow from `inputs`.
-        restores: Whether the Keras model came with the torch module's weights, put there by a converter that is not
-            ours: then the transfer must bring back every variable, bit for bit.
+        restores: Whether the Keras model has the torch module's weights already, written by the converter of another
+            project. The weights are then replaced by random values, and the transfer must restore them bit for bit.
         without: Torch layers without a counterpart in the Keras model, each with the reason.
         named: The differences between the two architectures, which the certificate must report.
-        repaired: A function that returns the Keras model without those differences; it must compute the same
-        function as the torch module.
+        repaired: A function that returns the Keras model without the differences in `named`; the returned model must
+            compute the same function as the torch module.
     """
 
     torch: Any
@@ -122,7 +122,7 @@ def measure(name: str, pair: Pair) -> Result:
 def _restored(pair: Pair, result: Result, plan: k3c.Alignment, before: Mapping[str, Values]) -> Result:
     """Check that every variable has the other converter's value, and that the certificate names all differences.
 
-    The layers are compared, not the outputs, because each library returns other outputs in another order.
+    The layers are compared, not the outputs, because the two libraries return different outputs in different orders.
     """
     after = _variables(pair.keras)
     report = _certificate(pair, pair.keras, plan)
@@ -165,7 +165,7 @@ def _proven(pair: Pair, result: Result, plan: k3c.Alignment) -> Result:
 
 def _misplaced(result: Result) -> list[str]:
     wrong = result.tensors - result.right
-    return [f"{wrong} of {result.tensors} variables are not placed right"] if wrong else []
+    return [f"{wrong} of {result.tensors} variables do not have the values of the right torch tensor"] if wrong else []
 
 
 def _too_far(result: Result) -> list[str]:

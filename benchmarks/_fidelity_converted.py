@@ -1,7 +1,7 @@
 """Define pairs made by `convert`, in both directions: the planner must find the alignment without hints.
 
-The modules of the zoo are converted to Keras, and models of `keras.applications` to torch. The plan of the conversion
-is not used: a pair is aligned, transferred and proven like every other one.
+The torch modules of `_zoo` (a list of small architectures) are converted to Keras, and models of `keras.applications`
+to torch. The plan of the conversion is not used: a pair is aligned, transferred and proven like every other one.
 """
 
 from functools import partial

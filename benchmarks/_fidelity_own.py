@@ -1,4 +1,4 @@
-"""Define handwritten pairs that are hard to align: other order, equal blocks, meaningless names, ties, unused parts."""
+"""Define handwritten pairs that are hard to align: equal blocks, meaningless names, tied weights, unused layers."""
 
 import os
 from pathlib import Path
@@ -148,7 +148,7 @@ class Recurrent(nn.Module):
 
 
 def recurrent() -> Pair:
-    """Return a pair of GRU models; torch has another gate order."""
+    """Return a pair of GRU models; torch orders the gates differently from Keras."""
     inputs = keras.Input((6, 4))
     x = layers.GRU(7, return_sequences=True)(inputs)
     x = layers.Bidirectional(layers.GRU(5, return_sequences=True))(x)

@@ -26,7 +26,8 @@ class Result:
     Attributes:
         part: What was measured.
         way: The method that is measured.
-        ratio: The median of the ratios of the rounds, or a number of another unit.
+        ratio: The time of the method divided by that of the reference, as the median over the rounds. If `way` names a
+            unit, such as "ms of a processor", a number in this unit.
         limit: The largest accepted ratio; None if there is no limit.
         seconds: The median time of the method.
     """

@@ -35,7 +35,7 @@ model.save_weights(out)
 """It knows the place of every tensor, as a script that was written for this model does."""
 
 ROUNDS = 3
-"""The rounds of commands that take half a minute together."""
+"""The number of rounds: all commands of a round take half a minute together."""
 
 
 def commands(rounds: int) -> Iterator[Ratio]:

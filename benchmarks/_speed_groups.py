@@ -65,7 +65,7 @@ def onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
 def transfers(rounds: int) -> Iterator[Ratio]:
     """Compare a live transfer on the current backend with handwritten loops.
 
-    The loop fills a separate model that no transfer has touched: a transfer changes the memory order of kernels.
+    The loops fill a separate model to which no transfer has written: a transfer changes the memory order of kernels.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""Measure the groups of `speed` for conversions, plans, certificates, and the way from a checkpoint to a file."""
+"""Measure the groups of `speed` for conversions, plans, certificates, and the transfer of a checkpoint to a file."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ LAYERS = 1_000
 PEER, THROUGH = "onnx2torch", "ONNX and onnx2torch"
 
 FEW = 3
-"""The rounds of a work of half a minute."""
+"""The number of rounds for a task that takes half a minute."""
 
 
 def to_torch(rounds: int) -> Iterator[Ratio]:
     """Compare one call of a module converted from Keras with other ways to run the same network.
 
-    They are torchvision's module, edited by hand to be equivalent, the module that onnx2torch makes of Keras' own ONNX
-    export, ONNX Runtime, and the converted module in channels_last memory and compiled.
+    The other ways are: torchvision's module, edited by hand to be equivalent; the module that onnx2torch makes of
+    Keras' own ONNX export; ONNX Runtime; and the converted module in channels_last memory, and compiled.
     """
     import keras
     import torch
@@ -68,7 +68,7 @@ def to_torch(rounds: int) -> Iterator[Ratio]:
 def to_keras(rounds: int) -> Iterator[Ratio]:
     """Compare a Keras model converted from torch with the handwritten model of keras.applications on each backend.
 
-    There is no row for a way through ONNX: no package makes a Keras 3 model of an ONNX file.
+    ONNX is not compared, because no package makes a Keras 3 model of an ONNX file.
     """
     from benchmarks.bench_to_keras_speed import measured, on_backend
 
@@ -194,7 +194,13 @@ def checkpoints(rounds: int) -> Iterator[Ratio]:
 
 
 def _in_order(variables: dict[str, Any], model: Any, order: list[tuple[str, str]]) -> list[Any]:
-    """Return the variables of a twin in the order of a plan; its layers have other numbers in their names."""
+    """Return the variables of a copy of a model, whose layer names have different numbers, in the order of a plan.
+
+    Args:
+        variables: The variables of the copy, by path.
+        model: The model for which the plan was made.
+        order: The torch path and the Keras path of each mapping of the plan.
+    """
     from keras3conv.frameworks.keras.tree import variables_by_path
 
     twins = dict(zip(variables_by_path(model), variables.values(), strict=True))

@@ -86,7 +86,7 @@ def _converted(row: Row, module: Any, inputs: Any) -> Any:
 
 
 def _numbers(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) -> None:
-    """Compare the outputs in both precisions, and save those of torch."""
+    """Compare the outputs of torch and Keras in float64 and in float32, and save those of torch."""
     import numpy as np
 
     from keras3conv.frameworks.keras import model as keras_side

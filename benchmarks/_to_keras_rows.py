@@ -29,7 +29,7 @@ class Row:
         trainable: Whether both models have the same number of trainable elements.
         step: The difference of the weights after one step of SGD in float64, relative to the step.
         jax: Whether the saved model, loaded without torch, returns the same outputs on JAX.
-        tensorflow: The same on TensorFlow.
+        tensorflow: Whether the saved model, loaded without torch, returns the same outputs on TensorFlow.
         seconds: The processor time of the conversion in seconds.
         problems: The error of each part of the measurement that failed, by its name.
     """

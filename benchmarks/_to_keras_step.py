@@ -21,10 +21,10 @@ it is zero but for this error.
 def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
     """Return the difference of the weights after one step, relative to the change that the step makes.
 
-    Both sides start from the same weights and see the same inputs. The loss is a sum of all output elements with
-    random weights. Two kinds of tensors are not compared: moving statistics, as Keras uses the biased variance; and a
-    bias of a recurrent layer that is the sum of two biases in torch, each of which torch changes. See
-    `relative_difference` for weights that the step does not change.
+    Both sides start from the same weights and see the same inputs. The loss is a sum of all output elements with random
+    weights. Two kinds of tensors are not compared: moving statistics, as Keras uses the biased variance; and a bias of
+    a recurrent layer that is the sum of two biases in torch, each of which torch changes. `relative_difference`
+    explains how weights are compared that the step does not change.
 
     Args:
         module: The torch module; it is left as it is.
@@ -73,7 +73,8 @@ def relative_difference(weights: Mapping[str, tuple[Any, Any, Any]]) -> float:
     """Return the largest difference of a weight after a step, relative to the change of its tensor in the step.
 
     The result is at most `STEP` if no difference is larger than the rounding errors of float64: that of the weight, and
-    that of a gradient whose terms cancel. It is larger if a tensor differs more that the step does not change.
+    that of a gradient whose terms cancel. So a tensor that the step does not change makes the result larger than
+    `STEP` only if the tensor differs by more than these rounding errors.
 
     Args:
         weights: By path, a tensor before the step, after the step in Keras, and after the step in torch.
@@ -111,7 +112,7 @@ def _named(outputs: Any) -> dict[str, Any]:
 
 
 def _step_torch(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Make one training step of the torch module; return the factors of each output in the loss."""
+    """Make one training step of the torch module; return the factors of the elements of each output in the loss."""
     import torch
 
     from keras3conv.frameworks.torch.modes import Float64

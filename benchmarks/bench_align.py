@@ -3,7 +3,7 @@
     python -m benchmarks bench_align --check
 
 Every model has six kinds of layers, many of each shape, so that nearly every pair is decided by call order. The
-reference of each row is reading the names and shapes once: planning cannot be faster than that.
+reference time of each row is that of reading the names and shapes once: planning cannot be faster.
 """
 
 import argparse

@@ -4,11 +4,11 @@
     python -m benchmarks bench_files --only speed reverse --rounds 9 --json result.json
     python -m benchmarks bench_files --only sparse --gigabytes 64
 
-Every way is timed in turn, round after round, and a ratio compares neighbours in time: the median of the ratios of the
-rounds is printed. The raw reference reads the same tensors with `safetensors` and writes the same bytes with h5py, with
-the names that Keras writes, without transposing anything. Ours is measured in steps: streaming alone; flushed to disk;
-also read again and compared; with both digests; and `transfer`, which also computes the digests of the source and
-writes the manifest.
+All methods are timed one after the other in every round, and a ratio compares times of the same round. The median of
+the ratios over the rounds is printed. The raw reference reads the same tensors with `safetensors` and writes the same
+bytes with h5py, with the names that Keras writes, without transposing anything. Ours is measured in steps: streaming
+alone; flushed to disk; also read again and compared; with both digests; and `transfer`, which also computes the digests
+of the source and writes the manifest.
 """
 
 import argparse
@@ -57,7 +57,7 @@ MEBIBYTE = 1 << 20
 
 
 def in_turns(ways: dict[str, Callable[[], object]], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
-    """Time every method in every round, after a warm-up round; each round has another order.
+    """Time every method in every round, after a warm-up round; the order of the methods changes with each round.
 
     A method that leaves much memory to be freed slows the next one down, so no method must always follow the same one.
     """
@@ -347,9 +347,9 @@ def main() -> int:
     """Measure, print, write; return 1 if `--check` is given and a target is missed."""
     parser = argparse.ArgumentParser(prog="bench_files", description="Weights from file to file.")
     parser.add_argument("--only", nargs="+", choices=[*PARTS], default=[part for part in PARTS if part != "sparse"])
-    parser.add_argument("--rounds", type=int, default=7, help="how often every way is timed (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
     parser.add_argument(
-        "--gigabytes", type=int, default=8, help="the size of the file of holes; the output has holes not"
+        "--gigabytes", type=int, default=8, help="the size of the sparse checkpoint; the output is not sparse"
     )
     parser.add_argument("--folder", type=Path, help="where the files are written; a temporary folder by default")
     parser.add_argument("--json", type=Path, help="write the results here")

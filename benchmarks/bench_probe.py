@@ -5,7 +5,7 @@
 
 Both models have the layers of a ResNet-50 and random weights. The reference is one eager call of each side in its own
 dtype, float32, without gradients, on all of the same inputs; the probe runs in float64, on one sample of them. Memory
-is the peak of the process, beyond what it is with both models loaded and called; the recorded activations are what the
+is the peak of the process minus its memory with both models loaded and called; the recorded activations are what the
 layers with weights return, in float64, as the probe records them.
 """
 

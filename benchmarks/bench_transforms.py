@@ -1,7 +1,8 @@
 """Compare the speed of making transposed weights contiguous: plain copy, numpy, `keras3conv.numerics.copying`.
 
-Every way is timed in turn, round after round, and a ratio compares neighbours in time, so that what else the machine
-does meets all of them. Speeds are those of the median; an array is counted once (the bytes of the result).
+All methods are timed one after the other in every round, and a ratio compares times of the same round, so that other
+load on the machine affects all methods equally. Speeds are those of the median; an array is counted once (the bytes of
+the result).
 
     python -m benchmarks bench_transforms --check
     python benchmarks/bench_transforms.py --json result.json --markdown result.md
@@ -199,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--markdown", type=Path, help="write the table here")
     parser.add_argument("--check", action="store_true", help="fail if a target is missed")
-    parser.add_argument("--rounds", type=int, default=9, help="how often every way is timed (default: 9)")
+    parser.add_argument("--rounds", type=int, default=9, help="how often each method is timed (default: 9)")
     parser.add_argument("--quick", action="store_true", help="only the shapes that must be faster")
     options = parser.parse_args(arguments)
     cases = TARGETS if options.quick else TARGETS + ORDINARY + SMALL

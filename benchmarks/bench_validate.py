@@ -2,10 +2,10 @@
 
     python -m benchmarks bench_validate --check
 
-What cannot be avoided is the reference: one eager forward of each side on the same inputs, as one would write it
-without this library. The measured noise floor needs torch in float64 as well, so its reference is three forwards; that
-one casts the weights, as there are none in float64. The rounds are interleaved, and the shortest of each counts: the
-others were disturbed.
+The reference is the work that cannot be avoided: one eager forward pass of each side on the same inputs, as one would
+write it without this library. The measured noise floor needs torch in float64 as well, so its reference is three
+forwards; the one in float64 casts the weights first. The tasks run in turns, and the shortest time of each counts: the
+others were disturbed by other load.
 """
 
 import argparse

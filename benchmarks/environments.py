@@ -2,9 +2,9 @@
 
     python -m benchmarks environments --python 3.11=python3.11 --python 3.12=python3.12 --markdown docs/versions.md
 
-Each environment is a row of the table: what was asked for, the versions that pip chose, the size of the environment,
-and how the trial ended (`_environment_trial.py`). An environment whose Python was not given is a row that says so.
-`--keep` takes the rows of an earlier run from a file of JSON lines, and runs only the others.
+Each environment has a row in the table: the requirements that were installed, the versions that pip chose, the size of
+the environment, and how the trial ended (`_environment_trial.py`). If the Python of an environment was not given, its
+row says so. `--keep` takes the rows of an earlier run from a file of JSON lines, and runs only the others.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Count the false alarms of the certificate on pairs that are correct: every example of every rule, and whole networks.
+"""Count the false alarms of `validate` on correct pairs of models: every example of every rule, and whole networks.
 
     python -m benchmarks false_alarms --check [--align]
 
-The pairs are correct by construction, so whatever a certificate finds in one is a false alarm. The plan of an example
+The pairs are correct by construction, so every problem that `validate` reports is a false alarm. The plan of an example
 follows from its rule, so that only the certificate is tested. With --align the planner is tested, too: `align` makes
 the plan, by which the weights are transferred. A pair whose plan has problems is listed as well.
 """
@@ -36,7 +36,7 @@ def judge(name: str, place: int, *, align: bool = False) -> str:
     Args:
         name: The name of the rule.
         place: Which of its examples.
-        align: Whether the two are aligned by the probe, and not by the rule.
+        align: Whether `align` makes the plan of the two models; otherwise it follows from the rule.
     """
     try:
         pair = make_pair(find(name), place)

@@ -4,9 +4,10 @@
     KERAS_BACKEND=torch python -m benchmarks fidelity --jobs 2 --only '*to Keras' --lines results.jsonl --keep
 
 One line a pair. "placed right" (paired with the right tensor) is proven in one of two ways: another project's converter
-wrote the weights, and every variable comes back bit for bit; or both models compute the same function in float64.
-Where the two architectures differ, the certificate must name the difference, and where it can be repaired they must
-compute the same without it. A pair that cannot be built is a line that says so.
+wrote the weights, and every variable comes back bit for bit; or both models compute the same function in float64. Where
+the two architectures differ, the certificate (the report of `validate`) must name the difference. If the difference can
+be removed, both models must compute the same function without it. For a pair that cannot be built, the line gives the
+reason.
 """
 
 import argparse

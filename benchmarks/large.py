@@ -3,11 +3,11 @@
     python -m benchmarks large
     python -m benchmarks large --gigabytes 8 --memory 1024
 
-The checkpoint is a file of holes but for the first numbers of every tensor, so it takes no space on the disk; the
-weights that are written do. The transfer runs in a process whose memory is limited. It is killed after some shards are
-finished, and started again: these shards must not be written again. At the end `verify` reads every shard, the proofs
-`structure` and `roundtrip` compare both sides file to file, in a process with the same limit, and every tensor is
-compared with the checkpoint. The folder is deleted.
+The checkpoint is a sparse file: only the first values of every tensor are stored, so it takes almost no space on the
+disk. The written weights are not sparse. The transfer runs in a process whose memory is limited. It is killed after
+some shards are finished, and started again: these shards must not be written again. At the end `verify` reads every
+shard, the proofs `structure` and `roundtrip` compare both sides file to file, in a process with the same limit, and
+every tensor is compared with the checkpoint. The folder is deleted.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SOURCE, TARGET, INDEX = "net.safetensors.index.json", "net.weights.h5", "net.wei
 
 SHAPE = (4096, 4096)
 MARK = 1000
-"""The numbers of a tensor that are no zeros, all in its first row."""
+"""How many values of a tensor are not zero; all are in its first row."""
 
 
 def main() -> int:

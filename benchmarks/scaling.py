@@ -5,8 +5,8 @@
 
 The exponent is the slope of the least squares line through the logarithms: 1 is proportional growth. Sizes below the
 bend, where a fixed cost dominates, would flatten it, so the smallest size of each row is left out. `plan` and `inspect`
-need no framework and go up to 10,000 layers. What runs a model stops earlier: Keras builds a model of 1,000 layers with
-a recursion as deep as the model, for which this script raises Python's limit.
+need no framework and go up to 10,000 layers. Tasks that run a model stop at fewer layers: Keras builds a model of 1,000
+layers with a recursion as deep as the model, for which this script raises Python's limit.
 """
 
 import argparse
