@@ -15,7 +15,7 @@ from keras3conv.validators.running.call_pairs import CallPair, call_pairs
 from keras3conv.validators.running.nearby import LARGEST, NearbyRun
 from keras3conv.validators.running.nearby import NOTE as ROUNDING
 from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
-from keras3conv.validators.running.output_pairs import output_pairs
+from keras3conv.validators.running.output_pairs import output_pairs, shown_name
 from keras3conv.validators.running.rounded_constants import NOTE as CONSTANTS
 from keras3conv.validators.running.rounded_constants import may_be_rounded
 from keras3conv.validators.running.rounded_sines import NOTE as SINES
@@ -288,12 +288,13 @@ def _judge_outputs(
         passed = is_rounding or _agrees(diff) or is_constant
         if not is_rounding:
             worst = max(worst, diff.max_rel if diff else float("inf"))
-        rows.append((pair.name, pair.layout, diff.max_rel if diff else None, "passed" if passed else "failed"))
+        name = shown_name(pair, subject.keras, subject.keras_probe)
+        rows.append((name, pair.layout, diff.max_rel if diff else None, "passed" if passed else "failed"))
         if passed:
             continue
         fact = f"differs {_in_words(diff)}{variation}" if diff else pair.mismatch
         explanation = explain_output(subject, pair, subject.probe_weights) if search and diff else None
-        problems.append(explained_problem(pair.torch_name, pair.keras_name, fact, explanation))
+        problems.append(explained_problem(pair.torch_name, f"output {name}", fact, explanation))
     columns = ("output", "layout", "relative error", "status")
     return Table(title=f"outputs{variation}", columns=columns, rows=tuple(rows)), worst, problems
 

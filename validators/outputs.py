@@ -19,7 +19,7 @@ from keras3conv.validators.diagnosis.search import explain_output
 from keras3conv.validators.running.determinism import draws, noise_is_suspicious, nondeterminism, state_facts
 from keras3conv.validators.running.neighbours import outputs_agree
 from keras3conv.validators.running.noise_runs import may_be_chance
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name
 from keras3conv.validators.running.sample import Sample
 from keras3conv.validators.running.subject import Subject
 
@@ -43,17 +43,17 @@ def check(subject: Subject) -> Section:
     rows: list[tuple[str, str, float | None, float | None, float | None, str]] = []
     problems, described = [], []
     for pair in output_pairs(subject.torch_run, subject.keras_run):
+        name = shown_name(pair, subject.keras, subject.keras_run)
         if pair.mismatch:
-            problems.append(Problem(torch=pair.torch_name, keras=pair.keras_name, fact=pair.mismatch))
-            rows.append((_name(subject, pair), pair.layout, None, None, None, "failed"))
+            problems.append(Problem(torch=pair.torch_name, keras=f"output {name}", fact=pair.mismatch))
+            rows.append((name, pair.layout, None, None, None, "failed"))
             continue
         judgement = _judge(subject, pair)
         status = "passed" if judgement.passed else "failed"
-        name = _name(subject, pair)
         rows.append((name, pair.layout, judgement.deviation, judgement.floor, judgement.ratio, status))
         described.append((name, f"{judgement}{_size_of(pair.torch_output)}"))
         if not judgement.passed:
-            problems.append(_problem(subject, pair, judgement))
+            problems.append(_problem(subject, pair, f"output {name}", judgement))
     differing = len(problems)
     problems = [*_randomness(subject, is_different=bool(problems)), *problems]
     summary = "; ".join(f"{name}: {text}" if len(rows) > 1 else text for name, text in described)
@@ -73,23 +73,15 @@ def check(subject: Subject) -> Section:
     )
 
 
-def _name(subject: Subject, pair: OutputPair) -> str:
-    """Return the name of an output for the report: the name in Keras if torch has only an index for it."""
-    torch, keras = pair.keys
-    outputs, names = list(subject.keras_run.outputs), tuple(getattr(subject.keras, "output_names", ()))
-    is_named = bool(torch) and not torch.isdecimal()
-    return pair.name if is_named or len(names) != len(outputs) else str(names[outputs.index(keras)])
-
-
 def _size_of(output: Array) -> str:
     """Return ", at values up to 3e+04" for an output with large values, beside which a difference is small; else ""."""
     largest = float(np.abs(output.astype(np.float64)).max()) if output.size and output.dtype.kind in "fiu" else 0.0
     return f", at values up to {largest:.2g}" if _LARGE <= largest < float("inf") else ""
 
 
-def _problem(subject: Subject, pair: OutputPair, judgement: Judgement) -> Problem:
+def _problem(subject: Subject, pair: OutputPair, keras_name: str, judgement: Judgement) -> Problem:
     explanation = explain_output(subject, pair, None)
-    return explained_problem(pair.torch_name, pair.keras_name, f"differs by {judgement}", explanation)
+    return explained_problem(pair.torch_name, keras_name, f"differs by {judgement}", explanation)
 
 
 def _sample(subject: Subject) -> Sample | None:

@@ -41,7 +41,7 @@ TESTED_ELSEWHERE = {
 SLOW = {"sweep.md"}
 """Pages that start a process for each model, as tests/torch_backend/workflows/test_sweep.py does in `make test`."""
 
-FROM_ITS_FOLDER = ("model", "net")
+FROM_ITS_FOLDER = ("keras_net", "model", "net")
 """The modules that pages import from their folders."""
 
 GIVEN = {

@@ -9,7 +9,7 @@ from keras3conv.messages import count
 from keras3conv.transforms import Array
 from keras3conv.validators.onnx.export import Exported
 from keras3conv.validators.onnx.opinions import KERAS, KERAS_ONNX, TORCH, TORCH_ONNX, Verdict, compare_opinions
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name
 from keras3conv.validators.running.subject import Subject
 
 
@@ -73,18 +73,18 @@ def _judge_output(
         values: The values of the output, by "torch", "Keras", "ONNX of torch" and "ONNX of Keras".
         truths: Torch's outputs in float64, by name.
     """
-    tolerance = subject.options.tolerance
+    tolerance, name = subject.options.tolerance, shown_name(pair, subject.keras, subject.keras_run)
     if not pair.mismatch:
-        return compare_opinions(pair.name, values, pair.torch_output, truths[pair.name], tolerance)
-    torch_values = {name: values[name] for name in (TORCH, TORCH_ONNX) if name in values}
-    keras_values = {name: values[name] for name in (KERAS, KERAS_ONNX) if name in values}
+        return compare_opinions(name, values, pair.torch_output, truths[pair.name], tolerance)
+    torch_values = {opinion: values[opinion] for opinion in (TORCH, TORCH_ONNX) if opinion in values}
+    keras_values = {opinion: values[opinion] for opinion in (KERAS, KERAS_ONNX) if opinion in values}
     verdicts = [
-        Verdict(output=pair.name, first=first, second=second, mismatch=pair.mismatch)
+        Verdict(output=name, first=first, second=second, mismatch=pair.mismatch)
         for first, second in product(torch_values or [TORCH], keras_values or [KERAS])
     ]
     for side_values in (torch_values, keras_values):
         if len(side_values) > 1:
-            verdicts += compare_opinions(pair.name, side_values, pair.torch_output, truths[pair.name], tolerance)
+            verdicts += compare_opinions(name, side_values, pair.torch_output, truths[pair.name], tolerance)
     return verdicts
 
 

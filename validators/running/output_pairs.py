@@ -72,6 +72,22 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
         )
 
 
+def shown_name(pair: OutputPair, keras: object, run: Recording) -> str:
+    """Return the name of an output for the report: the one in Keras if torch has only an index for it.
+
+    Args:
+        pair: The output.
+        keras: The Keras model.
+        run: A run of the Keras model.
+    """
+    torch_key, keras_key = pair.keys
+    names = tuple(getattr(keras, "output_names", ()))
+    is_named = bool(torch_key) and not torch_key.isdecimal()
+    if is_named or len(names) != len(run.outputs) or keras_key not in run.outputs:
+        return pair.name
+    return str(names[list(run.outputs).index(keras_key)])
+
+
 def _matched_names(torch_outputs: Mapping[str, Array], keras_outputs: Mapping[str, Array]) -> list[str]:
     """Return the names of torch's outputs, sorted so that each has the index of its Keras counterpart.
 
