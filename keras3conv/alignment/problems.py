@@ -256,7 +256,8 @@ def _unplaced_layer(
         fact += "; a torch layer without them normalises by the statistics of each batch, which no Keras layer does"
     if similar:
         other = next(other for other in free if other.path == similar[0])
-        fact += f"; same sizes: {', '.join(similar)}"
+        others = "Keras" if side == "torch" else "torch"
+        fact += f"; {others} layers of the same sizes that have no pair: {', '.join(similar)}"
         fixes.append(_pairing(side, layer, where, other))
     if nearest:
         fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}; "
