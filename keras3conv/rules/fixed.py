@@ -1,7 +1,7 @@
 """Compare the Keras arguments that a torch class lacks because it always computes with one value of them.
 
-`torch.nn.GRU` has no argument for the activation of its gates: it is the sigmoid. So the activation of a Keras GRU is
-compared with "sigmoid". Torch has no dropout inside a recurrent layer: the rate in Keras is compared with 0.
+`torch.nn.GRU` has no argument for the activation of its gates, which is always the sigmoid. So the activation of a
+Keras GRU is compared with "sigmoid". Torch has no dropout inside a recurrent layer: Keras' rate is compared with 0.
 """
 
 from collections.abc import Iterator, Mapping

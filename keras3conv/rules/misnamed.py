@@ -1,4 +1,4 @@
-"""Report a rule of the user that names tensors which the layers of its class do not have: it would map nothing."""
+"""Report a rule of the user that names tensors which the layers of its class do not have, and which so maps nothing."""
 
 from collections.abc import Iterable, Iterator
 

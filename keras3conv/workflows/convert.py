@@ -247,7 +247,7 @@ def _proven(
 
 
 def _with_remarks(section: Section, remarks: Sequence[str]) -> Section:
-    """Return the section of the hyper-parameters with what acts in training and was not converted; others unchanged."""
+    """Add what acts in training and was not converted to the section "hyperparameters"; return others unchanged."""
     if not remarks or section.name != "hyperparameters":
         return section
     return replace(section, facts={**section.facts, NOT_CONVERTED: "; ".join(remarks)})

@@ -77,7 +77,7 @@ def _names(file: Path, module: ModuleType | None) -> Iterator[str]:
 
 
 def _with_packages(name: str) -> Iterator[str]:
-    """Yield the packages around a module, which are imported before it, and the module: "a" and "a.b" for "a.b"."""
+    """Yield the packages that contain a module, which are imported first, and the module: "a" and "a.b" for "a.b"."""
     parts = name.split(".")
     yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
 

@@ -74,7 +74,7 @@ class Record:
         """A text that is equal for equal transfers.
 
         The text is JSON of the plan's digest, the name of the state dict, and the size and modification time of each
-        source file. It is empty if the source is a live model. A transfer resumes a killed one with the same text.
+        source file. It is empty for a live source. A transfer continues a killed transfer that has the same text.
         """
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
         return json.dumps([self._fingerprint, self.entry, pinned]) if self.sources else ""

@@ -86,7 +86,7 @@ def _plan_in(record: Path) -> Alignment | None:
 
 
 def _for_models(plan: Alignment, torch: ModelView, keras: ModelView) -> Alignment:
-    """Return a plan with the views of these models. They may lack tensors that the plan ignores, but no others.
+    """Return a plan with the views (layers and tensors) of these models, which may lack only tensors that it ignores.
 
     Args:
         plan: The plan (the pairs of tensors).

@@ -57,7 +57,7 @@ class _Run:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The statements."""
+        """The statements of the run."""
         return self.program.steps[self.start : self.stop]
 
     @property

@@ -119,7 +119,7 @@ def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return how many statements a block must save to be worth making; fewer if its calls are all of one module."""
+    """Return how many statements a block must save to be worth making; fewer if all of them call the same module."""
     return 1.0 if is_shared else 6.0
 
 
@@ -280,7 +280,7 @@ def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Seque
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
-    """Return a key, equal for runs of the same statements, connected in the same way; `tokens` has their keys."""
+    """Return a hash of a run of statements, from the keys of the statements (`tokens`) and how they are connected."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
     modules: dict[str, int] = {}
     key: list[object] = []

@@ -39,7 +39,7 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """Return the submodule of a statement that only calls it; None for others, or if it is called several times.
+        """Return the submodule if a statement only calls one that is called nowhere else; None for other statements.
 
         Args:
             step: One of the two statements.

@@ -106,7 +106,7 @@ class KerasSpelling:
         return transformed(expression, called)
 
     def function(self, name: str) -> str:
-        """Return the name by which the file calls a function, "ops.relu"; keras3conv's functions are copied into it."""
+        """Return the name by which the file calls a function, "ops.relu"; the file has copies of keras3conv's."""
         return name.removeprefix("keras.").removeprefix(f"{OWN_KERAS_FUNCTIONS}.")
 
     def dtype(self, name: str) -> str:

@@ -189,7 +189,7 @@ def _split(call: Call, letters: str, given: _Operand, factors: Factors) -> Value
 
 
 def _parts(own: tuple[int | Size, ...], wanted: tuple[int | Size, ...]) -> list[tuple[int | Size, ...]]:
-    """Return, for each of several axes, the sizes to split it into: (8, 4) for (2, 4, 4) gives [(2, 4), (4,)].
+    """Return the sizes to split each axis into: [(2, 4), (4,)] if axes of 8 and 4 elements become (2, 4, 4).
 
     Args:
         own: The sizes of the axes: (8, 4).

@@ -246,7 +246,7 @@ class _Lowering:
         return self._ones(for_each_example=True)
 
     def _ones(self, for_each_example: bool) -> Value:
-        """Return ones of shape (batch, 1), if for each example, or (1, 1): computed from an input, not an array."""
+        """Return ones that are computed from an input: of shape (batch, 1) with `for_each_example`, else (1, 1)."""
         key = "ones", for_each_example
         if key not in self._made:
             calls, path, self._calls, self._path = self._calls, self._path, (), ""

@@ -14,7 +14,7 @@ from keras3conv.rules.rule import Rule
 
 
 def _module(call: Call) -> Result:
-    """Convert a torch module of a class for which the user has registered a rule; in the graph it is one operator."""
+    """Convert a call of a torch module for whose class the user has a rule; the graph has one operator for the call."""
     kinds, config, inputs = (call.arguments[name] for name in ("kinds", "config", "inputs"))
     rule = next((rule for rule in lookup(tuple(kinds), ()) if is_users_own(rule) and rule.applies(config)), None)
     if rule is None:  # the module cannot be captured, which is a problem already

@@ -86,7 +86,7 @@ def _weight_norm(call: Call) -> Result:
 
 
 def _order_of_kernel(call: Call, rank: int) -> Order:
-    """Return the axis order of a computed weight: that of a Keras kernel if only such layers use it, else torch's.
+    """Return the axis order of a computed weight: that of a Keras kernel if only layers use it as kernel, else torch's.
 
     Args:
         call: The call that computes the weight.

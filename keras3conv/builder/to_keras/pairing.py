@@ -1,4 +1,4 @@
-"""Create the plan for a torch module and its generated Keras model, from the recorded torch tensors of each layer."""
+"""Create the plan (the pairs of tensors) for a generated Keras model, from the torch tensors of each layer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Create the plan for a generated module and its Keras model, from the layers that the module was generated from."""
+"""Create the plan (the pairs of tensors) for a generated module, from the Keras layers that it was generated from."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,7 +20,7 @@ _EVIDENCE = Evidence(kind="construction", detail="the torch layer was generated 
 
 
 def alignment_of(program: Program, paths: Mapping[str, str], torch: ModelView, keras: ModelView) -> Alignment:
-    """Return the plan for a generated torch module and its Keras model.
+    """Return the plan (the pairs of tensors) for a generated torch module and its Keras model.
 
     Args:
         program: The flat program of the module: all its statements, not yet divided among blocks (classes).

@@ -276,7 +276,7 @@ class _LocationEntry(dict[str, Any]):
 
 
 def file_locations(model: keras.layers.Layer) -> dict[int, str]:
-    """Return the location of each variable in a `.weights.h5` file, by its id: "layers/conv2d/vars/0".
+    """Return the location of each variable in a `.weights.h5` file, "layers/conv2d/vars/0", by the variable's id.
 
     Keras' own saving code runs with a store that only records. Some layers update their weights when they are saved; so
     that the model does not change, assignments have no effect meanwhile.

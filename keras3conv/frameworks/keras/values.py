@@ -17,7 +17,7 @@ def backend() -> str:
 
 
 def to_numpy(value: Any) -> Array:
-    """Return a variable or tensor as an array of the same dtype; the array may share its memory, and be read-only."""
+    """Return a variable or tensor as an array of the same dtype, which may share memory with it and be read-only."""
     tensor = value.value if isinstance(value, keras.Variable) else value
     # Not `keras.ops.convert_to_numpy`: it converts bfloat16 to float32, and causes a warning with numpy 2.
     if backend() == "torch":

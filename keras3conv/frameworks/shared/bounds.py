@@ -114,7 +114,7 @@ class BoundsObserver:
     found: list[Bound] = field(default_factory=list)
 
     def note(self, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Record the bounds (such as the limits of a clip) in a call before it runs: it may overwrite its input.
+        """Record the bounds (such as the limits of a clip) in a call, before the call may overwrite its input.
 
         Args:
             function: The name of the function; a function without bounds is ignored.

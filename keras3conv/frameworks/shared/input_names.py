@@ -1,7 +1,7 @@
-"""Hold the names that a user gives to inputs against those of a model.
+"""Compare the names that a user gives to inputs with the names of a model's inputs.
 
-A model with one input takes the only array that was given, whatever its name; the certificate then says so. With
-several inputs, a wrong name is an error: the order of the arrays is no reason to give one to a certain input.
+A model with one input takes the only array that was given, whatever its name; the report of the validation then says
+so. With several inputs, a wrong name is an error: the order of the arrays is no reason to give one to a certain input.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +12,7 @@ from keras3conv.transforms import Array
 
 
 class OneArray(dict[str, Array]):
-    """The only array of a file, by its name. Unlike a dict in Python, it is never itself the argument of a model."""
+    """The only array of a file, by its name. Unlike a dict of the user, it is never passed to a model as a dict."""
 
 
 def only_array(inputs: Any, names: Sequence[str], *, required: int, known: Collection[str] = ()) -> tuple[Any, str]:

@@ -360,7 +360,7 @@ class _Reader:
         return _dtype(leaf) if isinstance(leaf, torch.dtype) else size_of(leaf, self.free)
 
     def _returned(self, node: torch.fx.Node) -> Any:
-        """Return the outputs of the exported module in the form in which it returns them: one, a tuple, or a dict."""
+        """Return the outputs of the exported module as its `forward` returns them: a single one, a tuple, or a dict."""
         signature = self.source.exported.graph_signature
         flat = list(node.args[0])[-len(signature.user_outputs) :]  # type: ignore[arg-type]
         values = [self.names[one] if isinstance(one, torch.fx.Node) else one for one in flat]

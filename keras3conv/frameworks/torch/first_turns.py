@@ -64,7 +64,7 @@ def _without_first_values(exported: ExportedProgram) -> None:
 
 
 def _insert(exported: ExportedProgram, start: _Start) -> None:
-    """Let an operator of its own return the constant with which a loop starts."""
+    """Insert an operator that returns the constant with which a loop starts."""
     constant = start.constant
     known = (one for one in constant.users if str(one.target) == FIRST_VALUE and one.args[1] == start.following.name)
     first = next(known, None)
@@ -114,7 +114,7 @@ class _Turns:
             yield from (start for start in found if start.constant not in changing)
 
     def _starts_at(self, place: int) -> list[_Start]:
-        """Return the constants that a node uses where the same node in the next turn uses a value of its own turn.
+        """Return the constants that a node uses where the same node in the next turn uses a value from the node's turn.
 
         Args:
             place: The index of the node.

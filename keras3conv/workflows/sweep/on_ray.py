@@ -22,9 +22,9 @@ Files = Mapping[str, bytes]
 def run_on_ray(tasks: Sequence[tuple[Task, Path]], address: str) -> Generator[Row, None, None]:
     """Run tasks on Ray and yield the row (the result) of each finished task. Closing the iterator cancels the others.
 
-    A task is a Ray task, in a worker that ends with it. The worker starts the process of the model, so that limits and
-    crashes are handled as in a local run. Ray sees a failure only if a worker or a machine is lost, and only then
-    repeats the task.
+    Each task is a Ray task, whose worker process ends with the task. The worker starts the process of the model, so
+    that limits and crashes are handled as in a local run. Ray sees a failure only if a worker or a machine is lost, and
+    only then repeats the task.
 
     Args:
         tasks: The tasks, each with an empty folder, into which this process writes the files of the task.

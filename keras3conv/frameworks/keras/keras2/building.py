@@ -273,7 +273,7 @@ class _Builder:
         return self._remembered(made, entry, path)
 
     def _backward_layer(self, config: Config, path: str) -> dict[str, Any]:
-        """Return the backward layer of a Bidirectional whose layer runs backwards: as in Keras 2, it runs forwards.
+        """Return the second layer of a Bidirectional whose first runs backwards; as in Keras 2, it runs forwards.
 
         Keras 3 makes a backward layer that runs backwards, whichever way the layer runs, and then refuses it.
 

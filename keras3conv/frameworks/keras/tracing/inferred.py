@@ -10,8 +10,8 @@ from keras3conv.frameworks.keras.operations import arguments_of
 def corrected(operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) -> Any:
     """Return the symbolic outputs of an operation with the shape that the operation computes.
 
-    Keras gives the result of `dot_product_attention` the shape of the query. Its last axis is that of the value: a
-    `MultiHeadAttention` with another value_dim than key_dim could not be traced.
+    Keras infers the shape of the query for the result of `dot_product_attention`, but the last axis of the result is
+    that of the value. Without the correction, a `MultiHeadAttention` with unequal value_dim and key_dim raises.
 
     Args:
         operation: The operation that was called.

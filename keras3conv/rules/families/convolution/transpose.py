@@ -128,7 +128,7 @@ def _cut(crops: Pads, rank: int) -> LayerSpecs:
 
 
 def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
-    """Return how many elements Keras crops at the start and end of each axis of the full output; negative if it adds.
+    """Return how many elements Keras crops at the start and end of each axis of the full output; negative numbers add.
 
     Args:
         layers: The transposed convolution, and the cropping layer after it, if there is one.

@@ -44,7 +44,7 @@ def _read_group_norm(spec: LayerSpec) -> tuple[int, int, bool]:
 
 
 def _last_axes(spec: LayerSpec) -> tuple[int, ...]:
-    """Return, in a tuple, the index of the last input axis of a Keras layer; all of (2, 3, 4) if it is unknown."""
+    """Return, in a tuple, the index of the last input axis of a Keras layer; all possible, (2, 3, 4), if unknown."""
     return (len(spec.inputs[0]) - 1,) if spec.inputs else (2, 3, 4)
 
 

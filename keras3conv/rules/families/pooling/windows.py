@@ -166,8 +166,8 @@ def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ..
 def _padding_arguments(axes: Pads, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Config | None:
     """Return the arguments `padding` and `ceil_mode` with which a torch MaxPool pads like Keras; None if none do.
 
-    With ceil_mode, MaxPool pads up to stride - 1 more at the end of every axis. So it is used only if the padding of
-    every axis is larger at the end by exactly stride - 1.
+    With ceil_mode, MaxPool pads up to stride - 1 more elements at the end of every axis. So it is used only if the
+    padding of every axis is larger at the end by exactly stride - 1.
 
     Args:
         axes: The padding at the start and the end of each axis.
