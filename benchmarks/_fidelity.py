@@ -32,7 +32,7 @@ class Pair:
         restores: Whether the Keras model has the torch module's weights already, written by the converter of another
             project. The weights are then replaced by random values, and the transfer must restore them bit for bit.
         without: Torch layers without a counterpart in the Keras model, each with the reason.
-        named: The differences between the two architectures, which the certificate must report.
+        named: The differences between the two architectures, which the report of `validate` must name.
         repaired: A function that returns the Keras model without the differences in `named`; the returned model must
             compute the same function as the torch module.
     """
@@ -76,8 +76,8 @@ class Result:
         processor_seconds: How long it kept processors busy, which other work on the machine does not change.
         float64: The largest relative error in float64 with random weights, after known differences are removed.
         noise: The difference in float32 divided by torch's own rounding error, after known differences are removed.
-        named: The differences of architecture that the certificate named.
-        misses: What is wrong with the result, in words.
+        named: The differences of architecture that the report of `validate` names.
+        misses: Sentences about what is wrong with the result.
     """
 
     name: str
@@ -120,7 +120,7 @@ def measure(name: str, pair: Pair) -> Result:
 
 
 def _restored(pair: Pair, result: Result, plan: k3c.Alignment, before: Mapping[str, Values]) -> Result:
-    """Check that every variable has the other converter's value, and that the certificate names all differences.
+    """Check that each variable has the other converter's value, and that `validate` names all differences.
 
     The layers are compared, not the outputs, because the two libraries return different outputs in different orders.
     """
@@ -165,7 +165,7 @@ def _proven(pair: Pair, result: Result, plan: k3c.Alignment) -> Result:
 
 def _misplaced(result: Result) -> list[str]:
     wrong = result.tensors - result.right
-    return [f"{wrong} of {result.tensors} variables do not have the values of the right torch tensor"] if wrong else []
+    return [f"{wrong} of {result.tensors} variables are not placed right"] if wrong else []
 
 
 def _too_far(result: Result) -> list[str]:
@@ -179,7 +179,7 @@ def _said(problem: Problem) -> str:
 
 
 def _named(report: Report) -> tuple[str, ...]:
-    """Return the causes that the certificate names for differences in float64."""
+    """Return the causes that the report of `validate` names for differences in float64."""
     facts = [problem.fact for problem in report.section("float64").problems if problem.fixes]
     return tuple(dict.fromkeys(" ".join(fact.split("\n", 1)[1].split()) for fact in facts if "\n" in fact))
 
@@ -190,7 +190,7 @@ def _certificate(pair: Pair, model: Any, plan: k3c.Alignment) -> Report:
 
 
 def _largest(report: Report, section: str, title: str, column: str) -> float | None:
-    """Return the largest number in a column of a certificate's table; None if a number is missing."""
+    """Return the largest number in a column of a table of the report; None if a number is missing."""
     found = report.section(section)
     named = {problem.keras for problem in found.problems}
     rows = [

@@ -1,4 +1,4 @@
-"""Measure the groups of `speed` for conversions, plans, certificates, and the transfer of a checkpoint to a file."""
+"""Measure the groups of `speed` for conversions, plans, `validate`, and the transfer of a checkpoint to a file."""
 
 import tempfile
 from collections.abc import Iterator
@@ -107,7 +107,7 @@ def plannings(rounds: int) -> Iterator[Ratio]:
 
 
 def small_certificates(rounds: int) -> Iterator[Ratio]:
-    """Measure the conversion and certificate of three convolutions, relative to one second of processor time."""
+    """Measure `convert` and `validate` for three convolutions, relative to one second of processor time."""
     import keras
 
     import keras3conv as k3c
@@ -126,7 +126,7 @@ def small_certificates(rounds: int) -> Iterator[Ratio]:
 
 
 def large_certificate(rounds: int) -> Iterator[Ratio]:
-    """Measure the certificate of a ResNet-50 pair, relative to 15 seconds of two processors."""
+    """Measure `validate` for a ResNet-50 in torch and in Keras, relative to 15 seconds of two processors."""
     import torch
 
     import keras3conv as k3c

@@ -52,7 +52,7 @@ class Result:
     Attributes:
         name: The name of the function in `keras.applications`.
         converted: Whether the conversion returned a module.
-        certificate: Whether every proof passed; a proof that was skipped does not count as passed.
+        certificate: Whether every proof of `validate` passed; a proof that was skipped does not count as passed.
         trainable: The number of trainable elements of the Keras model.
         trainable_torch: The number of trainable elements of the module.
         step: The difference of the weights after one step of SGD in float64, relative to the step.

@@ -1,4 +1,4 @@
-"""Measure the time of a certificate and the size of its page, for a ResNet-50 on both sides.
+"""Measure the time of `validate` and the size of the HTML page of its report, for a ResNet-50 on both sides.
 
     python -m benchmarks bench_validate --check
 
@@ -185,7 +185,7 @@ def forwards(module: nn.Module, model: keras.Model, inputs: NDArray[np.float32])
 
 
 def outputs_alone(module: nn.Module, model: keras.Model, plan: k3c.Alignment, images: Images) -> dict[str, float]:
-    """Measure the cost of a certificate of the outputs alone, relative to the forward passes."""
+    """Measure the time of `validate` if it compares the outputs alone, relative to the forward passes."""
     shape = (images.batch, 3, images.size, images.size)
     inputs = np.random.default_rng(0).standard_normal(shape).astype("float32")
     certify = partial(k3c.validate, module, model, inputs=inputs, plan=plan, proofs=["outputs"])

@@ -3,7 +3,7 @@
     python -m benchmarks false_alarms --check [--align]
 
 The pairs are correct by construction, so every problem that `validate` reports is a false alarm. The plan of an example
-follows from its rule, so that only the certificate is tested. With --align the planner is tested, too: `align` makes
+follows from its rule, so that only `validate` is tested. With --align the planner is tested, too: `align` makes
 the plan, by which the weights are transferred. A pair whose plan has problems is listed as well.
 """
 
@@ -31,7 +31,7 @@ def cases(wanted: str) -> list[tuple[str, int]]:
 
 
 def judge(name: str, place: int, *, align: bool = False) -> str:
-    """Return the problems that the certificate reports for an example of a rule; empty if there are none.
+    """Return the problems that `validate` reports for an example of a rule; empty if there are none.
 
     Args:
         name: The name of the rule.
@@ -51,7 +51,7 @@ def judge(name: str, place: int, *, align: bool = False) -> str:
 
 
 def judge_own(name: str) -> str:
-    """Return the problems that the certificate reports for a handwritten network; empty if there are none."""
+    """Return the problems that `validate` reports for a handwritten network; empty if there are none."""
     pair = OWN[name]()
     given = {"inputs": pair.inputs, "keras_inputs": pair.keras_inputs}
     try:

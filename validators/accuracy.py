@@ -46,7 +46,7 @@ class _Scores:
 
 
 def check(subject: Subject) -> Section:
-    """Compare top-1 and top-5 accuracy, and return the section of the certificate.
+    """Compare top-1 and top-5 accuracy, and return the section of the report.
 
     The proof fails if the models predict different top-1 classes for a sample, and rounding cannot explain it: in
     torch, the scores of the two classes differ by more than the noise.

@@ -96,7 +96,7 @@ class _JudgedCall:
 
 
 def check(subject: Subject) -> Section:
-    """Compare all layer outputs, in the whole model and in isolation; return the section of the certificate."""
+    """Compare all layer outputs, in the whole model and in isolation; return the section of the report."""
     if subject.skip_reason:
         return Section(name="activations", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     calls = _judged_calls(subject)
@@ -118,7 +118,7 @@ def check(subject: Subject) -> Section:
 
 
 def _by_outputs(subject: Subject, calls: list[_JudgedCall]) -> dict[str, str]:
-    """Return the layers without a call of their own as a fact for the report; empty if every layer has one."""
+    """Return a line for the report with the layers that have no call of their own; empty if every layer has one."""
     paths = [(path,) for path in judged_by_outputs(subject, {judged.call.key for judged in calls})]
     lines = [line.paths[0] for line in collapse(paths)]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""

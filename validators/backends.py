@@ -47,7 +47,7 @@ def check(subject: Subject) -> Section:
     """Run the saved model under every requested backend; compare each run with torch and with the other backends.
 
     Returns:
-        The section of the certificate.
+        The section of the report.
     """
     if subject.skip_reason:
         return _skipped(subject.skip_reason)

@@ -23,7 +23,7 @@ _UNITS = 2.0
 
 
 def check(subject: Subject) -> Section:
-    """Compare the outputs of both models with golden outputs; return the section of the certificate."""
+    """Compare the outputs of both models with golden outputs; return the section of the report."""
     if subject.skip_reason:
         return Section(name=NAME, status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     pairs = list(output_pairs(subject.torch_run, subject.keras_run))

@@ -62,7 +62,7 @@ def check(subject: Subject) -> Section:
     that is added to a variance, if the variance is never small.
 
     Returns:
-        The section of the certificate.
+        The section of the report.
     """
     if subject.skip_reason:
         return Section(name="float64", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
@@ -97,7 +97,7 @@ def _differs(variant: Variant, original: Subject) -> bool:
 
 
 def _judge_variant(section: Section, variant: Variant, original: Subject) -> Section:
-    """Judge a run of the models with other inputs or weights, and return the section of the certificate.
+    """Judge a run of the models with other inputs or weights, and return the section of the report.
 
     If the models agree in this run, its result is added to the summary of `section`. If they differ, the failed section
     of this run is returned instead.
@@ -119,7 +119,7 @@ def _judge_variant(section: Section, variant: Variant, original: Subject) -> Sec
 
 
 def _judge(subject: Subject, variant: Variant, original: Subject) -> Section:
-    """Judge one run of both models, and return the section of the certificate for this run.
+    """Judge one run of both models, and return its section of the report.
 
     Differences that come only from constants that one side rounds to float32 do not fail the proof.
 

@@ -88,7 +88,7 @@ class _Comparison:
 
 
 def check(subject: Subject) -> Section:
-    """Compare the gradients of all tensors in the plan, also in training mode; return the certificate's section."""
+    """Compare the gradients of all tensors in the plan, also in training mode; return the section of the report."""
     if subject.skip_reason:
         return _skipped(subject.skip_reason)
     loss_weights = weights_of_the_loss(subject)

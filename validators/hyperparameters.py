@@ -52,7 +52,7 @@ def check(subject: Subject) -> Section:
     """Judge every hyper-parameter (field) that the rules of the layer pairs compare.
 
     Returns:
-        The section of the certificate.
+        The section of the report.
     """
     fields = [] if subject.skip_reason else list(_judged_fields(subject))
     if not fields:
@@ -211,9 +211,9 @@ def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
 
 
 def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
-    """Return a fact for the report that lists the fields which differ and matter only in training; {} for none.
+    """Return a line for the report with the fields that differ, and have an effect in training only; {} for none.
 
-    The fact has the values of both sides: {"differs in training only": "p: 0.1 in torch, 0.2 in Keras (2 layers)..."}.
+    The line has the values of both sides: {"differs in training only": "p: 0.1 in torch, 0.2 in Keras (2 layers)..."}.
     """
     differing: Counter[str] = Counter()
     for judged in fields:
@@ -229,7 +229,7 @@ def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
 
 
 def _state_facts(fields: list[_JudgedField]) -> dict[str, str]:
-    """Return a fact for the report that lists the stateful Keras layers; {} if there are none.
+    """Return a line for the report that lists the stateful Keras layers; {} if there are none.
 
     A stateful layer begins a call with the state in which the last call ended, which torch's layers do not do.
     """

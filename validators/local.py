@@ -66,7 +66,7 @@ def one_pair_at_a_time(name: str, check: Check) -> Check:
 
 
 def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[Pair]) -> Section:
-    """Return one section of the certificate that joins the results of all pairs.
+    """Return one section of the report that joins the results of all pairs.
 
     Args:
         name: The name of the proof.
@@ -97,7 +97,7 @@ def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[P
 
 
 def _facts(judged: Iterable[tuple[Pair, Section]], left_out: Iterable[tuple[Pair, str]]) -> dict[str, str]:
-    """Merge the facts in the sections of all pairs: {"name of the fact": "conv1, conv2: its text; fc: another text"}.
+    """Merge the `facts` in the sections of all pairs: {"name of a fact": "conv1, conv2: a text; fc: another text"}.
 
     Facts about the run itself, which are the same in every section, are left out.
 

@@ -36,7 +36,7 @@ def check(subject: Subject) -> Section:
     """Compare the outputs of the whole models, and check that each model returns the same when it is called again.
 
     Returns:
-        The section of the certificate.
+        The section of the report.
     """
     if subject.skip_reason:
         return Section(name="outputs", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)

@@ -22,7 +22,7 @@ def check(subject: Subject) -> Section:
     """Transform every tensor of the plan from torch to Keras and from Keras to torch, and compare the bytes.
 
     Returns:
-        The section of the certificate.
+        The section of the report.
     """
     problems: list[Problem] = []
     lossy: list[tuple[str, str]] = []

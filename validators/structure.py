@@ -16,7 +16,7 @@ def check(subject: Subject) -> Section:
     """Check that the plan (pairs of torch tensors and Keras variables) fits both models and leaves no tensor out.
 
     Returns:
-        The section of the certificate.
+        The section of the report.
     """
     plan = subject.plan
     other_models = made_for_others(*zip((plan.torch, plan.keras), subject.outlines, strict=True))

@@ -52,7 +52,7 @@ def make_pair(
 
 
 def _numbered_alike(keras: LayerView) -> Iterator[Evidence]:
-    """Yield a doubt about a layer in a file that numbers its variables ("vars/0"), if two of them have the same shape.
+    """Yield the `Evidence` that two variables of equal shapes may be exchanged, as a file only numbers the variables.
 
     Only their order shows which is which. If the rule lists them in another order, the two are exchanged.
 
@@ -68,7 +68,7 @@ def _numbered_alike(keras: LayerView) -> Iterator[Evidence]:
 
 
 def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Evidence]:
-    """Yield a doubt about a pair of Linear and Dense if the order of the kernel's inputs is not certain.
+    """Yield the `Evidence` that the order of the kernel's inputs is uncertain, for a pair of Linear and Dense.
 
     Torch and Keras flatten an image in different axis orders. So the inputs of the next kernel are permuted, by the
     shape before the flatten. This is uncertain if only one of the models was run, so that the flatten of the other is

@@ -109,7 +109,7 @@ def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
             continue
         if shapes[0] == shapes[1]:
             return torch, keras, inputs
-        returned = f"alone they return {shapes[0]} in torch and {shapes[1]} in Keras: another layer belongs to them"
+        returned = f"alone they return {shapes[0]} in torch and {shapes[1]} in Keras: one needs another layer"
     raise NotAlone(returned)
 
 

@@ -51,7 +51,7 @@ def _random_states(subject: Subject) -> list[str]:
 
 
 def state_facts(subject: Subject) -> dict[str, str]:
-    """Return a report fact for each side whose model changes its own tensors when it is called; {} if none does.
+    """Return a line of the report for each side whose model changes its own tensors when it is called; {} for none.
 
     For example: {"state in torch": "counter (changed by a call, and restored before every run)"}.
     """

@@ -58,10 +58,10 @@ def corrected(pair: Pair) -> Problem:
 
 
 def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: list[Problem]) -> dict[str, str]:
-    """Return the report facts about batch normalisations that are frozen: {"frozen on both sides": "bn1, bn2"}.
+    """Return lines for the report about batch normalisations that are frozen: {"frozen on both sides": "bn1, bn2"}.
 
-    A side that is frozen uses its moving statistics in training mode, too. If only one side is frozen, the fact is "not
-    alike in training mode".
+    A side that is frozen uses its moving statistics in training mode, too. If only one side is frozen, the line begins
+    with "not alike in training mode".
 
     Args:
         statistics: For each torch path the pair, and whether torch and Keras use the batch's statistics in training.
@@ -74,16 +74,16 @@ def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: 
 
 
 def untried_facts(subject: Subject, frozen: Collection[str]) -> dict[str, str]:
-    """Return the report fact about batch normalisations that were not compared in training mode, with reasons.
+    """Return the line for the report about batch normalisations that were not compared in training mode, with reasons.
 
-    The fact leaves out the layers in `frozen`, torch paths of batch normalisations.
+    It leaves out the layers in `frozen`, torch paths of batch normalisations.
     """
     listed = [f"{', '.join(paths)} ({reason})" for reason, paths in untried(subject, frozen).items()]
     return {"not tried in training mode": "; ".join(listed)} if listed else {}
 
 
 def untrained_facts(subject: Subject) -> dict[str, str]:
-    """Return a report fact that lists the embedding rows which torch does not train (`padding_idx`); {} for none.
+    """Return a line for the report with the embedding rows that torch does not train (`padding_idx`); {} for none.
 
     The result is also {} with the option `training`, because the gradients of these rows are then compared.
     """

@@ -213,7 +213,7 @@ def _with_inputs(subject: Subject, name: str, inputs: Inputs) -> Variant:
 
 
 def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Variant] = ()) -> dict[str, str]:
-    """Return the report facts "exercised" and "not reached": the inputs, sizes, bounds and padding that runs covered.
+    """Return the lines "exercised" and "not reached" of the report: the inputs, sizes, bounds and padding of the runs.
 
     Args:
         subject: The models with the original inputs.

@@ -52,7 +52,7 @@ def datasets(path: Path) -> dict[str, Array]:
 
 
 def ignored_facts(tree: Tree) -> dict[str, str]:
-    """Return a fact for reports about optimizer state, which is not read: {"ignored": "the state of the optimizer"}.
+    """Return a line for reports about optimizer state, which is not read: {"ignored": "the state of the optimizer"}.
 
     Return {} if the file has none.
     """

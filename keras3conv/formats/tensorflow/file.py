@@ -203,7 +203,7 @@ def _dataset(held: Bundle, key: str) -> Dataset:
 
 
 def _ignored(names: Iterable[str]) -> dict[str, str]:
-    """Return a fact for reports that names the tensors which are not weights, such as counters; {} if there are none.
+    """Return a line for reports that names the tensors which are not weights, such as counters; {} if there are none.
 
     Args:
         names: The names of these tensors in the checkpoint.

@@ -30,7 +30,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair], *, con
         torch: The view of the torch model. Only parameters of modules whose class has no rule are used.
         keras: The view of the Keras model. All variables are used: a position table may be the weight of an Embedding.
         pairs: The pairs that were found before.
-        confirmed: Whether both models were run. If not, a pair of square tensors gets a doubt: one may be transposed.
+        confirmed: Whether both models were run. If not, a pair of square tensors is unconfirmed: one may be transposed.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     known = known_classes()[0] - {TIMM_LAYER_SCALE}
@@ -58,7 +58,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair], *, con
 
 
 def _doubt(pair: Pair, shape: Shape) -> Evidence | None:
-    """Return a doubt about a pair of tensors whose axes or parts may have different orders; None if there is no doubt.
+    """Return the `Evidence` that the axes or parts of two tensors may have different orders; None if they cannot.
 
     A square tensor may be transposed. A packed tensor ("qkv") may have query, key and value in another order.
 

@@ -1,4 +1,4 @@
-"""Add a doubt to each pair of a Linear and a Dense that may follow the flatten of an image, if no model was run.
+"""Mark each pair of a Linear and a Dense that may follow the flatten of an image as unconfirmed, if no model was run.
 
 Files of weights do not show a flatten. Torch flattens (channels, height, width), Keras (height, width, channels), so
 the inputs of the next layer are in another order. A Linear may follow a flatten if its number of inputs is a multiple
@@ -19,7 +19,7 @@ _DENSE = "keras.layers.Dense"
 
 
 def with_unseen_flattens(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Iterator[Pair]:
-    """Yield all pairs of a plan; a pair of a Linear and a Dense that may follow a flatten gets a doubt.
+    """Yield all pairs of a plan; mark as unconfirmed the pairs of a Linear and a Dense after a possible flatten.
 
     Such a pair also lists, among its candidates, the call of `plan.pair` that permutes the inputs of the kernel.
 

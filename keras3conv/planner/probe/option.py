@@ -105,7 +105,7 @@ class Candidate:
 
     @property
     def owner(self) -> str:
-        """The path of the torch layer; for several layers the module around them: "attn" for "attn.q" and "attn.k"."""
+        """The path of the torch layer; for several layers their common parent: "attn" for "attn.q" and "attn.k"."""
         paths = [layer.path.split(".") for layer in self.layers]
         shared = takewhile(lambda words: len(set(words)) == 1, zip(*paths, strict=False))
         return ".".join(words[0] for words in shared)
