@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+Modules = dict[str, list[ModuleType]]
+"""Imported modules by the last part of the path of their file."""
+
 
 def with_imports(files: Iterable[Path]) -> tuple[Path, ...]:
     """Return Python files, each followed by the files that it imports, without those of installed packages.
@@ -17,9 +20,10 @@ def with_imports(files: Iterable[Path]) -> tuple[Path, ...]:
     Args:
         files: The files.
     """
-    modules = {_absolute(Path(file)): module for module in _modules() if (file := getattr(module, "__file__", None))}
+    named = [*files]
+    modules = _modules_by_file_name() if named else {}
     found: dict[Path, None] = {}
-    for file in files:
+    for file in named:
         _add(_absolute(file), modules, found)
     return tuple(found)
 
@@ -31,29 +35,49 @@ def is_installed(path: Path) -> bool:
     return real.startswith(folders) or "site-packages" in Path(real).parts
 
 
-def _modules() -> list[ModuleType]:
-    named = list(sys.modules.items())
-    return [module for name, module in named if name.partition(".")[0] not in ("keras3conv", "__main__")]
+def _modules_by_file_name() -> Modules:
+    """Return the imported modules that have a file, by the last part of its path.
+
+    The frameworks import thousands of modules, and to follow the links of one path takes as long as to convert a small
+    layer: only modules whose file has the name that is looked for are compared by the whole path.
+    """
+    found: Modules = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and name.partition(".")[0] not in ("keras3conv", "__main__"):
+            found.setdefault(os.path.basename(file), []).append(module)  # noqa: PTH119  # a path takes longer
+    return found
+
+
+def _module_of(file: Path, modules: Modules) -> ModuleType | None:
+    """Return the module that was made of a file, the last one if there are several; None if there is none.
+
+    Args:
+        file: The absolute path of the file.
+        modules: The imported modules by the last part of their path.
+    """
+    of_the_name = reversed(modules.get(file.name, ()))
+    return next((module for module in of_the_name if _absolute(Path(str(module.__file__))) == file), None)
 
 
 def _absolute(path: Path) -> Path:
     return Path(os.path.realpath(path.parent)) / path.name
 
 
-def _add(file: Path, modules: dict[Path, ModuleType], found: dict[Path, None]) -> None:
+def _add(file: Path, modules: Modules, found: dict[Path, None]) -> None:
     """Add a file and the files that it imports, in this order, unless the file is there already.
 
     Args:
         file: The file.
-        modules: The imported modules by file.
+        modules: The imported modules by the last part of their path.
         found: The files so far, as the keys of a dict.
     """
     if file in found or not file.is_file():
         return
     found[file] = None
-    for name in _names(file, modules.get(file)):
+    for name in _names(file, _module_of(file, modules)):
         imported = getattr(sys.modules.get(name), "__file__", None)
-        if imported and _absolute(Path(imported)) in modules and not is_installed(Path(imported)):
+        if imported and not is_installed(Path(imported)) and _module_of(_absolute(Path(imported)), modules):
             _add(_absolute(Path(imported)), modules, found)
 
 
