@@ -1,4 +1,18 @@
-"""The file of factories that the tests of the command line write."""
+"""The file of factories that the tests of the command line write, and files with classes that Keras does not know."""
+
+import runpy
+from pathlib import Path
+
+import keras
+
+
+def save_and_forget(code: Path, path: Path) -> None:
+    """Call the function `save` of a file of code with a path; Keras knows no class of the code afterwards."""
+    known = {**keras.saving.get_custom_objects()}
+    runpy.run_path(str(code), run_name=code.stem)["save"](str(path))
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(known)
+
 
 MODELS = """
 import keras

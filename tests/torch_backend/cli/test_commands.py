@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from keras3conv.cli.files import REPORT_SUFFIXES
 from keras3conv.report.digests import named_files
 from keras3conv.report.report import Report
-from tests.support.cli_models import MODELS
+from tests.support.cli_models import MODELS, save_and_forget
 from tests.support.cli_runs import assert_refused, run
 
 
@@ -72,8 +70,7 @@ def save(path):
 def test_a_file_with_a_class_of_the_user_is_converted_with_import(decorator: str, tmp_path: Path) -> None:
     code, path = tmp_path / "models_of_mine.py", tmp_path / "own.keras"
     code.write_text(OWN.replace("DECORATOR", decorator))
-    script = f"import models_of_mine; models_of_mine.save({str(path)!r})"
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": ""})
+    save_and_forget(code, path)
     refused = run("convert", path, "-o", tmp_path / "out", "--no-validate")
     assert_refused(refused, "Gain is not part of Keras", "Fix:  --import FILE.py  # your file with the class Gain")
     done = run("convert", path, "-o", tmp_path / "out", "--import", code)

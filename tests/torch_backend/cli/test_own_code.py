@@ -1,9 +1,6 @@
 """Layers and rules of the user on the command line: --import, classes that Keras does not know, files of code."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +10,7 @@ from keras3conv.report.digests import named_files
 from keras3conv.report.report import Report
 from keras3conv.rules.library import list_rules
 from keras3conv.rules.registry import ranked, registered
-from tests.support.cli_models import MODELS
+from tests.support.cli_models import MODELS, save_and_forget
 from tests.support.cli_runs import assert_refused, run
 
 LAYER = """
@@ -56,12 +53,11 @@ def _rules() -> Iterator[None]:
 
 @pytest.fixture
 def own_file(tmp_path: Path) -> Path:
-    """Save a model with a layer of the user in another process, so that Keras here does not know the class."""
+    """Save a model with a layer of the user that Keras does not know afterwards."""
     (tmp_path / "models_keras.py").write_text(LAYER)
     (tmp_path / "models_rule.py").write_text(RULE)
     path = tmp_path / "own.keras"
-    script = f"import models_keras; models_keras.save({str(path)!r})"
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": ""})
+    save_and_forget(tmp_path / "models_keras.py", path)
     return path
 
 
