@@ -4,8 +4,9 @@ If a new version of Keras moves or renames them, only this module must change.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import ModuleType
 
 import keras
@@ -45,13 +46,19 @@ ACTIVATION_MODULES = "keras.src.activations"
 """The prefix of the module names of operation classes for activations that have more arguments than in `keras.ops`."""
 
 
+unsaved_attributes: Callable[[str], set[str]] = lru_cache(saving_lib.get_attr_skipset)
+"""Return the attributes that Keras' saving code skips in an object of a kind such as "Layer".
+
+Keras means to keep them, but looks them up under another name than it stores them, so that it creates a new layer for
+every layer that it saves.
+"""
+
+
 def operation_modules() -> list[ModuleType]:
     """Return the loaded modules that define the classes of Keras' operations, sorted by name."""
-    return [
-        module
-        for name, module in sorted(sys.modules.items())
-        if name.startswith("keras.src.ops.") and module is not None
-    ]
+    # Selected before they are sorted: thousands of modules may be loaded, and every trace of a model asks for these.
+    names = sorted(name for name in list(sys.modules) if name.startswith("keras.src.ops."))
+    return [module for name in names if (module := sys.modules.get(name)) is not None]
 
 
 def backend_namespaces() -> tuple[ModuleType, ...]:
@@ -115,4 +122,5 @@ __all__ = [
     "set_keras_mask",
     "tensorflow_not_imported",
     "to_snake_case",
+    "unsaved_attributes",
 ]

@@ -8,7 +8,12 @@ import keras
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs, paddings
-from keras3conv.frameworks.keras.internals import public_name, saving_lib, tensorflow_not_imported
+from keras3conv.frameworks.keras.internals import (
+    public_name,
+    saving_lib,
+    tensorflow_not_imported,
+    unsaved_attributes,
+)
 from keras3conv.frameworks.keras.observing import replaced
 from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.frameworks.keras.values import backend, to_numpy
@@ -282,7 +287,8 @@ def file_locations(model: keras.layers.Layer) -> dict[int, str]:
     that the model does not change, assignments have no effect meanwhile.
     """
     store = _LocationStore()
-    with replaced([(keras.Variable, "assign", lambda variable, value, *_, **__: value)]):
+    no_assignment = (keras.Variable, "assign", lambda variable, value, *_, **__: value)
+    with replaced([no_assignment, (saving_lib, "get_attr_skipset", unsaved_attributes)]):
         saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
     return store.found
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -106,13 +107,20 @@ def _without_writing(target: Any) -> Iterator[Any]:
     yield target
 
 
+@lru_cache
+def _default_replacements() -> Mapping[Any, Callable[..., Any]]:
+    """Return torch's table of replacements, which takes torch longer to make than to export a small module."""
+    made: Mapping[Any, Callable[..., Any]] = torch.export.default_decompositions()
+    return made
+
+
 def _replacement(operator: Any) -> Callable[..., Any] | None:
     from torch._decomp import decomposition_table
 
     is_recurrent = str(operator).split(".")[1] in _RECURRENT
     if is_recurrent or any(word in str(operator) for word in _COMPUTED_OTHERWISE):
         return None
-    known = torch.export.default_decompositions()
+    known = _default_replacements()
     found: Callable[..., Any] | None = known[operator] if operator in known else decomposition_table.get(operator)
     return found
 
