@@ -1,6 +1,8 @@
 """Draw random weights for the comparison of two models: all tensors differ, and no value vanishes or overflows."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +11,21 @@ from keras3conv.numerics.fingerprint import size_of
 from keras3conv.transforms import Array, Shape
 
 _SEED = 20240229
+
+
+@lru_cache(maxsize=1)
+def _drawn(size: int) -> tuple[Array, Mapping[str, Any]]:
+    """Return random numbers between -1 and 1, and the state of the generator after them.
+
+    They are drawn once for all pools: to draw them takes longer than to validate a small model.
+
+    Args:
+        size: The number of numbers.
+    """
+    generator = np.random.default_rng(_SEED)
+    numbers = generator.uniform(-1.0, 1.0, size)
+    numbers.flags.writeable = False
+    return numbers, generator.bit_generator.state
 
 
 class Pool:
@@ -22,8 +39,9 @@ class Pool:
     _SIZE = 1_000_003
 
     def __init__(self) -> None:
+        self._numbers, state = _drawn(self._SIZE)
         self._generator = np.random.default_rng(_SEED)
-        self._numbers = self._generator.uniform(-1.0, 1.0, self._SIZE)
+        self._generator.bit_generator.state = state
 
     def between(self, low: float, high: float, shape: Shape) -> Array:
         """Return an array of random numbers of the pool, uniformly distributed between two limits.
