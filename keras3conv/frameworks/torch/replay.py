@@ -235,7 +235,7 @@ class Stage:
             contexts.enter_context(seen.observed(self.module))
             contexts.enter_context(_FunctionCalls(seen))
             try:
-                recording = torch_side.run(self.module, self.inputs, tensors=given, float64=float64)
+                recording = torch_side.run(self.module, self.inputs, tensors=given, float64=float64, watch=False)
             except _Reached:
                 return seen.replayed
         if target.path is not None:
