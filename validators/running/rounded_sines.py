@@ -37,6 +37,9 @@ def sines_rounded(subject: Subject) -> Iterator[Subject | None]:
     with RoundedSines() as mode:
         other.torch_probe  # noqa: B018 - the run is made now
         of_torch = mode.take_angles()
+        if not len(of_torch):  # most models: the run of Keras would be for nothing
+            yield None
+            return
         other.keras_probe  # noqa: B018 - the run is made now
         of_keras = mode.take_angles()
         yield other if _differ_by_rounding(of_torch, of_keras) else None
