@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Search for garbage seldom, and only among the objects that the tests create, not the imported modules."""
-    gc.freeze()
+    _leave_modules_out()
     gc.set_threshold(50_000, 20, 20)
     gc.enable()
+
+
+def pytest_runtest_logfinish() -> None:
+    """Leave also the frameworks out that a test was the first to import."""
+    if len(sys.modules) > _MODULES_LEFT_OUT[-1] + MANY_MODULES:
+        gc.collect()  # what is left out is never freed
+        _leave_modules_out()
+
+
+MANY_MODULES = 100
+"""So many imported modules have more objects than the tests create between two searches for garbage."""
+
+_MODULES_LEFT_OUT = [0]
+
+
+def _leave_modules_out() -> None:
+    """Leave all present objects out of the search for garbage."""
+    gc.freeze()
+    _MODULES_LEFT_OUT.append(len(sys.modules))
 
 
 @pytest.fixture(scope="session")
