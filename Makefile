@@ -96,7 +96,7 @@ test-world: $(STAMP) ## the files of old Kerases, beside what their software ret
 	KERAS_BACKEND=torch $(PYTEST) tests/world
 
 test-laws: $(STAMP) ## the laws of the rules, on torch
-	KERAS_BACKEND=torch $(PYTEST) tests/backends/rules
+	KERAS_BACKEND=torch $(PYTEST) tests/backends/rules tests/torch_backend/rules/test_examples.py
 
 test-backends: test-backends-torch test-backends-jax test-backends-tensorflow ## the tests that run on every backend
 
