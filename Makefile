@@ -47,8 +47,8 @@ demo: $(STAMP) ## convert a model and prove that nothing changed
 TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target
 
 test: $(STAMP) ## every group of tests, on every backend
-	$(TOGETHER) test-torch-models test-backends-jax test-torch-builder test-torch-validators test-backends-tensorflow \
-		test-backends-torch test-processes test-world test-package test-core-foundation test-core-upper
+	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-backends-jax test-backends-torch \
+		test-backends-tensorflow test-world test-processes test-package test-core-foundation test-core-upper
 
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
