@@ -167,30 +167,38 @@ class EachPacked(Each):
     make = PackedExpert
 
 
-def keras_model(experts: Callable[[], layers.Layer]) -> keras.Model:
+def keras_model(experts: Callable[[], layers.Layer], blocks: int = BLOCKS) -> keras.Model:
     x = inputs = keras.Input((4, WIDTH))
-    for _ in range(BLOCKS):
+    for _ in range(blocks):
         y = layers.LayerNormalization(epsilon=1e-3)(x)
         weights = layers.Permute((2, 1))(layers.Dense(EXPERTS, use_bias=False, activation="softmax")(y))
         x = layers.Add()([x, ops.einsum("ebth,bet->bth", experts()(y), weights)])
     return keras.Model(inputs, x)
 
 
-def torch_model(block: type[Routed]) -> nn.Module:
-    return randomize(nn.Sequential(*(block() for _ in range(BLOCKS))))
+def torch_model(block: type[Routed], blocks: int = BLOCKS) -> nn.Module:
+    return randomize(nn.Sequential(*(block() for _ in range(blocks))))
+
+
+IN_ONE_TENSOR = (Packed, Stacked, Alternating, Exchanged)
+SEVERAL = (BLOCKS,)
+"""Where one side has a layer for each expert, those of several blocks must be told apart."""
 
 
 @pytest.mark.parametrize(
-    ("block", "experts"),
+    ("block", "experts", "blocks"),
     [
-        *product((Packed, Stacked, Listed, Alternating, Exchanged), (Bank, Each)),
-        *product((Packed, Listed, Alternating, Exchanged), (PackedBank, EachPacked)),
+        *product(IN_ONE_TENSOR, (Bank,), (1,)),
+        *product((Packed, Alternating, Exchanged), (PackedBank,), (1,)),
+        *product((Listed,), (Bank, PackedBank), SEVERAL),
+        *product((*IN_ONE_TENSOR, Listed), (Each,), SEVERAL),
+        *product((Packed, Listed, Alternating, Exchanged), (EachPacked,), SEVERAL),
     ],
 )
 def test_experts_are_paired_and_proven_however_each_side_stores_them(
-    block: type[Routed], experts: Callable[[], layers.Layer]
+    block: type[Routed], experts: Callable[[], layers.Layer], blocks: int
 ) -> None:
-    module, model = torch_model(block), keras_model(experts)
+    module, model = torch_model(block, blocks), keras_model(experts, blocks)
     plan = k3c.align(module, model).check()
     assert {pair.decided_by for pair in plan.pairs} == {"probe"}
     k3c.transfer(module, model, plan)
