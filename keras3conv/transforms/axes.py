@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from operator import index
 from typing import Any
@@ -42,6 +42,7 @@ def _parse_side(pattern: str, side: str) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+@lru_cache(maxsize=1024)
 def _parse(pattern: str) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     left, arrow, right = pattern.partition("->")
     if not arrow:
