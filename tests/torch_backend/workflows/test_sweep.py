@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras3conv.report.report import Report
 from keras3conv.validators.judges import judges
 from keras3conv.validators.running.options import Options
 from keras3conv.workflows.sweep.fixes import as_keys
@@ -35,31 +36,20 @@ def keras_net_of_another_activation():
 
 TASKS = """
 [[task]]
-name = "to-torch-{backend}"
-model = "nets.py:keras_net"
-matrix = { backend = ["jax"] }
-
-[[task]]
 name = "to-keras"
 model = "nets.py:net"
 shape = [2, 6]
 dtype = "float16"
 
 [[task]]
-name = "moved"
-torch = "nets.py:net"
-keras = "nets.py:keras_net"
-do = ["align", "transfer", "validate"]
-write = ["net.safetensors"]
-
-[[task]]
-name = "wrong"
+name = "wrong-{backend}"
 torch = "nets.py:net"
 keras = "nets.py:keras_net_of_another_activation"
 do = ["transfer", "validate"]
 write = ["net.safetensors"]
 accept_difference = true
 proofs = ["float64"]
+matrix = { backend = ["jax"] }
 """
 
 
@@ -159,22 +149,51 @@ def test_lines_of_an_error_are_keys_of_the_sweep_file() -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_converts_transfers_and_validates_each_model_in_its_own_process(tmp_path: Path) -> None:
+def test_a_sweep_runs_each_model_in_its_own_process_with_its_backend_and_its_dtype(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     (tmp_path / "sweep.toml").write_text(TASKS)
     overview = sweep(tmp_path / "sweep.toml", tmp_path / "results")
     rows = {row.name: row for row in overview.rows}
     messages = "\n".join(row.message for row in overview.rows)
-    assert {name: row.status for name, row in rows.items()} == {
-        "to-torch-jax": "passed",
-        "to-keras": "passed",
-        "moved": "passed",
-        "wrong": "failed",
-    }, messages
-    assert (rows["wrong"].first_failure, rows["wrong"].steps[-1].name) == ("float64", "validate")
-    assert {"structure", "outputs", "float64"} <= rows["moved"].proven
-    assert rows["to-torch-jax"].backend == "jax"
-    converted = tmp_path / "results" / "tasks" / "to-torch-jax" / "converted"
-    assert {"model.py", "weights.safetensors", "report.json"} <= {path.name for path in converted.iterdir()}
-    assert str((tmp_path / "nets.py").resolve()) in rows["moved"].sources
+    assert {name: row.status for name, row in rows.items()} == {"to-keras": "passed", "wrong-jax": "failed"}, messages
+    assert (rows["wrong-jax"].first_failure, rows["wrong-jax"].steps[-1].name) == ("float64", "validate")
+    assert rows["wrong-jax"].backend == "jax"
+    report = Report.from_json((tmp_path / "results" / "tasks" / "wrong-jax" / "report.json").read_text())
+    assert report.environment["KERAS_BACKEND"] == "jax"
+    assert {"structure", "outputs", "float64"} <= rows["to-keras"].proven
+    assert str((tmp_path / "nets.py").resolve()) in rows["to-keras"].sources
     assert rows["to-keras"].dtype == "float16"
+    converted = tmp_path / "results" / "tasks" / "to-keras" / "converted"
+    assert {"model.py", "model.weights.h5", "report.json"} <= {path.name for path in converted.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_task_converts_a_keras_model_to_torch(tmp_path: Path) -> None:
+    nets = tmp_path / "nets_to_torch.py"
+    nets.write_text(NETS)
+    result = run(Task(name="a", model=f"{nets}:keras_net", do=("convert",)), tmp_path)
+    assert (result["status"], [step["name"] for step in result["steps"]]) == ("passed", ["convert"]), result
+    found = {path.name for path in (tmp_path / "converted").iterdir()}
+    assert {"model.py", "weights.safetensors", "report.json"} <= found
+
+
+@pytest.mark.slow
+def test_a_task_aligns_transfers_and_validates(tmp_path: Path) -> None:
+    nets = tmp_path / "nets_to_move.py"
+    nets.write_text(NETS)
+    task = Task(
+        name="moved",
+        torch=f"{nets}:net",
+        keras=f"{nets}:keras_net",
+        do=("align", "transfer", "validate"),
+        write=("net.safetensors",),
+    )
+    result = run(task, tmp_path)
+    assert result["status"] == "passed", result
+    assert [(step["name"], step["status"]) for step in result["steps"]] == [
+        ("align", "passed"),
+        ("transfer", "passed"),
+        ("validate", "passed"),
+    ]
+    proven = {proof["name"] for proof in result["proofs"] if proof["status"] == "passed"}
+    assert {"structure", "outputs", "float64"} <= proven
