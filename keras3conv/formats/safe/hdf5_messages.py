@@ -87,6 +87,7 @@ def read(image: Image, addresses: Array) -> Messages:
         image.need(begin, size)
         owner = np.concatenate([owner, further.owner])
         start, end = np.concatenate([message.start + message.size, begin]), np.concatenate([end, begin + size])
+    require(bool(parts))  # or no object has a message
     joined = Messages(*(np.concatenate([getattr(part, name) for part in parts]) for name in Messages.__annotations__))
     require(np.bincount(joined.owner, minlength=len(addresses)) == declared)
     return joined

@@ -110,8 +110,16 @@ def old_objects(file: h5py.File) -> None:
     file.create_dataset("layers/dense/vars/0", data=np.zeros(3), track_times=True)
 
 
+def equal_layers(file: h5py.File) -> None:
+    for place in range(300):
+        values = file.create_group(f"layers/dense_{place}/vars")
+        values.attrs["name"] = f"d{place}"
+        values["0"] = np.full(3, place, "f4")
+
+
 USUAL: dict[str, Build] = {
     "one layer": dense,
+    "layers of one variable each": equal_layers,
     "no layer": lambda file: None,
     "groups without members": lambda file: file.create_group("a/b/c") and None,
     "1,000 layers": layers(1000),
@@ -198,6 +206,15 @@ def test_files_that_are_written_here_are_usual(tmp_path: Path, suffix: str) -> N
 def test_other_files_are_left_to_the_library(tmp_path: Path, name: str) -> None:
     (tmp_path / "own").mkdir()
     assert usual(UNUSUAL[name](tmp_path / "own")) is None
+
+
+def test_an_object_without_messages_is_left_to_the_library(tmp_path: Path) -> None:
+    path = built(tmp_path, dense)
+    content = bytearray(path.read_bytes())
+    header = int.from_bytes(content[64:72], "little")  # of the root group
+    content[header + 8 : header + 12] = bytes(4)
+    path.write_bytes(content)
+    assert usual(path) is None
 
 
 @pytest.mark.slow
