@@ -34,7 +34,7 @@ def adapted(keras: ModelView) -> Iterator[Problem]:
 
 
 def merged_first(plan: Plan) -> Iterator[Problem]:
-    """Yield a problem if a torch model has unpaired LoRA adapters; its fix is to merge them into the weights first."""
+    """Yield a problem if a torch model has unpaired LoRA adapters, with the fix: merge them into the weights first."""
     placed = {path for mapping in plan.mappings for path in mapping.torch}
     placed |= {entry.path for entry in plan.ignored if entry.side == "torch"}
     adapters = [layer for layer in plan.torch.layers if is_adapter(layer)]

@@ -216,7 +216,7 @@ def _with_expected(
 
 
 def _built_in(rule: Rule, keras: LayerView, pair: Callable[..., FieldPair]) -> Iterator[FieldPair]:
-    """Yield the arguments of a Keras layer that the torch class lacks, because it always computes with one value.
+    """Yield the arguments of a Keras layer that the torch class lacks, because torch always computes with one value.
 
     Args:
         rule: The rule of the two layers.

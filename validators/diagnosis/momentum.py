@@ -29,7 +29,7 @@ def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number
 
 
 def _hypotheses(old: Array, batch: Array, momentum: float, number: int) -> Iterator[tuple[Explanation, Array]]:
-    """Yield explanations of a wrong moving statistic, each with the value that Keras would have if it were true.
+    """Yield explanations of a wrong moving statistic, each with the value that it predicts for Keras.
 
     Args:
         old: The statistic before the step.

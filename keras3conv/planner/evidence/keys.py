@@ -206,7 +206,7 @@ def _keras_keys_in_keras(layer: LayerView) -> Keys:
 
 
 def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes of the Keras variables that a rule makes from a torch layer, by role; None if it cannot."""
+    """Return the shapes of the Keras variables that a rule makes of a torch layer, by role; None if they do not fit."""
     shapes = {role: shape for role, shape in layer.shapes.items() if role not in rule.ignored}
     keras: dict[str, Shape] = {}
     try:
@@ -221,7 +221,7 @@ def _shapes_in_keras(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
 
 
 def shapes_in_torch(rule: Rule, layer: LayerView) -> dict[str, Shape] | None:
-    """Return the shapes of the torch tensors that a rule makes from a Keras layer, by role; None if it cannot."""
+    """Return the shapes of the torch tensors that a rule makes of a Keras layer, by role; None if they do not fit."""
     mappings = mappings_of(rule, None, layer)
     if mappings is None:
         return None

@@ -55,7 +55,7 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
 
 
 def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
-    """Return a pair with one more entry of evidence: "3 torch layers fit 2 Keras layers", which makes it uncertain.
+    """Return a pair with one more reason that leaves it uncertain, such as "3 torch layers fit 2 Keras layers".
 
     Args:
         pair: A pair of two layers of a group.

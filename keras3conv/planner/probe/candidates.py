@@ -340,7 +340,7 @@ class CandidateFinder:
                     yield replace(candidate, kind="parameter", rule=None)
 
     def _by_rules_of(self, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
-        """Yield the candidates that the rules for a torch layer and a Keras layer give, even if torch never called it.
+        """Yield the candidates that the rules give for a torch layer, even one that never ran, and a Keras layer.
 
         Args:
             torch: The torch layer.
