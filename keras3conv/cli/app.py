@@ -213,7 +213,7 @@ def _quieten_tensorflow() -> None:
 
 @contextmanager
 def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
-    """Show the steps of a command on stderr while the with statement runs; a quiet command shows nothing at all."""
+    """Show the steps of a command on stderr while the with statement runs; with `quiet`, nothing is shown at all."""
     from keras3conv.cli.progress import shown
 
     token, verbose_token = _errors.set(sys.stderr if quiet else None), _is_verbose.set(verbose)

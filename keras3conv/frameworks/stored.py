@@ -74,7 +74,7 @@ def with_stored_values(model: ModelView, path: Path, *, entry: str = "") -> Mode
     stored = formats.read(path, entry=entry, planned=model)
     if stored.side != model.side:
         raise InputError(
-            f"{path} contains {stored.side} weights, and {model.title} needs {model.side} weights: give a file of them"
+            f"{path} contains {stored.side} weights, but {model.title} needs a file of {model.side} weights"
         )
     computed = [tensor.path for tensor in model.tensors() if tensor.is_computed]
     if computed:

@@ -105,7 +105,7 @@ class Report:
     def raise_if_failed(self) -> None:
         """Raise `ProofError` if a section failed or is unconfirmed, or if none passed.
 
-        The message has the problems of all failed sections, those of float64 first.
+        The message has the problems of all failed sections, those of the proof float64 first.
         """
         if self.ok:
             return

@@ -206,7 +206,7 @@ class Rule:
         return {torch: (keras,) if isinstance(keras, str) else keras for torch, keras in self.fields.items() if keras}
 
     def may_apply(self, layer: LayerView) -> bool:
-        """Return whether the rule may apply to a torch layer; True if the layer, from a file, has no configuration."""
+        """Return whether the rule may apply to a torch layer; True for a layer of a file, without configuration."""
         return layer.config is None or self.applies(self.config_of(layer))
 
     def config_of(self, layer: LayerView) -> Config:

@@ -247,7 +247,7 @@ def _proven(
 
 
 def _with_remarks(section: Section, remarks: Sequence[str]) -> Section:
-    """Add what acts in training and was not converted to the section "hyperparameters"; return others unchanged."""
+    """Add what acts in training and was not converted, as a fact, if this is the section "hyperparameters"."""
     if not remarks or section.name != "hyperparameters":
         return section
     return replace(section, facts={**section.facts, NOT_CONVERTED: "; ".join(remarks)})

@@ -53,7 +53,7 @@ def ends_of_transfer(
         weights: The file of weights of the architecture.
 
     Raises:
-        InputError: The architecture lacks weights, or the file to be saved to.
+        InputError: The architecture has no weights, or `out` names no file for its model.
     """
     if not formats.is_architecture(target):
         source, read = with_weights(source, weights)

@@ -48,7 +48,7 @@ class _Pair:
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return the second statement with another right side.
+        """Return the second statement with the merged expression as its right side.
 
         Args:
             expression: The expression of both statements together.

@@ -124,12 +124,12 @@ def _lowered_once(captured: "Captured", channels: Channels) -> Lowered:
 
 
 def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Problem]:
-    """Yield a problem for each operator in certain submodules that has no counterpart in Keras.
+    """Yield a problem for each operator without a counterpart in Keras in submodules that are exported alone.
 
-    Each of these submodules is exported alone, because torch could not export the module as a whole.
+    This is done with the submodules of a module that torch cannot export as a whole.
 
     Args:
-        captured: The captured module, with these submodules and the arguments of their calls.
+        captured: The result of the export, with these submodules and the arguments of their calls.
         channels: The position of the channel axis of images in the Keras model: "last" or "first".
     """
     from keras3conv.frameworks.torch import export

@@ -31,7 +31,7 @@ def with_orders(graph: Graph, lowered: Lowered) -> Graph:
 
 
 def _first_value(call: Call) -> Result:
-    """Convert the operator to its constant, repeated for each sample of the batch."""
+    """Convert the operator to the first value of its loop: a constant, repeated for each sample of the batch."""
     given = call.arguments["self"]
     if not isinstance(given, Constant):
         return given  # type: ignore[no-any-return]

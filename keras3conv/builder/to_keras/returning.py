@@ -11,7 +11,7 @@ def dependent(writer: Writer, value: Value, shape: Shape) -> Value:
 
     Args:
         writer: The program under construction.
-        value: The constant; its axis of the batch has size one if it is equal for all samples.
+        value: The constant; its batch axis has size one if it is equal for all samples.
         shape: The shape of the result, of which one axis may be the batch.
     """
     ones = writer.example_ones()

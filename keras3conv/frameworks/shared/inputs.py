@@ -17,7 +17,7 @@ from keras3conv.transforms import Array
 SEED = 20240229
 
 SAMPLES = 1
-"""The number of samples with which layers are compared; one is enough, because all elements of the outputs count."""
+"""The number of samples with which layers are compared; one is enough, as all elements of its output are compared."""
 
 _ROUNDING = 1e-4
 """The relative difference up to which torch and Keras inputs count as equal; their dtypes may differ."""

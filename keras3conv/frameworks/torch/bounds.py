@@ -22,7 +22,7 @@ def observed_bounds() -> Iterator[list[Bound]]:
 def observed_slices() -> Iterator[list[Bound]]:
     """Collect the slices that end beyond their axis, in all torch functions that run in the `with` block.
 
-    A Keras model on the torch backend slices its tensors with torch.
+    These include the slices of a Keras model on the torch backend.
     """
     observer = BoundsObserver(extremes=_extremes, number=_number)
     with _Slices(observer):

@@ -56,7 +56,7 @@ def constants_of(exported: ExportedProgram, buffers: frozenset[str], free: froze
 
 
 def _without_first_values(exported: ExportedProgram) -> None:
-    """Remove the operators from the graph that an earlier call inserted: the names of other nodes may have changed."""
+    """Remove the operators that an earlier call inserted: they name other nodes, whose names may have changed."""
     for node in [*exported.graph.nodes]:
         if str(node.target) == FIRST_VALUE:
             node.replace_all_uses_with(node.args[0])

@@ -39,7 +39,7 @@ def is_activation(value: Any) -> bool:
 
 
 def class_named(class_name: str) -> Any:
-    """Return the class with a name: one of Keras 3, or else one that the user registered with Keras; None if none."""
+    """Return the class with a name: one of Keras 3, else one that the user registered; None if neither exists."""
     known = getattr(keras.layers, class_name, None) or keras.saving.get_registered_object(class_name)
     return known or (NamedLayerScale if class_name == "LayerScale" else None)
 

@@ -243,7 +243,7 @@ _SELECTIONS: Mapping[str, Callable[..., Any]] = {
     f"{OWN}unstack": lambda value, num=None, axis=0: list(value),
     f"{OWN}split": _parts,
 }
-"""The functions that only select or collect sizes, among which may be unknown ones."""
+"""The functions that only select or collect sizes, some of which may be unknown."""
 
 
 __all__ = ["Deferred", "Sized", "as_tensors", "call_function"]

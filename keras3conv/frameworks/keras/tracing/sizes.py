@@ -34,7 +34,7 @@ _OFFSET = 8
 """The largest number that a layer is expected to add to a multiple of a dynamic size, by windows or cropping."""
 
 _SMALLEST_MARGIN, _LARGEST_MARGIN = 16, 2**15
-"""The first and the last number to add to the dynamic sizes of a model that rejects small inputs, as it crops them."""
+"""The first and the last number to add to the dynamic sizes of a model that crops its input, so needs a large one."""
 
 
 @dataclass(frozen=True, kw_only=True)
