@@ -66,7 +66,7 @@ def _mirrored(call: Call, given: Value, pads: Sequence[tuple[int, int]], mode: s
     if len(padded_axes) > min(given.rank - 1, 3):
         raise call.refuse(
             f"torch cannot pad {len(padded_axes)} of {given.rank} axes with mode={mode!r}: it pads at most three "
-            "axes, and leaves at least one as it is"
+            "axes, and must leave at least one axis unpadded"
         )
     count = max(given.rank - 2, len(padded_axes))
     if any(axis in given.order[: given.rank - count] for axis in padded_axes):

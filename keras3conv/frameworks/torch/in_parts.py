@@ -90,7 +90,7 @@ def with_plain_weights(module: nn.Module, in_parts: Collection[str]) -> nn.Modul
 
 
 def inner_modules(module: nn.Module, in_parts: Collection[str] = ()) -> set[str]:
-    """Return the paths of the modules that a view leaves out: they only hold the tensors behind computed weights.
+    """Return the paths of modules that a view leaves out: they only hold the tensors that weights are computed from.
 
     Args:
         module: The module.

@@ -36,7 +36,7 @@ _TABLE_SECONDS = 10.0
 class _Todo:
     """The tasks of a sweep, divided into those with a valid result from an earlier run, and those that must run.
 
-    `done` has the rows (results) of the former by task name, `run` the latter. `prints` has, by task name, the
+    `done` has the valid results (rows) by task name, `run` the tasks that must run. `prints` has, by task name, the
     fingerprint of every task, and the digests of the files that the fingerprint covers.
     """
 

@@ -119,7 +119,7 @@ def inferred(spec: LayerSpec, part: str) -> tuple[str, dict[str, Any]]:
     The recurrent kernel has the shape (units, gates x units), and the number of gates determines the class.
 
     Args:
-        spec: The layer around the cell, with the shapes of its variables.
+        spec: The layer that contains the cell, with the shapes of its variables.
         part: The beginning of the roles of the cell's variables: "cell/".
 
     Raises:
