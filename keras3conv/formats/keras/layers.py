@@ -165,7 +165,17 @@ def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
             values["storage"] = shared[location]
         tensors.append(made(TensorRef, values))
     kinds = (kind,) if kind else ()
-    return made(LayerView, {"path": path, "kinds": kinds, "tensors": tuple(tensors), "is_ordered": is_ordered})
+    of_layer = {"path": path, "kinds": kinds, "tensors": tuple(tensors), "is_ordered": is_ordered}
+    if datasets and (held := _IN_MODEL.fullmatch(datasets[0].path)):
+        of_layer["attribute"] = held[1]
+    return made(LayerView, of_layer)
+
+
+_IN_MODEL = re.compile(r"([^/]+)/vars/\d+")
+"""The place of a variable whose layer is an attribute of the model itself: "embedding/vars/0" for `self.embedding`.
+
+A functional or sequential model has its layers in a list, whose places begin with "layers/".
+"""
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:

@@ -100,3 +100,26 @@ def test_the_transfer_back_gives_the_same_checkpoint(tmp_path: Path) -> None:
 )
 def test_the_attribute_stands_for_an_automatic_name(path: str, kind: str, attribute: str, expected: str) -> None:
     assert names.name_of(LayerView(path=path, kinds=(kind,), attribute=attribute)) == expected
+
+
+@keras.saving.register_keras_serializable("test_attributes")
+class Tables(keras.Model):
+    """Two tables of the same shape, created in the other order than in the checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wpe = layers.Embedding(6, WIDTH)
+        self.wte = layers.Embedding(6, WIDTH)
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        return self.wte(x) + self.wpe(x)
+
+
+def test_the_attributes_of_the_model_itself_are_names(tmp_path: Path) -> None:
+    model, file = Tables(), tmp_path / "tables.weights.h5"
+    model(np.zeros((1, 3), "int32"))
+    model.save_weights(file)
+    save_file({"wte.weight": torch.zeros(6, WIDTH), "wpe.weight": torch.ones(6, WIDTH)}, tmp_path / "t.safetensors")
+    k3c.transfer(tmp_path / "t.safetensors", file, k3c.align(tmp_path / "t.safetensors", file).check(), overwrite=True)
+    model.load_weights(file)
+    assert [float(table.get_weights()[0].mean()) for table in (model.wte, model.wpe)] == [0.0, 1.0]
