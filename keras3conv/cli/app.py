@@ -194,7 +194,7 @@ def _import(code: Sequence[str]) -> None:
 
 
 def imported_code() -> tuple[Path, ...]:
-    """Return the Python files of --import of the running command, whose digests the certificate states."""
+    """Return the Python files of --import of the running command, whose digests the report states."""
     from keras3conv.workflows.factories import files_of_code
 
     return files_of_code(_imports.get())

@@ -39,7 +39,7 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """Return the submodule if a statement only calls one that is called nowhere else; None for other statements.
+        """Return the submodule that a statement calls, if it is called nowhere else; None for all other statements.
 
         Args:
             step: One of the two statements.

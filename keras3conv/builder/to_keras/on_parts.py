@@ -88,7 +88,7 @@ def _permuted(call: Call, given: Unmerged) -> Value | Unmerged:
 
 
 def _on(call: Call, arguments: dict[str, Any], shapes: Sequence[Shape]) -> Result:
-    """Convert a call with other arguments and other shapes of its results, and return the result.
+    """Convert a call with replaced arguments and replaced shapes of its results, and return the result.
 
     Args:
         call: The call.

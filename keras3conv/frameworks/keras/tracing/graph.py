@@ -365,7 +365,7 @@ def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[
 def _has_variable(value: Any) -> bool:
     """Return True if nested lists, tuples and dicts contain a Keras variable.
 
-    `keras.tree.flatten` sorts the keys of a dict, and a compiled model has a dict whose keys are layers.
+    `keras.tree.flatten` is of no use: it sorts the keys of a dict, which are layers in a compiled model.
     """
     if type(value) in (list, tuple, dict):
         return any(map(_has_variable, value.values() if isinstance(value, dict) else value))
