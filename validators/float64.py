@@ -85,7 +85,7 @@ def check(subject: Subject) -> Section:
 
 
 def _differs(variant: Variant, original: Subject) -> bool:
-    """Return True if the models differ when they run with other inputs or weights; do not search for the cause.
+    """Return True if the models differ with the inputs or weights of `variant`; do not search for the cause.
 
     Args:
         variant: The models with other inputs or weights, such as weights with which layer outputs are about 32.

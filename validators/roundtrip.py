@@ -66,7 +66,7 @@ def check(subject: Subject) -> Section:
 
 
 WITHOUT_WEIGHTS = "called without a file of weights"
-"""The name of the fact that lists the factories whose models have other weights than those that were transferred."""
+"""The name of the fact that lists the factories whose models do not have the weights that were transferred."""
 
 
 def _summary(differing: int, total: int, elements: int) -> str:
@@ -89,7 +89,7 @@ _NEARLY_ALL = 0.9
 
 
 def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]) -> Iterator[Problem]:
-    """Yield a problem for each factory whose model has other weights than those that were transferred.
+    """Yield a problem for each factory whose model does not have the weights that were transferred.
 
     A factory without a file of weights draws new random weights in every call. Tensors with a single value are left
     out: biases and the statistics of a batch normalisation start with constants, which are equal after every call.

@@ -25,8 +25,8 @@ _SHOWN_TENSORS = 4
 def misfits(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each mapping of a plan that names a missing tensor, or has a transform that does not fit.
 
-    The transform does not fit if it turns the shapes of the torch tensors into other shapes than the Keras tensors
-    have.
+    The transform does not fit if it turns the shapes of the torch tensors into shapes that differ from those of the
+    Keras tensors.
     """
     torch, keras = tensors_by_path(plan.torch), tensors_by_path(plan.keras)
     for pair in plan.pairs:

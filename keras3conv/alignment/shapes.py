@@ -10,7 +10,7 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
     """Return the transform from a torch shape to a Keras shape that differs only in axes of size 1: (1, n) and (n,).
 
     Raises:
-        TransformError: The shapes differ in other axes.
+        TransformError: The shapes differ in an axis of another size.
     """
     if torch == keras:
         return Same()

@@ -243,7 +243,7 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
 
     Raises:
         AlignmentError: The plan has problems, or the probe found an output difference that may come from its weights.
-        TransferError: The plan was made for other models, has different values for weights that are tied in the target,
+        TransferError: The plan is for other models, has different values for weights that are tied in the target,
             or would lose values that have no place in it.
     """
     (plan.accepting_difference() if is_forced(plan) else plan).check()

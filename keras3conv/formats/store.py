@@ -93,7 +93,7 @@ def store(
         progress: A function to call before every tensor.
 
     Raises:
-        FileError: An array differs from its declaration, or a tensor has other values when it is read again.
+        FileError: An array differs from its declaration, or a tensor has different values when it is read again.
         OSError: The file cannot be written.
     """
     layout = LAYOUTS[kind](temporary, tensors)
@@ -138,7 +138,7 @@ def _reread(
         hashed: Whether to compute the digests; otherwise they are empty.
 
     Raises:
-        FileError: A tensor is missing, at another offset, or has other values.
+        FileError: A tensor is missing, at another offset, or has different values.
     """
     names = {layout.locations.get(tensor, tensor): tensor for tensor in layout.extents}
     try:
@@ -212,7 +212,7 @@ def store_in_template(
     read: Reader,
     progress: Progress | None = None,
 ) -> Written:
-    """Write a copy of a Keras file with other weights, read it again, and compare.
+    """Write a copy of a Keras file with new weights, read it again, and compare.
 
     Args:
         temporary: The file to write.
@@ -223,7 +223,7 @@ def store_in_template(
         progress: A function to call before every tensor, for files whose values are written in place.
 
     Raises:
-        FileError: The template has another format or other tensors, or a tensor has other values when it is read again.
+        FileError: The template has another format or other tensors, or a tensor has changed when it is read again.
         OSError: The file cannot be written.
     """
     expected = by_suffix(path)
@@ -253,7 +253,7 @@ def _extents_of_copy(source: Source) -> Mapping[str, Extent]:
 def _rewritten(
     temporary: Path, source: Source, kind: str, places: Mapping[str, TensorRef], read: Reader
 ) -> dict[str, int]:
-    """Write a copy of a Keras file with other weights; return the CRC-32 of the values by the path of the tensor.
+    """Write a copy of a Keras file with new weights; return the CRC-32 of the values by the path of the tensor.
 
     Args:
         temporary: The file to write.
@@ -283,7 +283,7 @@ def _rewritten(
 def _compare(
     temporary: Path, path: Path, kind: str, places: Mapping[str, TensorRef], checksums: Mapping[str, int]
 ) -> None:
-    """Flush a copy with other weights to disk, read the tensors again, and compare their checksums.
+    """Flush a copy with new weights to disk, read the tensors again, and compare their checksums.
 
     Args:
         temporary: The written file.
@@ -293,7 +293,7 @@ def _compare(
         checksums: The CRC-32 of the values that were written, by tensor path.
 
     Raises:
-        FileError: A tensor has other values.
+        FileError: A tensor has different values.
     """
     private_folders.synchronise(temporary)
     view = READERS[kind](Source.pin(temporary))

@@ -49,7 +49,7 @@ def named_as(view: ModelView, planned: ModelView) -> ModelView:
 
 
 def _renamed(view: ModelView, new: Callable[[str], str], old: Callable[[str], str]) -> ModelView:
-    """Return a view with other paths of layers and tensors, which still reads the values of the given view.
+    """Return a view with new paths of layers and tensors, which still reads the values of the given view.
 
     Args:
         view: The view.

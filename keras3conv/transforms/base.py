@@ -238,7 +238,7 @@ def _to_json(value: Any) -> Any:
 
 
 def resized(shape: Shape, axis: int, *sizes: int) -> Shape:
-    """Return a shape in which one axis is replaced by axes of other sizes: `resized((4, 6), 1, 2, 3)` is `(4, 2, 3)`.
+    """Return a shape with one axis replaced by axes of the given sizes: `resized((4, 6), 1, 2, 3)` is `(4, 2, 3)`.
 
     Args:
         shape: The shape.

@@ -17,7 +17,7 @@ class ResizeGrid(OneArray):
 
     The table has one row for each cell of a grid, row by row: a vision transformer's position embedding for each patch.
 
-    Lossy: the inverse interpolates back, which gives other values.
+    Lossy: the inverse interpolates back, which gives different values.
 
     Args:
         axis: The axis along which the table has its rows.

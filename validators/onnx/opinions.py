@@ -82,7 +82,7 @@ def agreeing_groups(verdicts: list[Verdict]) -> list[tuple[str, ...]]:
 
 
 def who_disagrees(verdicts: list[Verdict]) -> str:
-    """Return one sentence that says which of torch, Keras and their ONNX files return other values than the others."""
+    """Return one sentence that says which of torch, Keras and their ONNX files disagree with the rest."""
     groups, disagreeing = agreeing_groups(verdicts), _disagreeing_pairs(verdicts)
     if not disagreeing:
         return f"{_listed(groups[0])} agree"

@@ -10,7 +10,7 @@ from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _RANDOM = (
-    "this model returns other values when it is called again, although it is in inference mode: it draws random "
+    "this model returns different values when it is called again, although it is in inference mode: it draws random "
     "numbers, or it "
     "keeps state outside of its buffers and variables"
 )

@@ -29,7 +29,7 @@ _BY_CHANCE = 64.0
 
 
 class _Run(Protocol):
-    """Runs the torch module with other weights and inputs."""
+    """A function that runs the torch module with the given weights and inputs."""
 
     def __call__(self, inputs: Any, tensors: Mapping[str, Array], *, float64: bool) -> Recording: ...
 

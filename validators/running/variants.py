@@ -56,7 +56,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """Two models with other inputs or weights.
+    """Two models, with other inputs or weights than in the first run.
 
     Attributes:
         name: What differs, in words: "at values of 32".

@@ -110,7 +110,7 @@ def _changes(entry: Config, *, is_masked: bool) -> Iterator[str]:
         elif name.endswith("activation") and value == "hard_sigmoid":
             yield f"{name}={value!r} is clip(0.2 x + 0.5, 0, 1); in Keras 3 its slope is 1/6"
     if is_masked and class_name in MERGES:
-        yield "a step counts if every mask of the inputs has it, not if any mask has it"
+        yield "a step is masked if any input masks it; in Keras 3 only if all inputs mask it"
 
 
 def _shown(value: Any) -> str:

@@ -93,10 +93,10 @@ def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> lis
     start, size = handle
     stop = start + size
     if size < 4 or stop + _TRAILER > end:
-        raise MalformedCheckpoint(f"{where} is too short for its block of {size:,} bytes from byte {start:,} on")
+        raise MalformedCheckpoint(f"{where} is too short for its block of data: {size:,} bytes from byte {start:,} on")
     compression, checksum = struct.unpack("<BI", content[stop : stop + _TRAILER])
     if masked(crc32c(content[start : stop + 1])) != checksum:
-        raise MalformedCheckpoint(f"{where} is damaged: the block from byte {start:,} on has a wrong checksum")
+        raise MalformedCheckpoint(f"{where} is damaged: the data from byte {start:,} on have a wrong checksum")
     if compression:
         raise MalformedCheckpoint(
             f"{where} is compressed, which only TensorFlow before version 1.2 did: load and save the checkpoint with it"
@@ -105,12 +105,12 @@ def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> lis
     count = int.from_bytes(block[-4:], "little")
     last = len(block) - 4 - 4 * count
     if last < 0 or not count:
-        raise MalformedCheckpoint(f"{where}: the block from byte {start:,} on has no valid list of key positions")
+        raise MalformedCheckpoint(f"{where}: the data from byte {start:,} on have no valid list of key positions")
     places = struct.unpack(f"<{count}I", block[last:-4])
     found, whole = _in_block(block[:last], where)
     if places[0] or not (set(places) <= whole or (not found and places == (0,))) or list(places) != sorted(set(places)):
         raise MalformedCheckpoint(
-            f"{where}: the block from byte {start:,} on lists key positions at which no key starts"
+            f"{where}: the block of data from byte {start:,} on lists key positions at which no key starts"
         )
     return found
 
@@ -135,7 +135,7 @@ def _in_block(block: bytes, where: str) -> tuple[list[tuple[bytes, bytes]], set[
         size, place = varint(block, place, where)
         stop = place + added + size
         if shared > len(key) or stop > len(block):
-            raise MalformedCheckpoint(f"{where}: the entry after {quoted(key)} does not fit into its block")
+            raise MalformedCheckpoint(f"{where}: the tensor after {quoted(key)} does not fit into its block of data")
         if shared + added > _LONGEST_KEY:
             raise BudgetExceeded(f"{where}: a tensor name has {shared + added:,} bytes; the limit is {_LONGEST_KEY:,}")
         key = key[:shared] + block[place : place + added]

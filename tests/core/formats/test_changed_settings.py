@@ -64,7 +64,7 @@ def test_layers_inside_models_wrappers_and_cells_are_listed_by_their_paths() -> 
 def test_merging_layers_are_listed_if_the_model_has_masks() -> None:
     merging = entry("Add", "sum")
     (change,) = changed_settings(model(entry("Masking", "mask"), merging))
-    assert change == ("sum", "a step counts if every mask of the inputs has it, not if any mask has it")
+    assert change == ("sum", "a step is masked if any input masks it; in Keras 3 only if all inputs mask it")
 
 
 def test_equal_changes_share_a_note_that_names_the_first_layers() -> None:
