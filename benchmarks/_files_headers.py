@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks._files_models import Fixture
 from keras3conv import formats
 from keras3conv.cli.output import model_text
-from keras3conv.formats.safe.collection import collection_paused
 from keras3conv.formats.safe.hdf5_reader import _TREES
+from keras3conv.garbage import collection_paused
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ import numpy as np
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import ModelError, Problem, message_of
-from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Array, Arrays
+from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
 from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import (
@@ -31,10 +30,11 @@ from keras3conv.validators.running.batch_norms import (
 )
 from keras3conv.validators.running.computed_weights import kept_states, trained_as_a_whole
 from keras3conv.validators.running.loss import weights_of_the_loss
+from keras3conv.validators.running.mapped_gradients import mapped_gradients, tied_gradients
 from keras3conv.validators.running.nearby import NearbyRun, repeats
-from keras3conv.validators.running.permutation import is_permutation
 from keras3conv.validators.running.rounded_constants import may_be_rounded
 from keras3conv.validators.running.rounded_sines import sines_rounded
+from keras3conv.validators.running.smaller import on_smaller_images
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.training_facts import (
     corrected,
@@ -97,13 +97,11 @@ def check(subject: Subject) -> Section:
     if not any(_is_trained(subject, mapping) for mapping in subject.plan.mappings):
         return _skipped("neither model has a trainable weight, so there is no gradient to compare")
     try:
-        inference = _compared(subject, loss_weights, ())
-        statistics = statistics_in_training(subject)
-        frozen = [path for path, (_, *taken) in statistics.items() if not all(taken)]
-        norms = tuple(batch_norms(subject, frozen))
-        training = _compared(subject, loss_weights, norms) if norms else []
+        found = _found_on_smaller_images(subject) or _found(subject, loss_weights)
     except ModelError as error:
         return _skipped(message_of(error))
+    inference, training, norms = found.inference, found.training, found.norms
+    statistics, frozen = found.statistics, found.frozen
     comparisons = [*inference, *training]
     failed = [index for index, comparison in enumerate(comparisons) if not comparison.passed]
     worst = max((comparison.error for comparison in inference), default=0.0)
@@ -140,6 +138,61 @@ def check(subject: Subject) -> Section:
         tables=(_table(comparisons, failed),),
         problems=tuple(problems),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """The comparisons of two models on the same inputs.
+
+    Attributes:
+        inference: The comparisons of the gradients in inference mode.
+        training: Those of the gradients and the moving statistics in training mode.
+        norms: The batch normalisations that ran in training mode.
+        statistics: See `statistics_in_training`.
+        frozen: The torch paths of the batch normalisations that are frozen on a side.
+    """
+
+    inference: list[_Comparison]
+    training: list[_Comparison]
+    norms: tuple[BatchNorm, ...]
+    statistics: Mapping[str, tuple[Pair, bool, bool]]
+    frozen: list[str]
+
+    @property
+    def passed(self) -> bool:
+        return all(comparison.passed for comparison in (*self.inference, *self.training))
+
+
+def _found_on_smaller_images(subject: Subject) -> _Found | None:
+    """Compare the gradients on smaller images; return None if the given images must decide.
+
+    They must if there are no smaller images, if a difference is found, if a model raises, or if a batch normalisation
+    has too few values.
+    """
+    small, _ = on_smaller_images(subject)
+    if small is subject or len(list(batch_norms(small))) != len(list(batch_norms(subject))):
+        return None
+    loss_weights = weights_of_the_loss(small)
+    try:
+        found = None if isinstance(loss_weights, str) else _found(small, loss_weights)
+    except ModelError:
+        return None
+    return found if found is not None and found.passed else None
+
+
+def _found(subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]]) -> _Found:
+    """Compare the gradients on the inputs of the subject.
+
+    Args:
+        subject: The two models.
+        loss_weights: The weight of every output element in the loss, for torch and for Keras.
+    """
+    inference = _compared(subject, loss_weights, ())
+    statistics = statistics_in_training(subject)
+    frozen = [path for path, (_, *taken) in statistics.items() if not all(taken)]
+    norms = tuple(batch_norms(subject, frozen))
+    training = _compared(subject, loss_weights, norms) if norms else []
+    return _Found(inference=inference, training=training, norms=norms, statistics=statistics, frozen=frozen)
 
 
 def _is_conversion(subject: Subject) -> bool:
@@ -225,10 +278,10 @@ def _compare_gradients(
     torch = _torch_backward(subject, loss_weights[0], trained, norms)
     keras = _keras_backward(subject, loss_weights[1], trained, norms)
     largest = max((float(np.max(np.abs(array), initial=0.0)) for array in torch.gradients.values()), default=0.0)
-    tied = _tied_gradients(subject, [mapping for _, mapping in trained], torch.gradients, keras.gradients)
+    tied = tied_gradients(subject, [mapping for _, mapping in trained], torch.gradients, keras.gradients)
     untrained = {} if subject.options.training else untrained_rows(subject)
     for pair, mapping in trained:
-        for path, torch_gradient, keras_gradient in _mapped_gradients(mapping, torch.gradients, keras.gradients):
+        for path, torch_gradient, keras_gradient in mapped_gradients(mapping, torch.gradients, keras.gradients):
             arrays = tied.get(path, keras_gradient), torch_gradient
             if path in untrained and arrays[0].ndim == arrays[1].ndim == 2:  # a directional derivative has no rows
                 arrays = without_row(arrays, untrained[path])
@@ -280,60 +333,6 @@ def _keras_backward(
             of=[path for _, mapping in trained for path in mapping.keras],
             training=[norm.pair.keras for norm in norms],
         )
-
-
-def _tied_gradients(
-    subject: Subject, mappings: list[WeightMapping], torch: Mapping[str, Array], keras: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Return Keras' gradients of tensors that are tied in torch but separate in Keras, by torch path.
-
-    The gradient of a tied tensor is the sum of the gradients of the separate variables.
-
-    Args:
-        subject: The two models.
-        mappings: The mappings of trained tensors.
-        torch: The gradients in torch, by path.
-        keras: The gradients in Keras, by path.
-    """
-    storages = {tensor.path: tensor.storage for tensor in subject.torch_view.tensors() if tensor.storage}
-    by_storage: dict[str, dict[str, Array]] = {}
-    for mapping in mappings:
-        if storages.keys() & set(mapping.torch):
-            for path, _, keras_gradient in _mapped_gradients(mapping, torch, keras):
-                if path in storages:
-                    by_storage.setdefault(storages[path], {})[path] = keras_gradient
-    tied: dict[str, Array] = {}
-    for gradients in by_storage.values():
-        if len(gradients) > 1:
-            tied |= dict.fromkeys(gradients, np.sum(list(gradients.values()), axis=0))
-    return tied
-
-
-def _mapped_gradients(
-    mapping: WeightMapping, torch: Mapping[str, Array], keras: Mapping[str, Array]
-) -> Iterator[tuple[str, Array, Array]]:
-    """Yield, for each torch tensor of a mapping, its path, torch's gradient, and Keras' gradient in torch's layout.
-
-    A transform that only permutes elements permutes their gradients in the same way. For any other transform, yield
-    instead the derivatives of the two losses along one random direction: they are equal if the models are.
-    """
-    torch_gradients = tuple(torch[path] for path in mapping.torch)
-    keras_gradients = tuple(keras[path] for path in mapping.keras)
-    if is_permutation(mapping.transform, tuple(array.shape for array in torch_gradients)):
-        in_torch_layout = mapping.transform.inverse(keras_gradients)
-        yield from zip(mapping.torch, torch_gradients, in_torch_layout, strict=True)
-        return
-    generator = np.random.default_rng(SEED)
-    transform = mapping.transform
-    torch_steps = tuple(generator.uniform(-1.0, 1.0, array.shape) for array in torch_gradients)
-    origin = transform(tuple(np.zeros(array.shape) for array in torch_gradients))
-    keras_steps = tuple(new - old for new, old in zip(transform(torch_steps), origin, strict=True))
-    torch_derivative = _directional_derivative(torch_gradients, torch_steps)
-    yield ", ".join(mapping.torch), torch_derivative, _directional_derivative(keras_gradients, keras_steps)
-
-
-def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:
-    return np.array([sum(float(np.sum(gradient * step)) for gradient, step in zip(gradients, steps, strict=True))])
 
 
 def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backward) -> Iterator[_Comparison]:

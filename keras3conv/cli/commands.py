@@ -61,6 +61,7 @@ from keras3conv.cli.sides import (
 )
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.cli.verify import verify
+from keras3conv.garbage import process_of_a_command
 
 __all__ = [
     "align",
@@ -85,7 +86,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names in files can have characters that the terminal cannot encode
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="keras3conv")
+    with process_of_a_command():
+        app(prog_name="keras3conv")
 
 
 def _print_version(wanted: bool) -> None:

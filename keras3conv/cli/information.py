@@ -26,7 +26,7 @@ def inspect(
     """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
     from keras3conv.cli.old_settings import settings_read_as_keras_2
     from keras3conv.cli.output import model_json, model_text
-    from keras3conv.formats.safe.collection import collection_paused
+    from keras3conv.garbage import collection_paused
     from keras3conv.workflows.factories import Weights, resolve
 
     adapter = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry))

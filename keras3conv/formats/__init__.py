@@ -20,13 +20,13 @@ from keras3conv.formats.identify import (
     is_architecture,
 )
 from keras3conv.formats.keras.own_layers import named_by_rules
-from keras3conv.formats.safe.collection import collection_paused
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Progress
 from keras3conv.formats.saving import MANIFEST, Destination, Output, manifest_of, write_all
 from keras3conv.formats.shards import parse_size
 from keras3conv.formats.store import ALL_CHECKS, Checks, Written, written_by_others
 from keras3conv.formats.torch import checkpoint, parts, prefixes
+from keras3conv.garbage import collection_paused
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.writing.digests import WrittenFile, digest
 from keras3conv.writing.outputs import replacing

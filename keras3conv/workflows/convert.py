@@ -17,6 +17,7 @@ from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.frameworks.shared.input_names import only_array
+from keras3conv.garbage import rare_collections
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from keras3conv.formats.keras2.file import Saved
 
 
+@rare_collections()
 def convert(  # noqa: PLR0913 - an argument for every option
     model: Any,
     *,

@@ -5,6 +5,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -61,7 +62,13 @@ def _module_of(file: Path, modules: Modules) -> ModuleType | None:
 
 
 def _absolute(path: Path) -> Path:
-    return Path(os.path.realpath(path.parent)) / path.name
+    return Path(_real_folder(path.parent)) / path.name
+
+
+@lru_cache(maxsize=4096)
+def _real_folder(folder: Path) -> str:
+    """Return a folder without links; the thousands of modules of the frameworks stand in a few hundred folders."""
+    return os.path.realpath(folder)
 
 
 def _add(file: Path, modules: Modules, found: dict[Path, None]) -> None:

@@ -16,6 +16,7 @@ from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile
 from keras3conv.frameworks.shared.inputs import in_keras_layout, refuse_unprovable
 from keras3conv.frameworks.shared.ports import is_port
 from keras3conv.frameworks.sides import Sides, Views
+from keras3conv.garbage import rare_collections
 from keras3conv.model.views import Side
 from keras3conv.model.wrappers import named_as
 from keras3conv.report.digests import digest_note
@@ -37,6 +38,7 @@ from keras3conv.writing.digests import ReadFile
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
+@rare_collections()
 def validate(  # noqa: PLR0913 - the two models, their inputs and files
     torch: Model,
     keras: Model,

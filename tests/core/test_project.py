@@ -19,6 +19,7 @@ FRAMEWORKS = ("torch", "keras", "jax", "tensorflow")
 LAYERS = (
     "width",
     "errors",
+    "garbage",
     "steps",
     "messages",
     "writing",

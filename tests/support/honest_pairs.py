@@ -259,11 +259,12 @@ class Text(nn.Module):
 
 @dataclass(frozen=True)
 class Spec:
-    """A model: its domain, its blocks, and its last layers."""
+    """A model: its domain, its blocks, its last layers, and whether Keras takes images of any size."""
 
     domain: str
     blocks: tuple[Block, ...]
     flat: bool = False
+    resizable: bool = False
 
     def torch_module(self) -> nn.Module:
         """Return the torch module with random weights."""
@@ -279,9 +280,11 @@ class Spec:
 
     def keras_model(self) -> keras.Model:
         """Return the Keras model; its layers have names by their position."""
-        shape = DOMAINS[self.domain][0]
+        shape: tuple[int | None, ...] = DOMAINS[self.domain][0]
         dtype = "int32" if self.domain == "words" else "float32"
-        x = given = keras.Input((*shape[1:], shape[0]) if self.domain == "image" else shape, dtype=dtype)
+        if self.domain == "image":
+            shape = (None, None, shape[0]) if self.resizable else (*shape[1:], shape[0])
+        x = given = keras.Input(shape, dtype=dtype)
         for place, block in enumerate(self.blocks):
             x = KINDS[block.kind].keras(block.settings, f"b{place}")(x)
         if self.flat:
@@ -304,11 +307,20 @@ class Spec:
 def drawn(generator: np.random.Generator) -> Spec:
     """Return a random model of one to three blocks, of which the first has weights."""
     domain = str(generator.choice(list(DOMAINS)))
+    return replace(_drawn(domain, generator), flat=domain != "words" and bool(generator.integers(2)))
+
+
+def drawn_for_any_size(generator: np.random.Generator) -> Spec:
+    """Return a random model of images of any size."""
+    return replace(_drawn("image", generator), resizable=True)
+
+
+def _drawn(domain: str, generator: np.random.Generator) -> Spec:
     kinds = DOMAINS[domain][1]
     first = {"vector": "dense", "sequence": "dense", "image": "convolution", "words": "words"}[domain]
     chosen = [first, *map(str, generator.choice(kinds, int(generator.integers(1, 3))))]
     blocks = [_drawn_block(kind, generator) for kind in chosen]
-    return Spec(domain, tuple(blocks), flat=domain != "words" and bool(generator.integers(2)))
+    return Spec(domain, tuple(blocks))
 
 
 def _drawn_block(kind: str, generator: np.random.Generator) -> Block:

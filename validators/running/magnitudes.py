@@ -7,7 +7,7 @@ they run again with inputs and weights for tiny values in every layer, and for l
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, log2
 
 import numpy as np
@@ -20,6 +20,7 @@ from keras3conv.frameworks.shared.inputs_varied import both_signs, with_more_sam
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.model.views import TensorRef
 from keras3conv.transforms import Array
+from keras3conv.validators.running.smaller import SAMPLES
 from keras3conv.validators.running.subject import Subject
 
 SMALL = 2.0**-18
@@ -40,9 +41,6 @@ _STRONGEST = 2.0**20
 
 _FAR = 8.0
 """The factor between the size of the inputs and `USUAL` from which the models also run at the usual magnitude."""
-
-SAMPLES = 2
-"""Number of samples that run at another magnitude: a normalisation over the batch needs two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,14 +191,7 @@ def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float, b
             bounds=bounds,
         )
     weights = {path: values * found.factors.get(path, 1.0) for path, values in weights.items()}
-    views = subject.torch_view, subject.keras_view
-    rescaled = replace(
-        subject,
-        views=lambda: views,
-        inputs=inputs,
-        options=replace(subject.options, proofs=("float64",)),
-        probes=weights,
-    )
+    rescaled = subject.varied(inputs, weights)
     if found.recording is None:
         bounds.clear()
     else:

@@ -6,7 +6,7 @@ weights, a mistake gives almost the same difference again, but rounding gives an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -60,14 +60,8 @@ class NearbyRun:
     @cached_property
     def nearby(self) -> Subject:
         """The same models with slightly changed inputs and probe weights."""
-        views = self.subject.torch_view, self.subject.keras_view
-        return replace(
-            self.subject,
-            views=lambda: views,
-            inputs=nudged(self.subject.required_inputs, 1 + STEP),
-            options=replace(self.subject.options, proofs=("float64",)),
-            probes=_nudged_weights(self.subject.probe_weights, self.subject.constants),
-        )
+        weights = _nudged_weights(self.subject.probe_weights, self.subject.constants)
+        return self.subject.varied(nudged(self.subject.required_inputs, 1 + STEP), weights)
 
     @cached_property
     def _calls(self) -> list[CallPair]:

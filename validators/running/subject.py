@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.sample import Sample, sampled_inputs
 
 __all__ = ["Subject", "probe"]
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +269,28 @@ class Subject:
                 arrays = tuple(self.probe_weights[path] for path in mapping.torch)
                 moved |= dict(zip(mapping.keras, mapping.transform(arrays), strict=True))
         return moved
+
+    def varied(self, inputs: Inputs, probes: Mapping[str, Array] | None = None) -> "Subject":
+        """Return the same models for runs in float64 with other inputs, and with other probe weights if given."""
+        views = self.torch_view, self.keras_view
+        return replace(
+            self,
+            views=lambda: views,
+            inputs=inputs,
+            options=replace(self.options, proofs=("float64",)),
+            probes=self.probe_weights if probes is None else probes,
+        )
+
+    def once(self, make: Callable[["Subject"], Made]) -> Made:
+        """Return the result of a function for these models, which is called at the first time only."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: Made = self._made[make]
+        return made
+
+    @cached_property
+    def _made(self) -> dict[Callable[["Subject"], Any], Any]:
+        return {}
 
     @property
     def required_inputs(self) -> Inputs:

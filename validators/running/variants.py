@@ -18,15 +18,15 @@ from keras3conv.frameworks.shared.inputs_masked import (
 )
 from keras3conv.frameworks.shared.inputs_varied import (
     FARTHEST,
+    are_long_images,
     integers_in_words,
-    other_sizes,
+    larger_sizes,
     repeated,
     sizes_in_words,
 )
 from keras3conv.messages import count
 from keras3conv.transforms import Array
 from keras3conv.validators.running.magnitudes import (
-    SAMPLES,
     SMALL,
     USUAL,
     Rescaled,
@@ -34,6 +34,7 @@ from keras3conv.validators.running.magnitudes import (
     at_magnitude,
     is_far_from_usual,
 )
+from keras3conv.validators.running.smaller import SAMPLES, at_smaller_size, on_smaller_images
 from keras3conv.validators.running.subject import Subject
 
 PADDING = "with padding"
@@ -60,8 +61,8 @@ class Variant:
 
     Attributes:
         name: What differs, in words: "at values of 32".
-        subject: The models; None if they do not run.
-        reason: Why they do not run.
+        subject: The models; None if they do not run, or if their run was judged and dropped.
+        reason: Why they do not run; empty if they do.
         is_small: The values are so small that an activation hardly changes anything.
         may_overflow: Values that are infinite or NaN on both sides count as equal.
         is_optional: A difference is reported but is no failure, because the models may be used without such inputs.
@@ -81,25 +82,34 @@ class Variant:
 
 def variants(subject: Subject) -> Iterator[Variant]:
     """Yield the further runs of the two models; each run is made only when the iterator reaches it."""
+    small, sizes = on_smaller_images(subject)
     if is_far_from_usual(subject):
-        yield _at(at_magnitude(subject, USUAL))
+        yield _at(at_magnitude(small, USUAL), sizes)
     beyond = 0
-    for run in at_large_magnitudes(subject):
+    for run in at_large_magnitudes(small):
         beyond = max([beyond, *(int(bound.value) for bound in run.bounds if bound.function == SLICE)])
-        yield _at(run)
-    for name, inputs in _other_inputs(subject, beyond):
+        yield _at(run, sizes)
+    for name, inputs in _other_inputs(subject):
         yield _with_inputs(subject, name, inputs)
+    yield from _at_other_sizes(subject, beyond)
     if beyond > FARTHEST and any(None in spec.shape[1:] for spec in subject.outlines[1].input_specs):
         yield Variant(name=f"at a size beyond {beyond}", reason=f"a slice ends there; up to {FARTHEST} are tried")
     yield from _with_wider_integers(subject)
-    yield _at(at_magnitude(subject, SMALL))
+    yield _at(at_magnitude(small, SMALL), sizes)
     yield from _with_padding_at_the_start(subject)
 
 
-def _at(run: Rescaled) -> Variant:
-    size = f"{run.magnitude:.2g}" if run.magnitude >= 1 else f"{run.magnitude:.1g}"
+def _at(run: Rescaled, sizes: str) -> Variant:
+    """Return the run at another magnitude of values as a variant.
+
+    Args:
+        run: The run.
+        sizes: The sizes of its images in words; empty if they are those of the original inputs.
+    """
+    magnitude = f"{run.magnitude:.2g}" if run.magnitude >= 1 else f"{run.magnitude:.1g}"
+    smaller = f" and size {sizes}" if sizes else ""
     return Variant(
-        name=f"at values of {size}" + ("" if run.is_finite else _NOT_FINITE),
+        name=f"at values of {magnitude}{smaller}" + ("" if run.is_finite else _NOT_FINITE),
         subject=run.subject,
         reason=run.reason,
         is_small=run.magnitude == SMALL,
@@ -109,14 +119,8 @@ def _at(run: Rescaled) -> Variant:
     )
 
 
-def _other_inputs(subject: Subject, beyond: int) -> Iterator[tuple[str, Inputs]]:
-    """Yield (name, inputs) for runs with other inputs; a name is "with padding" or "at size 7", for example.
-
-    Args:
-        subject: The models with the original inputs.
-        beyond: The end of the slice in the models that ends furthest beyond the size of its axis, such as 512 for
-            `x[:512]`; 0 if no slice does.
-    """
+def _other_inputs(subject: Subject) -> Iterator[tuple[str, Inputs]]:
+    """Yield (name, inputs) for runs with other inputs of the same size; a name is "with padding", for example."""
     given, specs = subject.required_inputs, subject.outlines[1].input_specs
     padded = _padded(subject)
     if padded is not None:
@@ -124,8 +128,30 @@ def _other_inputs(subject: Subject, beyond: int) -> Iterator[tuple[str, Inputs]]
     masked = with_masks(first_samples(given, specs, _LENGTHS) or given)
     if masked is not None:
         yield "with masks that hide something", masked
-    for sizes, inputs in other_sizes(first_samples(given, specs, SAMPLES) or given, specs, beyond):
-        yield f"at size {sizes}", inputs
+
+
+def _at_other_sizes(subject: Subject, beyond: int) -> Iterator[Variant]:
+    """Yield the models with inputs of a smaller and of a larger size, if a size is dynamic.
+
+    Args:
+        subject: The models with the original inputs.
+        beyond: The end of the slice in the models that ends furthest beyond the size of its axis, such as 512 for
+            `x[:512]`; 0 if no slice does.
+    """
+    smaller = at_smaller_size(subject)
+    if smaller is not None:
+        yield Variant(name=f"at size {smaller.sizes}", subject=smaller.subject, reason=smaller.reason)
+    given, specs = subject.required_inputs, subject.outlines[1].input_specs
+    numbers = (1, SAMPLES) if are_long_images(given, specs) else (SAMPLES,)
+    few = [*filter(None, (first_samples(given, specs, number) for number in numbers))]
+    larger = filter(None, (larger_sizes(inputs, specs, beyond) for inputs in few or [given]))
+    found = None
+    for sizes, inputs in larger:
+        found = _with_inputs(subject, f"at size {sizes}", inputs)
+        if found.subject is not None:
+            break
+    if found is not None:
+        yield found
 
 
 def _padded(subject: Subject) -> Inputs | None:
@@ -196,14 +222,7 @@ def _agree_on_a_side(first: Variant, second: Variant) -> bool:
 
 
 def _with_inputs(subject: Subject, name: str, inputs: Inputs) -> Variant:
-    views = subject.torch_view, subject.keras_view
-    varied = replace(
-        subject,
-        views=lambda: views,
-        inputs=inputs,
-        options=replace(subject.options, proofs=("float64",)),
-        probes=subject.probe_weights,
-    )
+    varied = subject.varied(inputs)
     try:
         for run in ("torch_probe", "keras_probe"):
             getattr(varied, run)
@@ -222,7 +241,7 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
     """
     outline = subject.outlines[1]
     sizes = sizes_in_words(subject.required_inputs, outline.input_specs)
-    names = [variant.name for variant in seen if variant.subject]
+    names = [variant.name for variant in seen if not variant.reason]
     bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
     passed = sum(bound.is_passed for bound in bounds)
     integers = integers_in_words(subject.required_inputs)
@@ -231,7 +250,7 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
         parts.append(f"values on both sides of {passed} of {count(len(bounds), 'bound')}")
     is_padded = has_padding(subject.required_inputs, outline.mask_values)
     parts += ["padded steps"] if is_padded else []
-    missed = [f"{variant.name} ({variant.reason})" for variant in seen if not variant.subject]
+    missed = [f"{variant.name} ({variant.reason})" for variant in seen if variant.reason]
     unpassed = Counter(str(bound) for bound in bounds if not bound.is_passed)
     shown = dict(list(unpassed.items())[:_SHOWN])
     missed += [f"{bound}, {number} times" if number > 1 else bound for bound, number in shown.items()]
@@ -240,7 +259,7 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
     if (
         outline.mask_values
         and not is_padded
-        and not any(variant.name == PADDING and variant.subject for variant in seen)
+        and not any(variant.name == PADDING and not variant.reason for variant in seen)
     ):
         missed.append("padded steps, which the Keras model masks")
     facts = {"exercised": ", ".join(parts)}

@@ -14,7 +14,6 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from keras3conv.formats.safe import hdf5_members, hdf5_messages, hdf5_texts
-from keras3conv.formats.safe.collection import collection_paused
 from keras3conv.formats.safe.hdf5_image import Image, UnusualError, require
 from keras3conv.formats.safe.hdf5_messages import Messages
 from keras3conv.formats.safe.hdf5_tree import (
@@ -31,6 +30,7 @@ from keras3conv.formats.safe.hdf5_tree import (
 )
 from keras3conv.formats.safe.hdf5_types import BFLOAT16, NUMBERS, check_fill, sizes_of
 from keras3conv.formats.safe.source import MAX_TENSORS, Source, dtype_named, is_shape
+from keras3conv.garbage import collection_paused
 from keras3conv.transforms import Array, Shape
 
 _SUPERBLOCK = (

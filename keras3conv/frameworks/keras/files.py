@@ -166,7 +166,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
             "; keras3conv align and transfer move torch weights into a Keras model"
         )
     require_built(model)
-    ours, theirs = _shapes(view(model)), _shapes(saved)
+    ours, theirs = _shapes(view(model, described=False)), _shapes(saved)
     headline = f"the weights in {path} are not the weights of {model.name} (keras)"
     # Keras does not report weights in the file that it did not load, so the shapes are compared first.
     problems = [

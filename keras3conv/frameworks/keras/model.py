@@ -217,6 +217,7 @@ def _run(
         changed=tuple(changed),
         flows=recorder.follower.flows() if watch else None,
         masks=masks,
+        functions=frozenset(recorder.follower.functions),
     )
     return recording, recorder.is_valid
 
@@ -256,6 +257,7 @@ def _recording(
     def on_operation(original: Original, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         output = original(operation, *args, **kwargs)
         tensors = _tensors((args, kwargs))
+        recorder.follower.functions.add(type(operation).__name__)
         recorder.follower.operation(tensors, _tensors(output))
         if isinstance(operation, Reshape):
             recorder.flattened.note(tensors[0], output)

@@ -33,9 +33,13 @@ class Follower:
     Args:
         sees_everything: Whether every operation is reported, also inside layers. If False, the output of a layer
             without inner layers is assumed to depend on the layer's inputs.
+
+    Attributes:
+        functions: The names of the reported operations.
     """
 
     def __init__(self, *, sees_everything: bool) -> None:
+        self.functions: set[str] = set()
         self._sees_everything = sees_everything
         self._made_of: dict[int, _Entry] = {}
         self._open: list[tuple[str, Sources, int, bool]] = []

@@ -84,40 +84,98 @@ def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUT
     return with_arrays(given, ours, theirs)
 
 
-def other_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> list[tuple[str, Inputs]]:
-    """Return up to two copies of the inputs, with smaller and larger dynamic axes, as pairs ("256x256", inputs).
+def smaller_sizes(given: Inputs, specs: Sequence[InputSpec]) -> tuple[str, Inputs] | None:
+    """Return a copy of the inputs with smaller dynamic axes, and their sizes: ("111x110", inputs).
 
-    The smaller copy has about half of long sizes, even sizes instead of odd ones, and unequal height and width.
+    The copy has about half of long sizes, even sizes instead of odd ones, and unequal height and width.
 
     Args:
         given: The inputs of both sides.
         specs: The input specification of the Keras model.
-        beyond: The end of a slice in the model, such as the 512 of `x[:, :512]`. The larger copy has more steps than
-            this, unless it exceeds `FARTHEST`, so that the slice leaves some out.
+
+    Returns:
+        The sizes and the inputs; None if there are no dynamic axes, or if one is too short.
     """
-    keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
-    torch = [as_array(array) for _, array in flatten(given.torch, is_array)]
-    if len(keras) != len(specs) or len(torch) != len(keras):
-        return []
-    axes = [tuple(axis for axis, size in enumerate(spec.shape) if axis and size is None) for spec in specs]
-    found = {array.shape[axis] for array, free in zip(keras, axes, strict=True) for axis in free}
-    torch_axes = [_axes_in_torch(array, keras, axes) for array in torch]
-    if not found or any(free is None for free in torch_axes):
-        return []
-    varied = []
+    found = dynamic_sizes(given, specs)
+    return _with_sizes(given, specs, _smaller) if found and min(found) > SMALLEST else None
+
+
+def larger_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> tuple[str, Inputs] | None:
+    """Return a copy of the inputs with larger dynamic axes, and their sizes: ("256x256", inputs).
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+        beyond: The end of a slice in the model, such as the 512 of `x[:, :512]`. The copy has more steps than this,
+            unless it exceeds `FARTHEST`, so that the slice leaves some out.
+
+    Returns:
+        The sizes and the inputs; None if there are no dynamic axes, or if one is too long.
+    """
+    found = dynamic_sizes(given, specs)
+    if not found:
+        return None
     longer = max(LARGER, -(-(beyond + 1 - min(found)) // LARGER) * LARGER) if beyond <= FARTHEST else LARGER
-    is_larger_possible = max(found) <= LARGEST or longer > LARGER
+    is_possible = max(found) <= LARGEST or longer > LARGER
+    return _with_sizes(given, specs, lambda size, place: size + longer) if is_possible else None
 
-    def larger(size: int, place: int) -> int:
-        return size + longer
 
-    for is_possible, change in ((min(found) > SMALLEST, _smaller), (is_larger_possible, larger)):
-        if is_possible:
-            sizes = {_in_words(array, free, change) for array, free in zip(keras, axes, strict=True) if free}
-            ours = [_resize(array, free or (), change) for array, free in zip(torch, torch_axes, strict=True)]
-            theirs = [_resize(array, free, change) for array, free in zip(keras, axes, strict=True)]
-            varied.append((", ".join(sorted(sizes)), with_arrays(given, ours, theirs)))
-    return varied
+def are_long_images(given: Inputs, specs: Sequence[InputSpec]) -> bool:
+    """Return whether the inputs have two or more dynamic axes each, all so long that they are halved to be smaller.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+    """
+    numbers = [len(free) for free in _dynamic_axes(specs)]
+    return bool(numbers) and min(numbers) > 1 and min(dynamic_sizes(given, specs), default=0) >= LONG
+
+
+def dynamic_sizes(given: Inputs, specs: Sequence[InputSpec]) -> set[int]:
+    """Return the sizes of the inputs along all dynamic axes but the batch axis.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+    """
+    keras, _ = _arrays_of(given)
+    pairs = zip(keras, _dynamic_axes(specs), strict=False)
+    return {array.shape[axis] for array, free in pairs for axis in free}
+
+
+def _dynamic_axes(specs: Sequence[InputSpec]) -> list[tuple[int, ...]]:
+    """Return, for each Keras input, the axes without a fixed size; the batch axis is left out."""
+    return [tuple(axis for axis, size in enumerate(spec.shape) if axis and size is None) for spec in specs]
+
+
+def _arrays_of(given: Inputs) -> tuple[list[Array], list[Array]]:
+    """Return the arrays of the Keras inputs and those of the torch inputs."""
+    keras, torch = ([as_array(array) for _, array in flatten(side, is_array)] for side in (given.keras, given.torch))
+    return keras, torch
+
+
+def _with_sizes(given: Inputs, specs: Sequence[InputSpec], change: "_Change") -> tuple[str, Inputs] | None:
+    """Return a copy of the inputs with other sizes of their dynamic axes, and these sizes in words.
+
+    Args:
+        given: The inputs of both sides.
+        specs: The input specification of the Keras model.
+        change: Returns the new size of an axis.
+
+    Returns:
+        The sizes and the inputs; None if the dynamic axes of the torch inputs are unknown.
+    """
+    keras, torch = _arrays_of(given)
+    axes = _dynamic_axes(specs)
+    if len(keras) != len(specs) or len(torch) != len(keras):
+        return None
+    torch_axes = [_axes_in_torch(array, keras, axes) for array in torch]
+    if any(free is None for free in torch_axes):
+        return None
+    sizes = {_in_words(array, free, change) for array, free in zip(keras, axes, strict=True) if free}
+    ours = [_resize(array, free or (), change) for array, free in zip(torch, torch_axes, strict=True)]
+    theirs = [_resize(array, free, change) for array, free in zip(keras, axes, strict=True)]
+    return ", ".join(sorted(sizes)), with_arrays(given, ours, theirs)
 
 
 def integers_in_words(given: Inputs) -> str:
@@ -214,10 +272,13 @@ def _places(size: int, new: int) -> Array:
 
 
 __all__ = [
+    "are_long_images",
     "both_signs",
+    "dynamic_sizes",
     "integers_in_words",
-    "other_sizes",
+    "larger_sizes",
     "repeated",
     "sizes_in_words",
+    "smaller_sizes",
     "with_more_samples",
 ]

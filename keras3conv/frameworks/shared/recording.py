@@ -59,6 +59,7 @@ class Recording:
             draws random numbers.
         flows: The data dependencies of every layer by path; None if they could not be followed.
         masks: The masks that layers of Keras received with their first input, by path, in call order.
+        functions: The names of the functions that computed with tensors, as far as they were observed.
     """
 
     calls: tuple[Call, ...] = ()
@@ -66,6 +67,12 @@ class Recording:
     changed: tuple[str, ...] = ()
     flows: Mapping[str, Flow] | None = None
     masks: Mapping[str, Array] = field(default_factory=dict)
+    functions: frozenset[str] = frozenset()
+
+    def repeats(self, other: "Recording") -> bool:
+        """Return whether another run called the same layers in the same order, and the same functions."""
+        same_layers = [call.path for call in self.calls] == [call.path for call in other.calls]
+        return same_layers and self.functions == other.functions
 
     def of(self, path: str) -> tuple[Call, ...]:
         """Return the recorded calls of one layer."""

@@ -171,6 +171,7 @@ def run(
         outputs={name: _copy(value) for name, value in flatten(outputs, is_tensor)},
         changed=(*(path for path, old in before.items() if not _same(old, substitutes[path])), *attributes),
         flows=recorder.follower.flows() if watch else None,
+        functions=frozenset(recorder.follower.functions),
     )
 
 

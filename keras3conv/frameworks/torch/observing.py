@@ -84,6 +84,7 @@ class OperationsFollowed(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a torch function and report it, with its inputs and outputs, to the follower of the data flow."""
         result = func(*args, **(kwargs or {}))
+        self.follower.functions.add(getattr(func, "__name__", ""))
         outputs = tensors_in(result)
         if outputs or result is None:  # a function without a result changes its first argument: `x[0] = y`
             inputs = tensors_in((args, kwargs or {}))

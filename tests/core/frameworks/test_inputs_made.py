@@ -17,7 +17,13 @@ from keras3conv.frameworks.shared.inputs_masked import (
     with_masks,
     with_padding,
 )
-from keras3conv.frameworks.shared.inputs_varied import both_signs, other_sizes, with_more_samples
+from keras3conv.frameworks.shared.inputs_varied import (
+    are_long_images,
+    both_signs,
+    larger_sizes,
+    smaller_sizes,
+    with_more_samples,
+)
 from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 
@@ -75,18 +81,30 @@ def test_the_inputs_of_keras_alone_give_those_of_torch_in_the_layout_that_it_acc
 def test_a_smaller_size_has_the_other_parity_and_is_half_of_a_long_one(size: int, smaller: tuple[int, int]) -> None:
     images = np.random.default_rng(0).normal(size=(1, size, size, 3))
     given = Inputs(torch=(np.moveaxis(images, -1, 1),), keras=images, note="")
-    varied = dict(other_sizes(given, [FREE]))
-    assert f"{smaller[0]}x{smaller[1]}" in varied
+    found = smaller_sizes(given, [FREE])
+    assert found is not None
+    assert found[0] == f"{smaller[0]}x{smaller[1]}"
+
+
+def test_images_are_long_if_both_axes_are_dynamic_and_long() -> None:
+    for shape, is_long in (((128, 130), True), ((127, 130), False)):
+        images = np.zeros((1, *shape, 3))
+        given = Inputs(torch=np.moveaxis(images, -1, 1), keras=images, note="")
+        assert are_long_images(given, [FREE]) is is_long
+        assert not are_long_images(given, [InputSpec(shape=(None, *shape, 3))])
+        assert not are_long_images(given, [InputSpec(shape=(None, None, shape[1], 3))])
 
 
 def test_other_sizes_resize_the_inputs_of_both_layouts_equally() -> None:
     images = np.random.default_rng(0).normal(size=(2, 8, 6, 3))
     given = Inputs(torch=(np.moveaxis(images, -1, 1),), keras=images, note="")
-    varied = dict(other_sizes(given, [FREE]))
-    assert list(varied) == ["7x4", "40x38"]
-    for inputs in varied.values():
+    for vary, expected in ((smaller_sizes, "7x4"), (larger_sizes, "40x38")):
+        found = vary(given, [FREE])
+        assert found is not None
+        sizes, inputs = found
+        assert sizes == expected
         assert np.array_equal(np.moveaxis(inputs.torch[0], 1, -1), inputs.keras)
-    assert other_sizes(given, [InputSpec(shape=(None, 8, 6, 3))]) == []
+        assert vary(given, [InputSpec(shape=(None, 8, 6, 3))]) is None
 
 
 def inputs_of(array: Array) -> Inputs:

@@ -1,5 +1,7 @@
 """Random pairs of equal models pass the certificate, and fail it after any single change."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -7,8 +9,9 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.frameworks.shared import inputs_varied
 from keras3conv.validators.diagnosis import causes
-from tests.support.honest_pairs import WORDS, Spec, changes, drawn
+from tests.support.honest_pairs import SIDE, WORDS, Spec, changes, drawn, drawn_for_any_size
 from tests.support.models import randomize
 
 PROOFS = ("roundtrip", "float64", "outputs")
@@ -38,7 +41,7 @@ def validated(module: nn.Module, model: keras.Model, inputs: torch.Tensor, plan:
 def computes_the_same(spec: Spec, model: keras.Model, other: keras.Model) -> bool:
     """Return whether no input tells two models apart: after a softplus, two activations may be one function."""
     generator = np.random.default_rng(0)
-    shape = (256, *model.input_shape[1:])
+    shape = (256, *(size or SIDE for size in model.input_shape[1:]))
     if spec.domain == "words":
         x = generator.integers(0, WORDS, shape).astype(np.int32)
         x[:, 0] = 1  # a row of padding alone has no mean
@@ -69,10 +72,15 @@ def passes_with_a_change(spec: Spec, pair: Pair, inputs: torch.Tensor, generator
     return "a changed weight" if validated(module, model, inputs, plan).ok else ""
 
 
-def misses(seed: int) -> list[str]:
-    """Return what the certificates of one random pair of models judge wrongly: as they are, and after one change."""
+def misses(seed: int, draw: Callable[[np.random.Generator], Spec] = drawn) -> list[str]:
+    """Return what the certificates of one random pair of models judge wrongly: as they are, and after one change.
+
+    Args:
+        seed: The seed of the pair and of the change.
+        draw: Draws the pair.
+    """
     generator = np.random.default_rng(seed)
-    spec = drawn(generator)
+    spec = draw(generator)
     module, inputs = randomize(spec.torch_module(), seed=seed).eval(), spec.inputs(generator)
     plan, model = transferred(spec, module, inputs)
     report = validated(module, model, inputs, plan)
@@ -84,6 +92,14 @@ def misses(seed: int) -> list[str]:
 @pytest.mark.parametrize("seed", range(100))
 def test_random_equal_models_pass_and_any_planted_change_fails(seed: int) -> None:
     assert misses(seed) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_planted_change_in_random_models_of_images_fails_on_smaller_images(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs_varied, "LONG", SIDE)  # so that the images of these models count as long
+    assert misses(seed, drawn_for_any_size) == []
 
 
 @pytest.mark.full

@@ -1,0 +1,64 @@
+"""Cyclic garbage is collected less often for a time, and then as before."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from keras3conv.garbage import THRESHOLDS, rare_collections
+
+
+@pytest.fixture(autouse=True)
+def kept() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.unfreeze()
+    yield
+    gc.freeze()  # as `conftest` does
+    gc.set_threshold(*before)
+
+
+class Circle:
+    """An object that only a collection deletes."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_collections_are_as_before_after_an_exception() -> None:
+    before = gc.get_threshold()
+
+    @rare_collections()
+    def fail() -> None:
+        assert gc.get_threshold() == THRESHOLDS
+        assert gc.get_freeze_count() > 0
+        raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fail()
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
+
+
+def test_garbage_that_is_made_inside_is_still_collected() -> None:
+    with rare_collections():
+        first = weakref.ref(Circle())
+        kept = [{1: [number]} for number in range(THRESHOLDS[0])]
+        assert first() is None
+    assert kept
+
+
+def test_objects_that_the_caller_froze_stay_frozen() -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with rare_collections():
+        pass
+    assert gc.get_freeze_count() == frozen
+
+
+def test_disabled_and_rarer_collections_stay_so() -> None:
+    for thresholds in ((0, 10, 10), (100_000, 30, 30)):
+        gc.set_threshold(*thresholds)
+        with rare_collections(), rare_collections():
+            assert gc.get_threshold() == thresholds
+        assert gc.get_threshold() == thresholds

@@ -1,0 +1,90 @@
+"""Long images of any size are made smaller for the runs at other magnitudes and for the gradients."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers, ops
+from torch import nn
+
+import keras3conv as k3c
+from keras3conv.report.values import Section
+
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 128, 130)).astype("float32")
+
+SMALLER = "63x64"
+
+
+class Blocks(nn.Module):
+    """A convolution, a normalisation, a clip, and a mean; it counts its calls by the height of the images."""
+
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor] = lambda x: x) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Linear(4, 5)
+        self.change, self.heights = change, Counter[int]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.heights[x.shape[2]] += 1
+        found: torch.Tensor = self.head(self.change(nn.functional.relu6(self.norm(self.conv(x)))).mean((2, 3)))
+        return found
+
+
+def blocks(epsilon: float = 1e-5, limit: float = 6.0, change: Callable[[Any], Any] = lambda x: x) -> keras.Model:
+    given = keras.Input((None, None, 3))
+    x = layers.BatchNormalization(epsilon=epsilon, momentum=0.9, name="norm")(
+        layers.Conv2D(4, 3, 2, name="conv")(given)
+    )
+    x = change(layers.ReLU(limit)(x))
+    return keras.Model(given, layers.Dense(5, name="head")(layers.GlobalAveragePooling2D()(x)))
+
+
+def proven(module: Blocks, model: keras.Model, *proofs: str) -> dict[str, Section]:
+    plan = k3c.align(module, model, inputs=IMAGES, probe=False)
+    k3c.transfer(module, model, plan)
+    module.heights.clear()
+    report = k3c.validate(module, model, inputs=IMAGES, plan=plan, proofs=proofs or ("float64", "gradients"))
+    return {section.name: section for section in report.sections}
+
+
+def test_the_runs_at_other_magnitudes_and_the_gradients_have_smaller_images() -> None:
+    module = Blocks()
+    found = proven(module, blocks())
+    assert {section.status for section in found.values()} == {"passed"}
+    exercised = found["float64"].facts["exercised"]
+    assert f"at values of 32 and size {SMALLER}" in exercised
+    assert f"at values of 4e-06 and size {SMALLER}" in exercised
+    assert f"at size {SMALLER}, at size 160x162" in exercised
+    assert "one step in training mode" in found["gradients"].summary
+    assert module.heights[128] == 1
+
+
+@pytest.mark.parametrize(("wrong", "fact"), [({"epsilon": 2e-5}, "norm"), ({"limit": 20.0}, "differs")])
+def test_a_mistake_that_other_magnitudes_show_is_found_on_smaller_images(wrong: dict[str, float], fact: str) -> None:
+    section = proven(Blocks(), blocks(**wrong), "float64")["float64"]
+    assert section.status == "failed"
+    assert fact in str(section.problems[0])
+
+
+def test_a_gradient_that_differs_is_judged_on_the_given_images() -> None:
+    module = Blocks()
+    found = proven(module, blocks(change=ops.stop_gradient))
+    assert found["float64"].status == "passed"
+    assert found["gradients"].status == "failed"
+    assert module.heights[128] > 1
+
+
+def test_a_branch_for_large_images_is_not_left_out() -> None:
+    def sign(x: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(x, max=3.0) if x.shape[2] > 40 else x
+
+    exercised = proven(Blocks(sign), blocks(limit=3.0), "float64")["float64"]
+    assert exercised.status == "failed"  # below that size there is no such limit
+    module = Blocks(lambda x: torch.flip(x, (2,)) if x.shape[2] > 40 else x)
+    found = proven(module, blocks(change=lambda x: x))
+    assert found["float64"].status == "passed"
+    assert "at values of 32, " in found["float64"].facts["exercised"]
+    assert module.heights[128] > 1
