@@ -4,7 +4,6 @@ The noise floor is the rounding error of the model that the weights came from (t
 minus its output in float64, for the same input. No tolerance is chosen by hand.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras3conv.errors import InputError
+from keras3conv.numerics.parts import PART, in_parts, memory_order
 from keras3conv.transforms import Array
 
 FLOAT64_LIMIT = 1e-10
@@ -92,9 +92,9 @@ def compare(actual: Array, expected: Array) -> Diff:
     if actual.size == 0:
         raise InputError(f"empty arrays cannot be compared: both have shape {actual.shape}; give arrays with elements")
     shape, actual, expected = actual.shape, np.atleast_1d(actual), np.atleast_1d(expected)
-    order = _memory_order(actual, expected)
+    order = memory_order(actual, expected)
     actual, expected = actual.transpose(order), expected.transpose(order)
-    parts = [_measure(actual[index], expected[index], first) for index, first in _in_parts(actual.shape)]
+    parts = [_measure(actual[index], expected[index], first) for index, first in in_parts(actual.shape)]
     worst = max(parts, key=lambda part: (part.max_abs, part.differing > 0))
     scale = max(part.scale for part in parts)
     return Diff(
@@ -109,15 +109,6 @@ def compare(actual: Array, expected: Array) -> Diff:
     )
 
 
-def _memory_order(actual: Array, expected: Array) -> tuple[int, ...]:
-    """Return the order of axes in which both arrays are read the fastest: that of their memory, if it is the same.
-
-    An image with its channels last is often a view of memory with the channels first, on both sides.
-    """
-    orders = [tuple(np.argsort(np.negative(one.strides), kind="stable").tolist()) for one in (actual, expected)]
-    return orders[0] if orders[0] == orders[1] else tuple(range(actual.ndim))
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Part:
     """The difference between two arrays in one slice of them; the attributes are those of `Diff` for this slice."""
@@ -127,25 +118,6 @@ class _Part:
     scale: float
     worst: tuple[int, ...]
     nonfinite: int
-
-
-_PART = 1 << 15
-"""The number of elements that are compared at a time: so many stay in the cache for all passes over them."""
-
-
-def _in_parts(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int | slice, ...], tuple[int, ...]]]:
-    """Split an array of a shape into slices that fit the cache; yield each slice, and the index of its first element.
-
-    In shape (2, 90, 999): ((0, slice(0, 32)), (0, 0)) for elements [0, 0:32, :], then ((0, slice(32, 64)), (0, 32)).
-    """
-    axis, inside = len(shape) - 1, 1
-    while axis and inside * shape[axis] < _PART:
-        inside *= shape[axis]
-        axis -= 1
-    step = max(1, _PART // inside)
-    for outer in np.ndindex(*shape[:axis]):
-        for start in range(0, shape[axis], step):
-            yield (*outer, slice(start, start + step)), (*outer, start)
 
 
 def _measure(actual: Array, expected: Array, first: tuple[int, ...]) -> _Part:
@@ -226,7 +198,7 @@ def same_bits(actual: Array, expected: Array) -> bool:
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return False
     actual, expected = np.ascontiguousarray(actual), np.ascontiguousarray(expected)
-    if actual.size < _PART or actual.dtype.itemsize not in _BITS:
+    if actual.size < PART or actual.dtype.itemsize not in _BITS:
         return actual.tobytes() == expected.tobytes()
     bits = _BITS[actual.dtype.itemsize]
     return np.array_equal(actual.view(bits), expected.view(bits))

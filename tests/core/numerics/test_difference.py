@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras3conv.errors import InputError
-from keras3conv.numerics import difference
+from keras3conv.numerics import difference, parts
 from keras3conv.numerics.difference import NOISE_FACTOR, Judgement, compare, judge, resolution, same_bits
+from keras3conv.transforms import Array
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -143,7 +144,7 @@ def test_few_passes_over_finite_values_find_what_many_passes_find(
 
 
 @pytest.mark.parametrize("shape", [(90,), (7, 13), (3, 5, 2, 4), (2, 1, 60), (60, 1, 2)])
-@pytest.mark.parametrize("axes", ["as they are", "reversed"])
+@pytest.mark.parametrize("axes", ["as they are", "reversed", "first last", "both first last"])
 def test_the_parts_of_an_array_are_compared_as_the_whole(
     shape: tuple[int, ...], axes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,14 +153,22 @@ def test_the_parts_of_an_array_are_compared_as_the_whole(
     expected = actual + 1e-3 * generator.standard_normal(shape)
     if axes == "reversed":
         expected = np.asfortranarray(expected)
+    if "first last" in axes:
+        expected = _with_first_axis_last_in_memory(expected)
+    if axes == "both first last":
+        actual = _with_first_axis_last_in_memory(actual)
     whole = compare(actual, expected)
     assert abs(actual - expected)[whole.worst] == whole.max_abs == abs(actual - expected).max()
-    monkeypatch.setattr(difference, "_PART", 8)
+    monkeypatch.setattr(parts, "PART", 8)
     assert compare(actual, expected) == whole
     for place in np.ndindex(*shape):
-        other = actual.copy()
+        other = actual.copy(order="K")
         other[place] += 1.0
         assert compare(other, actual).worst == place
+
+
+def _with_first_axis_last_in_memory(array: Array) -> Array:
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 0, -1)), -1, 0)
 
 
 def test_same_bits_compares_dtype_shape_zero_signs_and_nan_payloads() -> None:
