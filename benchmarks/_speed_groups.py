@@ -144,7 +144,7 @@ def moved(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def probes(rounds: int) -> Iterator[Ratio]:
-    """Compare the probe of a ResNet-50 for one image with one float32 call of each side."""
+    """Compare the probe (the runs by which `align` pairs layers) of a ResNet-50 with one float32 call of each model."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""Measure the time and memory of the probe against one run of each model, for a pair of the size of a ResNet-50.
+"""Measure time and memory of the probe (the runs by which `align` pairs layers) against one run of each model.
 
     KERAS_BACKEND=torch python -m benchmarks bench_probe --check
     KERAS_BACKEND=torch python -m benchmarks bench_probe --batch 8

@@ -199,9 +199,9 @@ def find_cause(divergence: Divergence, case: "Case", *, single: bool = False) ->
 def _try_suspects(
     divergence: Divergence, case: "Case", assumed: _Trial | None
 ) -> tuple[Explanation | None, _Trial | None]:
-    """Return (explanation, None) for the first suspect (known kind of mistake) with a hypothesis that explains it all.
+    """Return (explanation, None) for the first suspect (known kind of mistake) that explains the whole difference.
 
-    If no hypothesis does, return (None, trial) for the rerun of torch that came closest to Keras, if it came much
+    If no suspect does, return (None, trial) for the rerun of torch that came closest to Keras, if it came much
     closer; else (None, None).
 
     Args:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def isolated_run(subject: Subject) -> Recording:
-    """Record the Keras layers on torch's inputs, in the models' own dtype and weights."""
+    """Run each Keras layer on the inputs that torch recorded, with the models' own dtype and weights."""
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
 
@@ -27,7 +27,10 @@ def isolated_run(subject: Subject) -> Recording:
 
 
 def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
-    """Record the Keras layers on torch's inputs, in float64 with probe weights; without masks if `masked` is False."""
+    """Run each Keras layer on the inputs that torch recorded, in float64 with random weights.
+
+    The layers get no masks if `masked` is False.
+    """
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
 

@@ -68,11 +68,11 @@ def is_far_from_usual(subject: Subject) -> bool:
 
 
 def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
-    """Run both models at a magnitude, with the first of several rescaled inputs for which torch's values are finite.
+    """Run both models with values of another size: for the first rescaled inputs with which torch's values are finite.
 
     Args:
         subject: The models with the original inputs.
-        magnitude: Target root mean square of the inputs and of the layer outputs.
+        magnitude: The size of the values: the target root mean square of the inputs and of the layer outputs.
     """
     reason = ""
     for inputs in _candidate_inputs(subject, lambda given: resized(given, magnitude)):
@@ -123,7 +123,7 @@ def _first_finite(runs: Iterable[Rescaled]) -> Rescaled:
 
 
 def _large_runs(subject: Subject, magnitude: float) -> Iterator[Rescaled]:
-    """Yield runs of both models at a magnitude, one for each candidate of rescaled inputs."""
+    """Yield runs of both models with large values, one for each candidate of rescaled inputs."""
     many = with_more_samples(both_signs(subject.required_inputs), subject.outlines[1].input_specs)
     if many is not None:
         yield _large_run(subject, resized(many, magnitude), magnitude)

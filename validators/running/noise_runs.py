@@ -35,7 +35,7 @@ class _Run(Protocol):
 
 
 def may_be_chance(judgement: Judgement | None) -> bool:
-    """Return whether a difference exceeds its limit by so little that the noise floor may be too small by chance."""
+    """Return whether a difference exceeds its limit by so little that the measured rounding error may be too small."""
     if judgement is None or judgement.passed or not judgement.floor:
         return False
     return judgement.deviation <= _BY_CHANCE * judgement.limit

@@ -137,11 +137,13 @@ class Subject:
         return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, rounding=rounding)
 
     def rounded_floor(self, rounded: Array, truth: Array) -> float:
-        """Return the noise floor of a torch run that rounds as Keras does; at least the resolution of `narrow_dtype`.
+        """Return the noise floor (largest rounding error) of an output, if torch rounds where Keras does.
+
+        It is at least the resolution of `narrow_dtype`.
 
         Args:
-            rounded: A value of `torch_rounded`.
-            truth: The same value of `torch_truth`.
+            rounded: The output in the run `torch_rounded`.
+            truth: The same output in the float64 run `torch_truth`.
         """
         unit = resolution(np.zeros(0, dtype_named(self.narrow_dtype))) if self.narrow_dtype else None
         return noise_floor(rounded, truth, unit)

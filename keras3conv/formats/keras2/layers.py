@@ -194,7 +194,7 @@ def is_without_effect(name: str, value: Any) -> bool:
 
 
 def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tensorflow_2: bool = False) -> str:
-    """Describe how Keras 3 computes a layer differently than the version that wrote it; "" if it does not.
+    """Describe how Keras 3 computes a layer differently from the version of Keras that wrote it; "" for no difference.
 
     Args:
         class_name: The name of the class in Keras 3.

@@ -66,7 +66,7 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Open the file; raise `MalformedCheckpoint` if it changed since `pin`, before or during the `with` block."""
+        """Open the file; raise `MalformedCheckpoint` if it changed after the call of `pin`, or in the `with` block."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:

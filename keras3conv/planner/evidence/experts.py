@@ -81,11 +81,11 @@ def _fits(packed: TensorRef, members: Members) -> bool:
 
 
 def _in_order(packed: Sequence[TensorRef], parts: Sequence[Members], side: Side) -> Iterator[Pair]:
-    """Yield the pair of each packed tensor with one series of tensors: by similar names, then by their order.
+    """Yield the pair of each packed tensor with the tensors that it stacks: by similar names, then by their order.
 
     Args:
         packed: Tensors of one side that stack the weights of several layers.
-        parts: As many series of tensors of the other side.
+        parts: As many series of tensors of the other side; a series has the tensors of "experts.0", "experts.1", ....
         side: The side of the series: "torch" or "keras".
     """
     wholes = {tensor.path: tensor for tensor in packed}

@@ -122,7 +122,7 @@ def _sizes(tensor: TensorRef) -> list[int]:
 
 
 def _by_words(entries: Iterable[tuple[str, _Entry]]) -> dict[tuple[str, ...], _Entry]:
-    """Return a dict from the words of each path, ("cls", "token"), to its value, without paths of the same words.
+    """Return the values by the words of their paths, ("cls", "token"); paths with the same words are left out.
 
     A name in Python cannot start with a digit, so "weight_g_0" and "0.weight_g" have the same words. A layer cannot
     have the name of an operation, so "scale_layer" and "scale" have the same words.

@@ -118,11 +118,11 @@ def _members(by_number: Mapping[int, list[_Entry]]) -> tuple[tuple[_Entry, ...],
 
 
 def _assigned(torch: Sequence[_Series], keras: Sequence[_Series]) -> Iterator[tuple[_Series, _Series, bool]]:
-    """Yield pairs of series with equal sizes, each with True if only the order of the series decided, not their names.
+    """Pair the series of both sides (layers whose paths differ in one number); True if only their order decided.
 
     Args:
         torch: The series of the torch side.
-        keras: As many series of the Keras side, with the same sizes.
+        keras: As many series of the Keras side, with the same numbers of layers.
     """
     for sizes in dict.fromkeys(part.sizes for part in torch):
         left = [part for part in torch if part.sizes == sizes]
@@ -169,7 +169,7 @@ _SYNONYMS: Mapping[str, str] = {
 
 
 def _words(series: _Series) -> frozenset[str]:
-    """Return the words of the first names in a series, in which synonyms are the same word."""
+    """Return the words in the paths of the first layers of a series; synonyms become one word."""
     paths = (names.name_of(entry.layer) for member in series.members[:1] for entry in member)
     found: Iterable[str] = [word for path in paths for word in names.words(path) if not word.isdecimal()]
     return frozenset(_SYNONYMS.get(word, word) for word in found)

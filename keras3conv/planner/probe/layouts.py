@@ -1,6 +1,7 @@
 """Convert arrays between memory layouts, when no rule shows how the axes of two shapes correspond.
 
-Every permutation and reshape from one shape to the other is a candidate. The values of the probe decide among them.
+Every permutation and reshape from one shape to the other is a candidate. The values that both models compute in the
+probe decide.
 """
 
 from collections.abc import Iterator, Sequence

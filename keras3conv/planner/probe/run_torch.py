@@ -112,7 +112,7 @@ class _Log:
         Args:
             records: Returns for a layer path whether to record the inputs and outputs of the layer.
             tensors: The tensors of the module, by path.
-            bits: The bit of each tensor, by path; it is extended.
+            bits: The bit of each tensor, by path; the new bits are added to this dict.
         """
         for path in tensors:
             if path not in bits:

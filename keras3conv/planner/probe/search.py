@@ -154,7 +154,7 @@ class Search:
 
         Args:
             keras: The layer.
-            inputs: The fingerprints of its inputs.
+            inputs: The fingerprints (sums of powers of the values) of its inputs.
             run: Writes values into the variables of the layer and calls it.
 
         Raises:

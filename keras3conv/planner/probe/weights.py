@@ -1,4 +1,4 @@
-"""Assign random probe values to the weights of the torch layers."""
+"""Draw the random weights with which the probe runs both models."""
 
 from collections.abc import Iterable, Mapping
 
