@@ -6,9 +6,9 @@
 
 All methods are timed one after the other in every round, and a ratio compares times of the same round. The median of
 the ratios over the rounds is printed. The raw reference reads the same tensors with `safetensors` and writes the same
-bytes with h5py, with the names that Keras writes, without transposing anything. Ours is measured in steps: streaming
-alone; flushed to disk; also read again and compared; with both digests; and `transfer`, which also computes the digests
-of the source and writes the manifest.
+bytes with h5py, with the names that Keras writes, without transposing anything. The transfer of this package is
+measured in steps: streaming alone; flushed to disk; also read again and compared; with both digests; and `transfer`,
+which also computes the digests of the source and writes the manifest, a JSON file that says how the output was made.
 """
 
 import argparse

@@ -105,9 +105,9 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
 
 
 def _judged_without_outputs(field: FieldPair) -> _JudgedField | None:
-    """Return the verdict on a field that differs but cannot change the outputs of one inference, such as momentum.
+    """Return the verdict on a hyper-parameter that differs, but cannot change the outputs of one inference: momentum.
 
-    Return None for a field that can change these outputs: its verdict depends on them.
+    Return None for a hyper-parameter that can change these outputs: the verdict on it depends on them.
     """
     if field.selects:
         note = "Keras returns a part of torch's outputs, and float64 compares this part"
@@ -121,7 +121,7 @@ def _judged_without_outputs(field: FieldPair) -> _JudgedField | None:
 
 
 def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple[str, str], bool]) -> _JudgedField:
-    """Return the verdict on a field that has different values on the two sides.
+    """Return the verdict on a field (hyper-parameter) that has different values on the two sides.
 
     Args:
         subject: The two models.

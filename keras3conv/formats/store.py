@@ -81,7 +81,7 @@ def store(
     checks: Checks,
     progress: Progress | None = None,
 ) -> Written:
-    """Write a weight file, read it again, and compare.
+    """Write a weight file, read it again, and compare the values.
 
     Args:
         temporary: The file to write.
@@ -212,7 +212,7 @@ def store_in_template(
     read: Reader,
     progress: Progress | None = None,
 ) -> Written:
-    """Write a copy of a Keras file with new weights, read it again, and compare.
+    """Write a copy of a Keras file with new weights, read it again, and compare the values.
 
     Args:
         temporary: The file to write.

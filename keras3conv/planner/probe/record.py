@@ -29,7 +29,7 @@ class TorchCall:
     Attributes:
         path: The layer.
         index: The position of the call among all calls, ordered by the time when they began.
-        inputs: The fingerprints of the input arrays.
+        inputs: The fingerprints (sums of powers of the values) of the input arrays.
         outputs: The returned arrays.
         dependencies: The tensors from which the inputs were computed, as bits of `TorchRun.tensor_bits`.
         limit: The largest relative error at which a value counts as equal to an output.

@@ -1,4 +1,4 @@
-"""Probe a torch layer, such as a two-layer LSTM, that corresponds to several Keras layers in sequence.
+"""Compare a torch layer in the probe, such as a two-layer LSTM, with several Keras layers in sequence.
 
 Only the output of the last Keras layer is compared.
 """
