@@ -9,7 +9,7 @@ from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 
 Judge = Callable[[Subject], Section]
-"""A function that runs one proof and returns its section of the report (the report of `validate`)."""
+"""A function that runs one proof and returns its section of the report of `validate`."""
 
 _REQUESTED_BY = {
     "backends": 'backends="all"',
