@@ -8,7 +8,6 @@ from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
 from keras3conv.report.values import Plot, Section, Series, Table
-from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import blame_layer, explain_output
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs
@@ -32,6 +31,10 @@ OTHER_CLAIM = (
     " They also agree at other magnitudes of their values: next to small values an epsilon is large, and large values "
     "pass the bounds of activations and clips."
 )
+
+
+ORDER = ": the same rows in another order"
+"""What is added to the difference of a layer that returns torch's values in another order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +185,7 @@ def _judged_calls(
     subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool
 ) -> list[_JudgedCall]:
     calls = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
-    diffs = [None if call.mismatch else _diff(call, variant) for call in calls]
+    diffs = [call.diff and _judged_diff(call.diff, variant) for call in calls]
     compensated: frozenset[tuple[str, str]] = frozenset()
     if not all(map(_agrees, diffs)):
         # At small magnitudes an activation is almost the identity, so a mistake may look compensated by a neighbour.
@@ -200,21 +203,8 @@ def _judged_calls(
     return judged
 
 
-def _diff(call: CallPair, variant: Variant) -> Diff:
-    assert call.torch_output is not None
-    assert call.keras_output is not None
-    return _compare(call.keras_output, call.torch_output, variant)
-
-
-def _compare(actual: Array, expected: Array, variant: Variant) -> Diff:
-    """Return the difference of two arrays; in runs with overflow, elements that overflow in both are ignored.
-
-    Args:
-        actual: The output of Keras.
-        expected: The output of torch.
-        variant: The run, which tells whether overflow is expected.
-    """
-    diff = compare(actual, expected)
+def _judged_diff(diff: Diff, variant: Variant) -> Diff:
+    """Return a difference; in a run with overflow, without the elements that overflow in both models."""
     return replace(diff, nonfinite=0) if variant.may_overflow and isfinite(diff.max_abs) else diff
 
 
@@ -256,12 +246,30 @@ def _failed_summary(calls: Sequence[_JudgedCall], failed: Sequence[int], failed_
 
 
 def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Sequence[int], variation: str) -> Problem:
+    order = ""
+    if not subject.outputs_are_near:
+        in_order = list(call_pairs(subject, subject.torch_probe, subject.keras_probe, any_order=True))
+        others = [place for place in failed if not _agrees(in_order[place].diff)]
+        if others and any(in_order[place].order is not None for place in failed):
+            # An order of rows that ends before the outputs is no mistake: a layer with other rows is blamed first.
+            index, explanation = blame_layer(subject, in_order, others, subject.probe_weights)
+            if explanation is not None and explanation.is_found:
+                fact = _difference(in_order[index], in_order[index].diff, variation)
+                return explained_problem(*in_order[index].key, f"the first layer that differs: {fact}", explanation)
+        if failed[0] not in others:
+            order = ORDER + "".join(
+                f"; the first with other rows is {calls[place].call.pair.torch}" for place in others[:1]
+            )
     index, explanation = blame_layer(subject, [judged.call for judged in calls], failed, subject.probe_weights)
     judged = calls[index]
     uncompensated = "" if index == failed[0] else " and is not compensated by a neighbouring layer"
-    difference = judged.call.mismatch if judged.diff is None else f"{_in_words(judged.diff)}{variation}"
-    fact = f"the first layer that differs{uncompensated}: {difference}"
+    order = order if index == failed[0] and not (explanation and explanation.is_found) else ""
+    fact = f"the first layer that differs{uncompensated}: {_difference(judged.call, judged.diff, variation)}{order}"
     return explained_problem(*judged.call.key, fact, explanation)
+
+
+def _difference(call: CallPair, diff: Diff | None, variation: str) -> str:
+    return call.mismatch if diff is None else f"{_in_words(diff)}{variation}"
 
 
 def _judge_outputs(
@@ -281,7 +289,7 @@ def _judge_outputs(
     worst = 0.0
     variation = f", {variant.name}" if variant.name else ""
     for index, pair in enumerate(output_pairs(subject.torch_probe, subject.keras_probe)):
-        diff = None if pair.mismatch else _compare(pair.keras_output, pair.torch_output, variant)
+        diff = None if pair.mismatch else _judged_diff(compare(pair.keras_output, pair.torch_output), variant)
         is_rounding = not _agrees(diff) and _may_be_rounding(diff) and not nearby.output_repeats(index, pair)
         is_small = constants and diff is not None and diff.nonfinite == 0
         is_constant = is_small and diff is not None and may_be_rounded(subject, diff.max_rel)

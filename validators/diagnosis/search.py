@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras3conv.alignment.pair import Pair
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.layout import channels_last, like_keras, output_like_keras
 from keras3conv.frameworks.shared.recording import Call
+from keras3conv.numerics.rows import in_row_order
 from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
 from keras3conv.transforms import Array
@@ -139,6 +141,8 @@ def explain_layer(
 
     def input_like_keras(array: Array) -> Array:
         array = _flattened_like_keras(like_keras(array, rule, *configs), torch_call, keras_call)
+        if call.order is not None:
+            array = in_row_order(array, call.order, keras_input.shape)
         return _with_channels_last(_with_axes_of(array, keras_input), keras_input)
 
     def replayed_input(replayed: "Replayed") -> Array:
@@ -146,7 +150,7 @@ def explain_layer(
 
     def replayed_output(replayed: "Replayed") -> Array:
         replayed_call = Call(path=pair.torch, place=0, inputs=replayed.inputs, outputs=replayed.outputs)
-        return in_keras_layout(subject, pair, replayed_call, keras_shape)
+        return call.in_same_layout(in_keras_layout(subject, pair, replayed_call, keras_shape))
 
     torch_input = input_like_keras(torch_call.inputs[0])
     output_difference = largest_difference(call.torch_output, call.keras_output)
@@ -165,14 +169,21 @@ def explain_layer(
         flattened=torch_call.flattened,
     )
     explanation = _search(subject, divergence, pair.torch, pair.keras, in_layer=in_layer, briefly=briefly)
+    if explanation is None and in_layer and torch_input.size != keras_input.size:
+        # One side pads inside the layer, so the inputs cannot be compared: they may differ already.
+        explanation = _search(subject, divergence, pair.torch, pair.keras, in_layer=False, briefly=briefly)
     if explanation is None and not in_layer:
-        cause = (
-            "its input already differs: the cause is an earlier layer or operation without weights "
-            "(an activation, a pooling, a padding, an addition)"
-        )
-        fix = f"# compare the inputs of {pair.torch} and {pair.keras}"
-        return Explanation(cause=cause, fix=fix, is_found=False)
+        return _earlier_cause(pair)
     return explanation
+
+
+def _earlier_cause(pair: Pair) -> Explanation:
+    cause = (
+        "its input already differs: the cause is an earlier layer or operation without weights "
+        "(an activation, a pooling, a padding, an addition)"
+    )
+    fix = f"# compare the inputs of {pair.torch} and {pair.keras}"
+    return Explanation(cause=cause, fix=fix, is_found=False)
 
 
 def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:

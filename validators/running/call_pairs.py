@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -10,12 +11,14 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.frameworks.shared.layout import channels_last, output_of
 from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.messages import count
+from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare, resolution
+from keras3conv.numerics.rows import NEAR, in_row_order, relative_distance, row_order
 from keras3conv.rules.library import find
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.subject import Subject
 
-_NEAR = 1e-3
-"""The relative difference of two outputs below which their calls match, so that no search is needed."""
+_ROUNDING = 1e3
+"""The largest difference, in units in the last place, at which rows certainly have the same order in both models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class CallPair:
         torch_call: The torch call, in torch's layout.
         keras_call: The Keras call.
         is_moved: Whether the channels of the torch output were moved last, which brought it closer to the Keras output.
+        order: The order of the rows of the torch output in Keras, as `row_order` finds it; None if it is the same.
         mismatch: The reason why the outputs cannot be compared; empty if they can be compared.
     """
 
@@ -38,6 +42,7 @@ class CallPair:
     torch_call: Call | None = None
     keras_call: Call | None = None
     is_moved: bool = False
+    order: Array | None = None
     mismatch: str = ""
 
     @property
@@ -45,13 +50,33 @@ class CallPair:
         """The paths of the torch layer and the Keras layer."""
         return self.pair.torch, self.pair.keras
 
+    @cached_property
+    def diff(self) -> Diff | None:
+        """The difference of the two outputs; None if they cannot be compared."""
+        if self.mismatch or self.torch_output is None or self.keras_output is None:
+            return None
+        return compare(self.keras_output, self.torch_output)
+
     def in_same_layout(self, output: Array) -> Array:
         """Return another output of the torch layer (from `in_keras_layout`) in the layout of `torch_output`."""
-        return channels_last(output) if self.is_moved else output
+        output = channels_last(output) if self.is_moved else output
+        if self.order is None or self.keras_output is None:
+            return output
+        return in_row_order(output, self.order, self.keras_output.shape)
 
 
-def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator[CallPair]:
-    """Yield a `CallPair` for every call of every paired layer that runs, in torch's call order."""
+def call_pairs(
+    subject: Subject, torch: Recording, keras: Recording, *, any_order: bool | None = None
+) -> Iterator[CallPair]:
+    """Yield a `CallPair` for every call of every paired layer that runs, in torch's call order.
+
+    Args:
+        subject: The models and the plan.
+        torch: A run of torch.
+        keras: A run of Keras.
+        any_order: Whether a layer may have its rows in another order in Keras; None for "if the outputs of the models
+            are near": if they are not, the other order may be the mistake.
+    """
     for pair in subject.pairs_in_call_order:
         torch_calls, keras_calls = torch.of(pair.torch), keras.of(pair.keras)
         if len(torch_calls) != len(keras_calls):
@@ -61,7 +86,7 @@ def call_pairs(subject: Subject, torch: Recording, keras: Recording) -> Iterator
             mismatch = f"this layer runs {times[0]} in torch, but {times[1]} in Keras"
             yield CallPair(pair=pair, mismatch=mismatch)
             continue
-        yield from _matched(subject, pair, torch_calls, keras_calls)
+        yield from _matched(subject, pair, torch_calls, keras_calls, any_order)
 
 
 def judged_by_outputs(subject: Subject, called: Collection[tuple[str, str]]) -> tuple[str, ...]:
@@ -80,7 +105,7 @@ def judged_by_outputs(subject: Subject, called: Collection[tuple[str, str]]) -> 
 
 
 def _matched(
-    subject: Subject, pair: Pair, torch_calls: Sequence[Call], keras_calls: Sequence[Call]
+    subject: Subject, pair: Pair, torch_calls: Sequence[Call], keras_calls: Sequence[Call], any_order: bool | None
 ) -> Iterator[CallPair]:
     """Pair each call of a torch layer with the call of the Keras layer whose output is closest.
 
@@ -88,32 +113,84 @@ def _matched(
     detector, is called in another order than in torch. Calls in the same order are preferred: the search starts only
     where their outputs differ by more than rounding.
     """
-    if len(keras_calls) == 1:
-        yield _call_pair(subject, pair, torch_calls[0], keras_calls[0])
-        return
-    unused = list(keras_calls)
-    for torch_call in torch_calls:
-        best = _call_pair(subject, pair, torch_call, unused[0])
-        distance, place = _distance(best), 0
-        if distance > _NEAR:
-            for other_place, keras_call in enumerate(unused[1:], start=1):
-                other = _call_pair(subject, pair, torch_call, keras_call)
+
+    def matched(torch_place: int, keras_place: int) -> CallPair:
+        call = _call_pair(subject, pair, torch_calls[torch_place], keras_calls[keras_place])
+        return _in_order(subject, call, (torch_place, keras_place), any_order)
+
+    unused = list(range(len(keras_calls)))
+    for torch_place in range(len(torch_calls)):
+        best, chosen = matched(torch_place, unused[0]), unused[0]
+        distance = _distance(best) if len(unused) > 1 else 0.0
+        if distance > NEAR:
+            for keras_place in unused[1:]:
+                other = matched(torch_place, keras_place)
                 if _distance(other) < distance:
-                    best, distance, place = other, _distance(other), other_place
-        unused.pop(place)
+                    best, distance, chosen = other, _distance(other), keras_place
+        unused.remove(chosen)
         yield best
 
 
-def _distance(calls: CallPair) -> float:
-    """Return the largest difference of torch's and Keras' output, relative to the largest value of torch's."""
-    if calls.mismatch or calls.torch_output is None or calls.keras_output is None:
-        return math.inf
-    torch_output, keras_output = (
-        np.nan_to_num(one.astype(np.float64)) for one in (calls.torch_output, calls.keras_output)
-    )
-    if not torch_output.size:
-        return 0.0
-    return float(np.abs(torch_output - keras_output).max() / (np.abs(torch_output).max() or 1.0))
+def _distance(call: CallPair) -> float:
+    """Return the relative difference of torch's and Keras' output; infinite if they cannot be compared."""
+    return math.inf if call.diff is None else call.diff.max_rel
+
+
+def _in_order(subject: Subject, call: CallPair, places: tuple[int, int], any_order: bool | None) -> CallPair:
+    """Return a call with the rows of torch's output in the order of Keras'; unchanged if they agree as they are.
+
+    Args:
+        subject: The two models.
+        call: The call.
+        places: The numbers of the call among the calls of the torch layer and of the Keras layer.
+        any_order: As in `call_pairs`.
+    """
+    if call.torch_output is None or call.keras_output is None or any_order is False:
+        return call
+    if _distance(call) <= min(NEAR, _ROUNDING * resolution(call.torch_output)):
+        return call
+    order = order_of_rows(subject, call.pair, places) if any_order or subject.outputs_are_near else None
+    if order is None:
+        return call
+    torch_output = in_row_order(call.torch_output, order, call.keras_output.shape)
+    if torch_output.shape != call.keras_output.shape:
+        return call
+    return replace(call, torch_output=torch_output, order=order, mismatch="")
+
+
+def order_of_rows(subject: Subject, pair: Pair, places: tuple[int, int]) -> Array | None:
+    """Return the order of torch's rows in the output of a Keras layer, found in the float64 run under probe weights.
+
+    There the rows differ by far more than rounding. If the layer computes other values, the order of the rows of its
+    input is taken. The result is None if torch's order is also Keras' order.
+
+    Args:
+        subject: The two models.
+        pair: The torch layer and the Keras layer.
+        places: The number of the call among the calls of the torch layer, and among those of the Keras layer.
+    """
+    torch_calls, keras_calls = subject.torch_probe.of(pair.torch), subject.keras_probe.of(pair.keras)
+    if places[0] >= len(torch_calls) or places[1] >= len(keras_calls):
+        return None
+    call = _call_pair(subject, pair, torch_calls[places[0]], keras_calls[places[1]])
+    if call.torch_output is None or call.keras_output is None or _distance(call) <= FLOAT64_LIMIT:
+        return None
+    order = row_order(call.torch_output, call.keras_output)
+    return _order_of_inputs(call) if order is None else order
+
+
+def _order_of_inputs(call: CallPair) -> Array | None:
+    """Return the order of torch's rows in the first input of a Keras layer, if there are as many as in its output."""
+    if call.torch_call is None or call.keras_call is None or not call.torch_call.inputs or not call.keras_call.inputs:
+        return None
+    torch_input, keras_input = call.torch_call.inputs[0], call.keras_call.inputs[0]
+    assert call.keras_output is not None
+    if math.prod(keras_input.shape[:-1]) != math.prod(call.keras_output.shape[:-1]):
+        return None
+    if relative_distance(torch_input, keras_input) <= FLOAT64_LIMIT:
+        return None
+    orders = (row_order(array, keras_input) for array in (torch_input, channels_last(torch_input)))
+    return next((order for order in orders if order is not None), None)
 
 
 def _is_in_time_distributed(subject: Subject, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy as np
 from keras3conv.alignment.pair import Pair
 from keras3conv.frameworks.shared.layout import channels_last
 from keras3conv.frameworks.shared.recording import Call, Recording
-from keras3conv.transforms import Array, Arrays
-from keras3conv.validators.running.call_pairs import in_keras_layout
+from keras3conv.numerics.rows import in_row_order
+from keras3conv.transforms import Array, Arrays, Shape
+from keras3conv.validators.running.call_pairs import in_keras_layout, order_of_rows
 from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:
@@ -53,33 +55,46 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
         calls = recorded.of(pairs[path].torch)
         return calls[number] if number < len(calls) else None
 
+    @cache
+    def order(path: str, number: int) -> Array | None:
+        return order_of_rows(subject, pairs[path], (number, number)) if subject.outputs_are_near else None
+
     def feed(path: str, number: int, keras_inputs: Arrays) -> tuple[Array | None, ...]:
         call = torch_call(path, number)
         if call is None:
             return (None,) * len(keras_inputs)
-        return tuple(nearest_input(call, array) for array in keras_inputs)
+        return tuple(nearest_input(call, array, order(path, number)) for array in keras_inputs)
 
     def hand(path: str, number: int, keras_output: Array) -> Array | None:
         call = torch_call(path, number)
         if call is None:
             return None
         output = in_keras_layout(subject, pairs[path], call, keras_output.shape)
+        rows = order(path, number)
+        if rows is not None:
+            output = in_row_order(output, rows, keras_output.shape)
         return output if output.shape == keras_output.shape else None
 
     return Exchange(paths=frozenset(pairs), feed=feed, hand=hand)
 
 
-def nearest_input(call: Call, keras_input: Array) -> Array | None:
+def nearest_input(call: Call, keras_input: Array, order: Array | None = None) -> Array | None:
     """Return the torch input that corresponds to a Keras input, in Keras' layout; None if no shape fits.
 
     The shape may fit several inputs (query, key and value) or layouts (a square image); the closest values are chosen.
     For integers the result is None: they have no rounding error, and indices may start at another number in Keras.
+
+    Args:
+        call: The call of the torch layer.
+        keras_input: An input of the Keras layer.
+        order: The order of the rows of torch's output in Keras (`row_order`), in which the rows of an input may be,
+            too; None if it is the same.
     """
     if keras_input.dtype.kind in "biu":
         return None
     fitting = [
         array
-        for array in _layouts(call)
+        for array in _layouts(call, order, keras_input.shape)
         if array.shape == keras_input.shape and array.dtype.kind == keras_input.dtype.kind
     ]
     if len(fitting) < 2:
@@ -88,10 +103,18 @@ def nearest_input(call: Call, keras_input: Array) -> Array | None:
     return fitting[int(np.argmin(distances))]
 
 
-def _layouts(call: Call) -> Iterator[Array]:
-    """Yield every torch input unchanged, with channels last, with time first, and flattened in Keras' order."""
+def _layouts(call: Call, order: Array | None, keras_shape: Shape) -> Iterator[Array]:
+    """Yield every torch input unchanged, with channels last, with time first, and flattened in Keras' order.
+
+    Args:
+        call: The call of the torch layer.
+        order: The order of the rows in Keras, in which every input is yielded, too; None if it is the same.
+        keras_shape: The shape of the Keras input.
+    """
     for array in call.inputs:
         yield array
+        if order is not None:
+            yield in_row_order(array, order, keras_shape)
         if array.ndim > 2:
             yield channels_last(array)
             yield np.swapaxes(array, 0, 1)

@@ -49,8 +49,7 @@ def outputs_agree(subject: Subject) -> bool:
 
 def agrees_in_float64(call: CallPair) -> bool:
     """Return whether both layers of a pair returned the same values, up to float64 rounding."""
-    diff = _diff(call)
-    return diff is not None and agrees(diff)
+    return call.diff is not None and agrees(call.diff)
 
 
 def agrees(diff: Diff) -> bool:
@@ -58,15 +57,8 @@ def agrees(diff: Diff) -> bool:
     return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
 
 
-def _diff(call: CallPair) -> Diff | None:
-    if call.mismatch or call.torch_output is None or call.keras_output is None:
-        return None
-    return compare(call.keras_output, call.torch_output)
-
-
 def _differs_clearly(call: CallPair) -> bool:
-    diff = _diff(call)
-    return diff is None or diff.max_rel > _CLEAR or diff.nonfinite > 0
+    return call.diff is None or call.diff.max_rel > _CLEAR or call.diff.nonfinite > 0
 
 
 def _output_agrees(pair: OutputPair) -> bool:
@@ -88,7 +80,7 @@ def _had_torch_inputs(call: CallPair) -> bool:
     if call.torch_call is None or call.keras_call is None:
         return False
     for array in call.keras_call.inputs:
-        torch_input = nearest_input(call.torch_call, array)
+        torch_input = nearest_input(call.torch_call, array, call.order)
         if torch_input is not None and array.size and not agrees(compare(array, torch_input)):
             return False
     return True
@@ -98,7 +90,7 @@ def _has_same_input(call: CallPair) -> bool:
     if call.torch_call is None or call.keras_call is None or not call.keras_call.inputs:
         return False
     keras_input = call.keras_call.inputs[0]
-    torch_input = nearest_input(call.torch_call, keras_input)
+    torch_input = nearest_input(call.torch_call, keras_input, call.order)
     if torch_input is None or keras_input.size == 0:
         return False
     return compare(keras_input, torch_input).max_rel <= FLOAT64_LIMIT

@@ -18,10 +18,12 @@ from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.numerics.difference import noise_floor, resolution
 from keras3conv.numerics.probe_values import Pool, probe
+from keras3conv.numerics.rows import NEAR, relative_distance
 from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 from keras3conv.validators.running.noise_runs import NoiseRuns
 from keras3conv.validators.running.options import Options
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.sample import Sample, sampled_inputs
 
 __all__ = ["Subject", "probe"]
@@ -230,6 +232,14 @@ class Subject:
 
         with keras_side.float64_weights(self.keras, self.keras_probe_weights):
             return keras_side.run(self.keras, self.required_inputs.keras, record=self._is_recorded_in_keras_probe)
+
+    @cached_property
+    def outputs_are_near(self) -> bool:
+        """Whether the models return almost the same outputs in the float64 runs under probe weights."""
+        pairs = output_pairs(self.torch_probe, self.keras_probe)
+        return all(
+            not pair.mismatch and relative_distance(pair.torch_output, pair.keras_output) <= NEAR for pair in pairs
+        )
 
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:

@@ -10,7 +10,7 @@ import torch
 
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.keras.observing import Original, layer_calls
-from keras3conv.frameworks.keras.state import tensors_kept
+from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import named_layers, variables_by_path
 from keras3conv.frameworks.keras.values import backend, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.recording import Backward, flatten
@@ -56,7 +56,7 @@ def backward(
 
     differentiate = {"torch": _with_torch, "jax": _with_jax, "tensorflow": _with_tensorflow}[backend()]
     try:
-        with tensors_kept(model), _training(model, training):
+        with state_kept(model), _training(model, training):
             found, states = differentiate(loss, wanted, others)
     except raised_by_keras() as error:
         problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {message_of(error).strip().splitlines()[0]}")

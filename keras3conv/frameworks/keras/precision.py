@@ -21,7 +21,7 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
     The model is cast in place, because subclassed models cannot be copied in general. Keras casts the inputs of a
     functional model to the dtypes of its symbolic inputs, so these dtypes are changed as well.
     """
-    with _float64_allowed(), float64_kernels(), _fast_depthwise():
+    with _float64_allowed(), float64_kernels(), _torch_kernels():
         layers = [layer for _, layer in named_layers(model)]
         policies = [(layer, layer._dtype_policy) for layer in layers]
         named = (entry for layer in layers for entry in (*variables_of(layer), *untracked_variables(layer)))
@@ -49,13 +49,13 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
                 _set_dtype(tensor, dtype)
 
 
-def _fast_depthwise() -> AbstractContextManager[object]:
-    """Compute float64 depthwise convolutions of the torch backend as sums inside the `with` block, which is faster."""
+def _torch_kernels() -> AbstractContextManager[object]:
+    """Replace functions of the torch backend that are slow in float64, or that refuse a float32 constant beside it."""
     if backend() != "torch":
         return nullcontext()
-    from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
+    from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
 
-    return DepthwiseInFloat64()
+    return Float64Kernels()
 
 
 @contextmanager

@@ -64,12 +64,16 @@ def _is_variable(value: Any) -> bool:
 def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
     """Restore a model's state when the `with` block ends: variables that no optimizer changes, tensors in attributes.
 
+    Recurrent layers that keep their state between calls (`stateful=True`) begin the `with` block with a state of zeros,
+    as torch's layers begin every call.
+
     Yields:
         A list that then holds the paths of the variables that the `with` block changed.
     """
     before = [(variable, np.array(to_numpy(variable))) for variable in _states(model)]
     changed: list[str] = []
     try:
+        _reset_recurrent_states(model)
         with tensors_kept(model):
             yield changed
     finally:
@@ -79,6 +83,13 @@ def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
             for variable, old in others:
                 variable.assign(old)
                 changed.append(names[id(variable)])
+
+
+def _reset_recurrent_states(model: keras.layers.Layer) -> None:
+    for layer in layers_of(model):
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            for _, state in flatten(layer.states, _is_variable):
+                state.assign(keras.ops.zeros_like(state))
 
 
 @contextmanager

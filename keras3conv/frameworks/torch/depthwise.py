@@ -5,35 +5,34 @@ a depthwise convolution has as many groups as channels. The sum has one term for
 several times faster. It computes the same mathematical function; the order of the additions differs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-_CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 """The convolution functions of torch that modules and Keras call, each with the number of spatial axes."""
 
 _ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 
 
-class DepthwiseInFloat64(TorchFunctionMode):
-    """Computes depthwise convolutions of float64 tensors on the CPU as sums.
+def depthwise(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """Compute a call of a convolution function as a sum if it is a depthwise convolution of float64 tensors on the CPU.
 
-    Calls any other torch function unchanged.
+    Args:
+        function: A function in `CONVOLUTIONS`.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
+
+    Returns:
+        The result of the call; None for any other convolution.
     """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a torch function; compute a depthwise convolution as a sum of shifted inputs instead."""
-        axes = _CONVOLUTIONS.get(func)
-        if axes is not None:
-            given = {**_DEFAULTS, **dict(zip(_ARGUMENTS, args, strict=False)), **(kwargs or {})}
-            if _is_depthwise(axes, given):
-                return _convolution(axes, **given)
-        return func(*args, **(kwargs or {}))
+    axes = CONVOLUTIONS[function]
+    given = {**_DEFAULTS, **dict(zip(_ARGUMENTS, args, strict=False)), **kwargs}
+    return _convolution(axes, **given) if _is_depthwise(axes, given) else None
 
 
 def _is_depthwise(axes: int, given: dict[str, Any]) -> bool:
@@ -160,4 +159,4 @@ def _terms(
         yield (slice(None), slice(None), *windows), factor
 
 
-__all__ = ["DepthwiseInFloat64"]
+__all__ = ["CONVOLUTIONS", "depthwise"]

@@ -10,8 +10,8 @@ from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Backward, flatten
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.crashes import ContiguousGroupNorm
-from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import derived_tensors, held
+from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
 from keras3conv.frameworks.torch.modes import Float64, default_dtype
 from keras3conv.frameworks.torch.substitutes import computed_weights, running_tensors, substituted
 from keras3conv.messages import lay_out
@@ -56,7 +56,7 @@ def backward(
     modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))
     with ExitStack() as contexts:
         contexts.enter_context(default_dtype(torch.float64))  # of tensors that the module creates
-        float64 = (DepthwiseInFloat64(), ContiguousGroupNorm(), Float64(module))
+        float64 = (Float64Kernels(), ContiguousGroupNorm(), Float64(module))
         for mode in (*modes, held(derived, computed), *float64):
             contexts.enter_context(mode)
         try:

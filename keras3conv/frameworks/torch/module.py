@@ -17,8 +17,8 @@ from keras3conv.frameworks.shared.backup import Backup
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
-from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import Derived, derived_tensors, held
+from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
 from keras3conv.frameworks.torch.in_parts import planned_in_parts
 from keras3conv.frameworks.torch.memory import overwrite
 from keras3conv.frameworks.torch.modes import (
@@ -150,7 +150,7 @@ def run(
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         if float64:  # the first mode, so that the others see a depthwise convolution as one operation
-            contexts.enter_context(DepthwiseInFloat64())
+            contexts.enter_context(Float64Kernels())
         attributes = contexts.enter_context(evaluating(module))
         contexts.enter_context(held(derived, computed_weights(whole, tensors or {}, float64=float64)))
         if watch:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -139,12 +140,12 @@ class Operation:
     """One call of a torch function in a run, described without the values of its tensors.
 
     Attributes:
-        key: Identifies the call in every run: the path of the module that calls the function, the name of the function,
-            and the number of the call among those of this function in this module.
+        key: Identifies the call in every run: see `Key`.
         place: The number of the call among all calls of this run.
         name: The name of the function.
         owner: The path of the innermost module that calls it.
-        arguments: The arguments by name, tensors as their shapes. An argument without a name is under its index.
+        arguments: The arguments by name: tensors as their shapes, NumPy arrays as lists of their sizes. An argument
+            without a name is under its index.
         result: The shape of the result; None if it is not a floating-point tensor.
         parts: The number of tensors if the result is several tensors of the same shape; else 0.
     """
@@ -344,6 +345,8 @@ def _shapes(call: TorchCall) -> dict[str, Any]:
 def _shape_or_value(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
+    if isinstance(value, np.ndarray):  # `==` compares its elements
+        return list(value.shape)
     if isinstance(value, list | tuple):
         return [_shape_or_value(item) for item in value]
     return value

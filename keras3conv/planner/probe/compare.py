@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keras3conv.numerics.fingerprint import factor_between, relative_error
+from keras3conv.numerics.fingerprint import factor_between, fingerprint_of, relative_error
+from keras3conv.numerics.rows import in_row_order, row_order
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Comparison
 from keras3conv.planner.probe.record import TorchRun
@@ -82,7 +83,33 @@ def measure(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measure
                     return measurement
                 if best.recorded is None or measurement.comparison.error < best.comparison.error:
                     best = measurement
-    return best
+    return _with_rows_in_another_order(run, candidate, output) or best
+
+
+def _with_rows_in_another_order(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measurement | None:
+    """Return the measurement for the order of rows in which a recorded output agrees; None if there is no such order.
+
+    The two models may have another order of axes inside, such as the windows of an image beside its rows and columns.
+
+    Args:
+        run: The recorded torch run.
+        candidate: The torch layers whose recorded outputs are compared.
+        output: The output of the Keras layer with the weights of the candidate.
+    """
+    for array, before_activation in output.arrays:
+        found = fingerprint_of(array)
+        for index, call in enumerate(run.calls_of(candidate.layers[0].path)):
+            for recorded in candidate.recorded_outputs(run, array.shape, index):
+                if not found.agrees(fingerprint_of(recorded), call.limit):
+                    continue
+                order = row_order(recorded, array)
+                if order is None:
+                    continue
+                ordered = in_row_order(recorded, order, array.shape)
+                measurement = Measurement(_compare(array, ordered, call.limit), ordered, before_activation)
+                if measurement.comparison.agrees:
+                    return measurement
+    return None
 
 
 def _compare(array: Array, recorded: Array, limit: float) -> Comparison:

@@ -117,19 +117,22 @@ class Candidate:
     def values(self, weights: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the values of the Keras layer's variables, by path, from the values of the candidate's torch tensors.
 
-        A variable is left out if its torch tensor has no value in `weights`, such as a counter or another integer.
+        A variable is left out if its torch tensor has no value in `weights`, such as a counter or another integer, and
+        if the value does not have its shape: a rule may pair two attention layers with other numbers of heads.
 
         Args:
             weights: The values of the torch tensors, by path.
         """
         values: dict[str, Array] = {}
+        shapes = {tensor.path: tensor.shape for tensor in self.keras.tensors}
         for mapping in self.mappings:
             if not mapping.keras:
                 continue  # a torch tensor that must have a constant value: the transfer checks the real values
             if any(part.path not in weights for name in mapping.torch for part in self.sources[name]):
                 continue
             given = tuple(self._given(self.sources[name], weights) for name in mapping.torch)
-            values |= dict(zip(mapping.keras, mapping.transform(given), strict=True))
+            made = zip(mapping.keras, mapping.transform(given), strict=True)
+            values |= {path: value for path, value in made if shapes.get(path) in (None, value.shape)}
         if self.kind == "tensors":  # a Keras bias that the torch layer lacks is zero
             values |= {
                 tensor.path: np.zeros(tensor.shape)

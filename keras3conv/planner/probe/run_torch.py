@@ -13,8 +13,8 @@ from torch import nn
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Call, Recording, flatten, traced
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
 from keras3conv.frameworks.torch.derived import derived_tensors, held
+from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
 from keras3conv.frameworks.torch.in_parts import planned_in_parts
 from keras3conv.frameworks.torch.modes import Float64
 from keras3conv.frameworks.torch.observing import Arguments, forward_calls
@@ -51,7 +51,7 @@ def run(
     with ExitStack() as contexts:
         for context in (_restored(module), held(derived, computed), _recorded(module, log)):
             contexts.enter_context(context)
-        for mode in (DepthwiseInFloat64(), log.tracker, Float64(module)):
+        for mode in (Float64Kernels(), log.tracker, Float64(module)):
             contexts.enter_context(mode)
         try:
             with substituted(module, substitutes):

@@ -247,7 +247,8 @@ class Search:
                 return output.returned
             if measurement.comparison.error <= NEAR:
                 near.append((measurement.comparison.error, entry))
-            is_comparable |= candidate.kind != "tensors" or has_recorded_size(self.run, candidate, output)
+            has_size = entry.match != InputMatch.OTHER and has_recorded_size(self.run, candidate, output)
+            is_comparable |= candidate.kind != "tensors" or has_size
         if not is_comparable and self._fits_each_variable(call):
             return self._fill_each_variable(call)
         return self._accept_near(call, near) if near else self._force(call, ranked)

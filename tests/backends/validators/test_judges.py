@@ -132,3 +132,18 @@ def test_the_state_of_a_recurrent_layer_is_named_and_restored() -> None:
     report.raise_if_failed()
     assert report.section("outputs").facts["state in Keras"].startswith("lstm/states.0, lstm/states.1 (changed by a")
     assert all(not np.any(keras.ops.convert_to_numpy(state)) for state in layer.states)
+
+
+def test_the_state_of_an_earlier_call_has_no_effect_and_is_restored() -> None:
+    steps = keras.Input(batch_shape=(2, 5, 4))
+    layer = keras.layers.LSTM(3, return_sequences=True, stateful=True, name="lstm")
+    module, model = randomize(Recurrent()), keras.Model(steps, layer(steps))
+    given = np.random.default_rng(0).standard_normal((2, 5, 4)).astype("float32")
+    model(given)
+    before = [np.array(keras.ops.convert_to_numpy(state)) for state in layer.states]
+    plan = k3c.align(module, model, inputs=given).check()
+    assert not plan.difference
+    k3c.transfer(module, model, plan)
+    k3c.validate(module, model, inputs=given, alignment=plan).raise_if_failed()
+    for state, old in zip(layer.states, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(state), old)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.depthwise import DepthwiseInFloat64
+from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
 
 CONVOLUTIONS = [
     pytest.param(nn.Conv1d(3, 3, 3, groups=3, padding=1), (2, 3, 11), id="one axis"),
@@ -21,7 +21,7 @@ def test_the_shifted_sum_and_its_gradients_equal_the_convolution(layer: nn.Modul
     values = torch.rand(shape, dtype=torch.float64, requires_grad=True)
     wanted = (values, *layer.parameters())
     expected = layer(values)
-    with DepthwiseInFloat64():
+    with Float64Kernels():
         actual = layer(values)
     assert "ShiftedSum" in str(actual.grad_fn) or "ShiftedSum" in str(actual.grad_fn.next_functions)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-13)
@@ -34,7 +34,7 @@ def test_the_shifted_sum_and_its_gradients_equal_the_convolution(layer: nn.Modul
 @pytest.mark.parametrize(("channels", "groups", "dtype"), [(4, 2, torch.float64), (4, 4, torch.float32)])
 def test_convolutions_that_are_not_depthwise_are_left_to_torch(channels: int, groups: int, dtype: torch.dtype) -> None:
     layer = nn.Conv2d(channels, channels, 3, groups=groups).to(dtype)
-    with DepthwiseInFloat64():
+    with Float64Kernels():
         output = layer(torch.rand(1, channels, 5, 5, dtype=dtype))
     assert "ShiftedSum" not in f"{output.grad_fn}{output.grad_fn.next_functions}"
 

@@ -188,6 +188,18 @@ def _other_function(case: Case) -> Iterator[Hypothesis]:
                 )
 
 
+def _function_missing_in_torch(case: Case) -> Iterator[Hypothesis]:
+    """Yield hypotheses that Keras takes the absolute value or the square where torch combines two tensors."""
+    for operation in case.operations_named("sub", "add", "mul"):
+        for name in ("abs", "square"):
+            yield Hypothesis(
+                cause=f"Keras takes {name} of the result of {operation.name} {case.where}, torch does not",
+                fix=f"x = torch.{name}(x)  # {case.place(operation)}, after {operation.name}",
+                keras=f"# {case.where_keras}: without {name} after {operation.name}, which torch does not have",
+                changes={operation.key: replaced_by(_apply_after, _ELEMENTWISE[name])},
+            )
+
+
 SUSPECTS = (
     Suspect("tanh against erf GELU", _gelu),
     Suspect("negative slope", _slope),
@@ -197,4 +209,5 @@ SUSPECTS = (
     Suspect("another function", _other_function),
     Suspect("activation before an addition", _before_an_addition),
     Suspect("activation missing in torch", _missing_in_torch),
+    Suspect("function missing in torch", _function_missing_in_torch),
 )

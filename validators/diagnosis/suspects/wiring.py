@@ -30,6 +30,18 @@ def _factor(case: Case) -> Iterator[Hypothesis]:
             )
 
 
+def _divisor(case: Case) -> Iterator[Hypothesis]:
+    """Yield hypotheses that torch divides by a tensor, such as the number of steps that are not padding."""
+    for operation in case.operations_named("div"):
+        if isinstance(operation.get("dim"), tuple) and operation.get("input") == operation.result:
+            yield Hypothesis(
+                cause=f"torch divides by a tensor of shape {operation.get('dim')} {case.place_in_words(operation)}, "
+                "Keras does not",
+                fix=f"x = keras.ops.divide(x, divisor)  # {case.where_keras}, the divisor of {case.place(operation)}",
+                changes={operation.key: replaced_by(_only, "input")},
+            )
+
+
 def _shortcut(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("add"):
         if isinstance(operation.get("input"), tuple) and isinstance(operation.get("dim"), tuple):
@@ -40,6 +52,45 @@ def _shortcut(case: Case) -> Iterator[Hypothesis]:
                         fix=f"x = keras.layers.Add()([x, {missing}])  # {case.where_keras}",
                         changes={operation.key: replaced_by(_only, name)},
                     )
+
+
+_SOURCES = 12
+"""The number of earlier results that are tried as the summand of an addition."""
+
+_ADDITIONS = 3
+"""The number of additions, the last ones, whose summands are searched."""
+
+
+def _other_summand(case: Case) -> Iterator[Hypothesis]:
+    """Yield hypotheses that Keras adds another tensor: a shortcut that begins before or after a layer."""
+    additions = [one for one in case.operations_named("add") if isinstance(one.get("input"), tuple)]
+    for addition in additions[-_ADDITIONS:]:
+        if addition.get("input") != addition.result or addition.get("dim") != addition.result:
+            continue
+        earlier = (one for one in case.torch.operations_before if one.place < addition.place)
+        for source in [one for one in earlier if one.result == addition.result][-_SOURCES:]:
+            result = f"the result of {source.name} {case.place_in_words(source)}"
+            for name, which in (("input", "first"), ("dim", "second")):
+                found: dict[str, Any] = {}
+                yield Hypothesis(
+                    cause=f"torch adds two tensors {case.place_in_words(addition)}; the {which} of them is {result} in "
+                    "Keras",
+                    fix=f"# {case.place(addition)}: add {result} instead of the {which} tensor",
+                    keras=f"# {case.where_keras}: add what torch adds instead of {result}",
+                    changes={
+                        source.key: replaced_by(_remember, found),
+                        addition.key: replaced_by(_with_remembered, found, name),
+                    },
+                )
+
+
+def _remember(call: TorchCall, found: dict[str, Any]) -> Any:
+    found["result"] = call.run()
+    return found["result"]
+
+
+def _with_remembered(call: TorchCall, found: dict[str, Any], name: str) -> Any:
+    return call.run(**{name: found["result"]})
 
 
 def _only(call: TorchCall, name: str) -> Any:
@@ -168,7 +219,7 @@ def _other_layer(case: Case) -> Iterator[Hypothesis]:
             )
 
 
-FACTORS = (Suspect("a factor or summand in torch", _factor),)
+FACTORS = (Suspect("a factor or summand in torch", _factor), Suspect("a divisor in torch", _divisor))
 
 SUSPECTS = (
     Suspect("a shortcut", _shortcut),
@@ -178,4 +229,7 @@ SUSPECTS = (
     Suspect("weights of another layer", _other_layer),
 )
 
-LAST = (Suspect("operation missing in Keras", _missing_operation),)
+LAST = (
+    Suspect("operation missing in Keras", _missing_operation),
+    Suspect("a shortcut from another place", _other_summand),
+)

@@ -61,6 +61,15 @@ ACTIVATIONS = [
     ),
     between("activation._other_function.fix", "<<x = torch.abs(x)>>", "x = ops.square(x)"),
     between("activation._other_function.keras", "x = torch.square(x)", "<<x = ops.abs(x)>>"),
+    between(
+        "activation._function_missing_in_torch.fix", "x = x - torch.cos(x)\n<<pass>>", "x = ops.abs(x - ops.cos(x))"
+    ),
+    between(
+        "activation._function_missing_in_torch.keras",
+        "x = x - torch.cos(x)",
+        "x = x - ops.cos(x)\n<<x = ops.abs(x)>>",
+        done="pass",
+    ),
 ]
 
 NORMED = """
@@ -166,6 +175,19 @@ NUMBERS = [
         done="x",
     ),
     between("wiring._factor.fix", "x = x * 2.5", "<<pass>>"),
+    between(
+        "wiring._other_summand.fix",
+        "y = torch.cos(x)\n<<x = x + torch.sin(y)>>",
+        "y = ops.cos(x)\nx = y + ops.sin(y)",
+        done="x = y + torch.sin(y)",
+    ),
+    between(
+        "wiring._other_summand.keras",
+        "x = x + torch.sin(torch.cos(x))",
+        "y = ops.cos(x)\n<<x = y + ops.sin(y)>>",
+        done="x = x + ops.sin(y)",
+    ),
+    between("wiring._divisor.fix", "x = x / (1.5 + torch.cos(x))", "divisor = 1.5 + ops.cos(x)\n<<pass>>"),
     between(
         "wiring._shortcut.fix",
         "x = self.c(x) + x",

@@ -80,3 +80,21 @@ def test_bfloat16_inputs_with_nan_are_refused() -> None:
     refuse_unprovable(
         Inputs(torch=torch.ones((2, 3), dtype=torch.bfloat16), keras=torch.ones(1, dtype=torch.int64), note="")
     )
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.attention(x, x, x, need_weights=False)[0])
+
+
+def test_another_number_of_heads_is_a_problem_of_the_plan() -> None:
+    steps = keras.Input((5, 8))
+    attended = layers.MultiHeadAttention(4, 2, name="attention")(steps, steps)
+    model = keras.Model(steps, layers.Dense(3, name="head")(attended))
+    plan = k3c.align(Attending(), model, inputs=torch.randn(2, 5, 8))
+    assert [pair.torch for pair in plan.pairs] == ["attention", "head"]
+    assert "attention.in_proj_weight (24, 8) becomes (8, 2, 4)" in plan.problems()[0].fact

@@ -11,6 +11,9 @@ TESTS = sorted(Path(__file__).parent.glob("test_*.py"))
 
 PLANTED = {
     "epsilon": "epsilon is 1e-06 in torch and 0.001 in Keras",
+    "a divisor in torch": "torch divides by a tensor of shape (2, 1) before head, Keras does not",
+    "a shortcut from another place": "torch adds two tensors before head; the first of them is the",
+    "function missing in torch": "Keras takes abs of the result of sub before out, torch does not",
     "epsilon in own code": "epsilon is 1e-05 in torch and 0.001 in Keras",
     "batch statistics": "torch normalises with batch statistics, as in training, Keras with moving",
     "gamma and beta swapped": "gamma and beta are swapped",

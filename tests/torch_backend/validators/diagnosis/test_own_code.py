@@ -151,3 +151,22 @@ def test_a_search_that_reaches_its_limit_says_how_many_suspects_it_tried(monkeyp
     assert "the search for the cause stopped after 1 run of the module, with " in problem.fact
     assert f" of {len(SUSPECTS)} suspects tried" in problem.fact
     assert problem.fixes == ()
+
+
+class OfAnArray(nn.Module):
+    """Multiplies by an array of NumPy, which `torch.tensor` gets as it is."""
+
+    def __init__(self, factors: np.ndarray) -> None:
+        super().__init__()
+        self.factors, self.inner, self.out = factors, nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.inner(x) * torch.tensor(self.factors))
+
+
+@pytest.mark.slow
+def test_a_function_of_a_numpy_array_does_not_stop_the_search() -> None:
+    inputs, factors = keras.Input((6, 8)), np.linspace(1.0, 2.0, 8, dtype="float32")
+    x = layers.Dense(8, name="inner")(inputs) * factors[::-1].copy()
+    problem = first_problem(OfAnArray(factors), keras.Model(inputs, layers.Dense(3, name="out")(x)), steps())
+    assert problem.torch == "out"

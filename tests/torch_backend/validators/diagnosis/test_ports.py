@@ -107,6 +107,38 @@ def test_another_function_of_single_values_is_named(
     assert problem.fixes[0].startswith(f"{line}  # before out, in place of ")
 
 
+@pytest.mark.slow
+def test_a_function_of_a_difference_that_only_keras_takes_is_named() -> None:
+    given = {"left": torch.randn(3, 6), "right": torch.randn(3, 6)}
+    problem = problem_of(Twins(lambda x: x), twins(keras.ops.abs), given)
+    assert "Keras takes abs of the result of sub before out, torch does not" in problem.fact
+    assert problem.fixes[0] == "# before out: without abs after sub, which torch does not have"
+
+
+class Counted(nn.Module):
+    """The mean over the steps that are not zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        x, counted = self.words(words), (words != 0).unsqueeze(-1)
+        made: torch.Tensor = self.head((x * counted).sum(1) / counted.sum(1).clamp(min=1))
+        return made
+
+
+@pytest.mark.slow
+def test_a_divisor_that_keras_lacks_is_named() -> None:
+    given = torch.tensor([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 0]])
+    words = keras.Input((6,), dtype="int32")
+    counted = keras.ops.expand_dims(keras.ops.cast(keras.ops.not_equal(words, 0), "float32"), -1)
+    x = keras.ops.sum(keras.ops.multiply(layers.Embedding(9, 4, name="words")(words), counted), axis=1)
+    problem = problem_of(Counted(), keras.Model(words, layers.Dense(2, name="head")(x)), given)
+    assert "torch divides by a tensor of shape (2, 1) before head, Keras does not" in problem.fact
+    assert problem.fixes[0].startswith("x = keras.ops.divide(x, divisor)  # before head, the divisor of ")
+
+
 class Remembering(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -140,3 +172,48 @@ def test_the_line_for_a_position_selects_it_in_keras() -> None:
     model = keras.Model(steps, layers.Dense(2, name="head")(x))
     problem = problem_of(Classifying(), model, torch.randn(3, 7, 5))
     assert problem.fixes[0] == "x = x[:, 0]  # before head, where torch selects along axis 1"
+
+
+class Normalized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.inner, self.head = nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.head(x * 2 + self.inner(self.norm(x * 2)))
+        return made
+
+
+@pytest.mark.slow
+def test_a_shortcut_that_begins_after_the_normalisation_is_named() -> None:
+    given = keras.Input((4,))
+    x = layers.LayerNormalization(epsilon=1e-5, name="norm")(given * 2)
+    model = keras.Model(given, layers.Dense(2, name="head")(x + layers.Dense(4, name="inner")(x)))
+    problem = problem_of(Normalized(), model, torch.randn(3, 4))
+    cause = "torch adds two tensors before head; the first of them is the result of layer_norm"
+    assert f"{cause} in norm in Keras" in problem.fact
+    assert problem.fixes[0].startswith("# before head: add what torch adds instead of the result of layer_norm")
+
+
+class Causal(nn.Module):
+    """Two convolutions that see the past only: torch pads before the layer, Keras inside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(3, 4, 3), nn.Conv1d(4, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(nn.functional.pad(x, (2, 0))))
+        made: torch.Tensor = self.second(nn.functional.pad(x, (2, 0)))
+        return made
+
+
+@pytest.mark.slow
+def test_a_mistake_before_a_layer_that_pads_inside_is_named() -> None:
+    steps = keras.Input((9, 3))
+    x = layers.Conv1D(4, 3, padding="causal", name="first")(steps)
+    model = keras.Model(steps, layers.Conv1D(2, 3, padding="causal", name="second")(x))
+    problem = problem_of(Causal(), model, torch.randn(2, 3, 9))
+    assert (problem.torch, problem.keras) == ("second", "second")
+    assert "Keras lacks an activation" in problem.fact
+    assert "relu" in problem.fact

@@ -1,0 +1,79 @@
+"""Find the order of rows in which two layers compute the same values.
+
+A layer that computes along its last axis gives the same rows whatever the order of the other axes is, and whether they
+are merged. The two models may use another order inside, such as the windows of an image: torch makes (batch, rows of
+windows, columns of windows, height, width) of them, and Keras keeps (batch, rows, height, columns, width).
+"""
+
+from math import inf, prod
+
+import numpy as np
+
+from keras3conv.numerics.difference import compare
+from keras3conv.transforms import Array, Shape
+
+NEAR = 1e-3
+"""The relative difference of two outputs below which they match, so that no search is needed."""
+
+_TRIALS = 2
+"""The number of random projections to try: two rows that differ may have almost the same projection."""
+
+
+def relative_distance(torch_output: Array, keras_output: Array) -> float:
+    """Return the largest difference of two outputs, relative to torch's largest value; infinite if shapes differ."""
+    if torch_output.shape != keras_output.shape:
+        return inf
+    return compare(keras_output, torch_output).max_rel if torch_output.size else 0.0
+
+
+def row_order(torch_output: Array, keras_output: Array) -> Array | None:
+    """Return the order in which the rows of torch's output are those of Keras' output; None if the rows differ.
+
+    A row is what stands along the last axis. The order is only a layout: whether the rows agree exactly is for the
+    caller to judge, after `in_row_order`.
+
+    Args:
+        torch_output: The output of the torch layer.
+        keras_output: The output of the Keras layer, of any shape with as many rows.
+
+    Returns:
+        For each row of Keras' output the index of torch's row.
+    """
+    if not has_same_rows(torch_output.shape, keras_output.shape) or torch_output.dtype.kind not in "fiu":
+        return None
+    if not np.isfinite(torch_output).all() or not np.isfinite(keras_output).all():
+        return None
+    limit = NEAR * min(1.0, relative_distance(torch_output, keras_output))
+    rows = [one.reshape(-1, one.shape[-1]) for one in (torch_output, keras_output)]
+    generator = np.random.default_rng(0)
+    for _ in range(_TRIALS):
+        direction = generator.standard_normal(torch_output.shape[-1])
+        torch_places, keras_places = (np.argsort(one @ direction, kind="stable") for one in rows)
+        order = np.empty_like(torch_places)
+        order[keras_places] = torch_places
+        if relative_distance(rows[0][order], rows[1]) <= limit:
+            return order
+    return None
+
+
+def has_same_rows(torch_shape: Shape, keras_shape: Shape) -> bool:
+    """Return whether arrays of two shapes have equally many rows of the same length, and two rows at least."""
+    if not torch_shape or not keras_shape or torch_shape[-1] != keras_shape[-1]:
+        return False
+    return prod(torch_shape[:-1]) == prod(keras_shape[:-1]) > 1
+
+
+def in_row_order(array: Array, order: Array, shape: Shape) -> Array:
+    """Return an array with its rows in another order and in another shape; unchanged if its rows do not fit.
+
+    Args:
+        array: An input or output of the torch layer.
+        order: The result of `row_order`.
+        shape: The shape of the same input or output of the Keras layer.
+    """
+    if not has_same_rows(array.shape, shape) or prod(shape[:-1]) != len(order):
+        return array
+    return array.reshape(-1, shape[-1])[order].reshape(shape)
+
+
+__all__ = ["NEAR", "has_same_rows", "in_row_order", "relative_distance", "row_order"]
