@@ -8,6 +8,7 @@ import numpy as np
 from keras3conv.frameworks.shared.layout import channels_last, output_like_keras
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import count
+from keras3conv.numerics.rows import NEAR, relative_distance
 from keras3conv.transforms import Array
 
 
@@ -86,6 +87,12 @@ def shown_name(pair: OutputPair, keras: object, run: Recording) -> str:
     if is_named or len(names) != len(run.outputs) or keras_key not in run.outputs:
         return pair.name
     return str(names[list(run.outputs).index(keras_key)])
+
+
+def are_near(torch: Recording, keras: Recording) -> bool:
+    """Return whether two runs have almost the same outputs."""
+    pairs = output_pairs(torch, keras)
+    return all(not pair.mismatch and relative_distance(pair.torch_output, pair.keras_output) <= NEAR for pair in pairs)
 
 
 def _matched_names(torch_outputs: Mapping[str, Array], keras_outputs: Mapping[str, Array]) -> list[str]:

@@ -18,12 +18,11 @@ from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.numerics.difference import noise_floor, resolution
 from keras3conv.numerics.probe_values import Pool, probe
-from keras3conv.numerics.rows import NEAR, relative_distance
 from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
 from keras3conv.validators.running.noise_runs import NoiseRuns
 from keras3conv.validators.running.options import Options
-from keras3conv.validators.running.output_pairs import output_pairs
+from keras3conv.validators.running.output_pairs import are_near
 from keras3conv.validators.running.sample import Sample, sampled_inputs
 
 __all__ = ["Subject", "probe"]
@@ -236,10 +235,7 @@ class Subject:
     @cached_property
     def outputs_are_near(self) -> bool:
         """Whether the models return almost the same outputs in the float64 runs under probe weights."""
-        pairs = output_pairs(self.torch_probe, self.keras_probe)
-        return all(
-            not pair.mismatch and relative_distance(pair.torch_output, pair.keras_output) <= NEAR for pair in pairs
-        )
+        return are_near(self.torch_probe, self.keras_probe)
 
     @cached_property
     def probe_weights(self) -> Mapping[str, Array]:
@@ -363,29 +359,26 @@ class Subject:
 
     def is_recorded_in_torch_probe(self, path: str) -> bool:
         """Return whether the run under probe weights records a torch layer."""
-        return self._is_paired_in_torch(path) or (
+        return self._is_paired("torch", path) or (
             path in self.torch_layers and self.is_weightless(self.torch_layers[path])
         )
 
     def _is_recorded_in_keras_probe(self, path: str) -> bool:
-        return self._is_paired_in_keras(path) or (
+        return self._is_paired("keras", path) or (
             path in self.keras_layers and self.is_weightless(self.keras_layers[path])
         )
 
     def _is_recorded_in_torch(self, path: str) -> bool:
-        return self.records_layers and self._is_paired_in_torch(path)
+        return self.records_layers and self._is_paired("torch", path)
 
     def _is_recorded_in_keras(self, path: str) -> bool:
-        return self.records_layers and self._is_paired_in_keras(path)
+        return self.records_layers and self._is_paired("keras", path)
 
-    def _is_paired_in_torch(self, path: str) -> bool:
-        return path in self._paired["torch"]
-
-    def _is_paired_in_keras(self, path: str) -> bool:
-        return path in self._paired["keras"]
+    def _is_paired(self, side: Side, path: str) -> bool:
+        return path in self._paired[side]
 
     @cached_property
-    def _paired(self) -> Mapping[str, frozenset[str]]:
+    def _paired(self) -> Mapping[Side, frozenset[str]]:
         return {
             "torch": frozenset(path for pair in self.plan.pairs for path in pair.torch_layers),
             "keras": frozenset(path for pair in self.plan.pairs for path in pair.keras_layers),
