@@ -116,7 +116,8 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
         values: Arrays by the path of the variable; the other variables keep their values.
     """
     variables, orders = variables_by_path(model), memory_orders(model)
-    with precise(), float64_mode(model):  # restores every value, so no backup is needed
+    overwritten = {id(variables[path]) for path in values}
+    with precise(), float64_mode(model, overwritten):  # restores every value, so no backup is needed
         for path, value in values.items():
             assign(variables[path], value, orders.get(id(variables[path])))
         settle(model)

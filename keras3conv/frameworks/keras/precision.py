@@ -1,6 +1,6 @@
 """Run a Keras model in float64, whatever its dtype, on any backend."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -15,11 +15,15 @@ from keras3conv.frameworks.keras.values import backend
 
 
 @contextmanager
-def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
+def float64_mode(model: keras.layers.Layer, overwritten: Collection[int] = ()) -> Iterator[None]:
     """Cast every variable and the dtype policy of every layer to float64 inside the `with` block.
 
     The model is cast in place, because subclassed models cannot be copied in general. Keras casts the inputs of a
     functional model to the dtypes of its symbolic inputs, so these dtypes are changed as well.
+
+    Args:
+        model: The model.
+        overwritten: The ids of the variables that the `with` block overwrites first; their values need no cast.
     """
     with _float64_allowed(), float64_kernels(), _torch_kernels():
         layers = [layer for _, layer in named_layers(model)]
@@ -34,7 +38,8 @@ def float64_mode(model: keras.layers.Layer) -> Iterator[None]:
                 layer._dtype_policy = keras.dtype_policies.DTypePolicy("float64")
             for variable, value, dtype in values:
                 if _is_float(dtype):
-                    _replace(variable, _cast(value), "float64")
+                    cast = _unset if id(variable) in overwritten else _cast
+                    _replace(variable, cast(value), "float64")
             for tensor, dtype in input_dtypes:
                 if _is_float(str(dtype)):
                     _set_dtype(tensor, "float64")
@@ -184,6 +189,15 @@ def _cast(value: Any) -> Any:
 
         return tf.Variable(tf.cast(value, "float64"), dtype="float64", trainable=value.trainable)
     return keras.ops.cast(value, "float64")
+
+
+def _unset(value: Any) -> Any:
+    """Return a tensor in float64 of the same shape; on torch its memory is not set, which takes no time."""
+    if backend() != "torch":
+        return _cast(value)
+    import torch
+
+    return torch.nn.Parameter(torch.empty_like(value, dtype=torch.float64), requires_grad=value.requires_grad)
 
 
 def _replace(variable: keras.Variable, value: Any, dtype: str) -> None:
