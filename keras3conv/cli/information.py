@@ -1,6 +1,5 @@
 """Define the commands `inspect`, `rules`, `doctor` and `demo`."""
 
-import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +35,6 @@ def inspect(
         changes = settings_read_as_keras_2(adapter)
         text = model_json(view, changes) if as_json else model_text(view, changes, every=every)
     print(text)
-    gc.freeze()  # or the interpreter, before it ends, searches all objects of a large file for cycles
     return PASSED
 
 
