@@ -44,12 +44,12 @@ _Template = tuple[tuple[str, ...], ...]
 
 
 class _Block(NamedTuple):
-    """Rows of paths that are printed as one line.
+    """Rows of a table whose paths differ only in numbers, printed as one line: "layers.{0..11}.fc".
 
     Attributes:
-        cells: The numbers (or ranges of numbers) in the paths, in order.
-        columns: For each cell, the index of the path that contains it.
-        places: The indices of the rows.
+        cells: The numbers in the paths, or the ranges of them, in order.
+        columns: For each of these numbers, the column of the path that contains it.
+        places: The indices of the rows in the table.
     """
 
     cells: tuple[_Cell, ...]

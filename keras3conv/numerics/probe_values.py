@@ -17,7 +17,8 @@ _SEED = 20240229
 def _drawn(size: int) -> tuple[Array, Mapping[str, Any]]:
     """Return random numbers between -1 and 1, and the state of the generator after them.
 
-    They are drawn once for all pools: to draw them takes longer than to validate a small model.
+    They are drawn once per process, and every caller gets the same ones: to draw them takes longer than to validate a
+    small model.
 
     Args:
         size: The number of numbers.

@@ -49,7 +49,7 @@ class Picture:
 
     def __post_init__(self) -> None:
         if not self.png.startswith(_PNG):
-            raise InputError(f"the picture {self.caption!r} must be the bytes of a PNG file, but is none")
+            raise InputError(f"the picture {self.caption!r} must be the bytes of a PNG file, but is not")
 
     @property
     def alike(self) -> bool:

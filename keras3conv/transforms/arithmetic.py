@@ -62,9 +62,9 @@ class Spread(_Summands, inverse_of=Sum):
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the given array, followed by arrays of `-0.0`.
+        """Return arrays whose sum is the given array: the array itself, and others filled with `-0.0`.
 
-        Adding `+0.0` would change the sign of a `-0.0` in the array.
+        They are not filled with `+0.0`, because the sum of `-0.0` and `+0.0` is `+0.0`.
         """
         (array,) = self._require_count(1, arrays)
         return (array, *(np.negative(np.zeros_like(array)) for _ in range(self.count - 1)))

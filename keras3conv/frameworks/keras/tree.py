@@ -232,7 +232,7 @@ def _name_of(function: Any) -> str:
 
 
 def _is_custom_activation(name: str, value: Any) -> bool:
-    """Return True if a field of a configuration is a custom activation function, which is not the default activation.
+    """Return True if a field of a configuration is an activation function that Keras saves as a dict: a custom one.
 
     Args:
         name: The name of the field: "activation".

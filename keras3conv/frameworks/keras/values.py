@@ -76,7 +76,8 @@ def fill(variable: keras.Variable, values: Array, order: tuple[int, ...] | None 
     Args:
         variable: The variable.
         values: The values, with the variable's shape; on JAX the variable may share their memory afterwards.
-        order: The memory order of the variable on the torch backend; None to keep its memory.
+        order: The axes from the slowest to the fastest in memory, for new memory of the variable on the torch backend;
+            None to write into its memory.
     """
     if backend() == "torch" and tuple(variable.shape) == values.shape:
         from keras3conv.frameworks.torch.memory import overwrite

@@ -108,10 +108,10 @@ def _split(entries: Sequence[_Entry]) -> list[_Series]:
 
 
 def _members(by_number: Mapping[int, list[_Entry]]) -> tuple[tuple[_Entry, ...], ...]:
-    """Return one tuple of layers for each number: in the order of the file, or by number if the file is sorted by name.
+    """Return one tuple of layers for each number in their names, such as 3 in "block_3/norm" and "block_3/conv".
 
-    Keras numbers layers in the order of their creation. If a file that is not sorted by name lists them in another
-    order, the order of the file is that of the model.
+    If the file is sorted by name, its order means nothing, and the tuples are in the order of the numbers. Otherwise
+    they are in the order of the file, which is that of the model: Keras may have numbered the layers differently.
     """
     is_listed = all(entry.layer.is_ordered for of in by_number.values() for entry in of)
     return tuple(tuple(by_number[number]) for number in (by_number if is_listed else sorted(by_number)))
