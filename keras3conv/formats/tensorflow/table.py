@@ -99,7 +99,8 @@ def _block(content: bytes, handle: tuple[int, int], end: int, where: str) -> lis
         raise MalformedCheckpoint(f"{where} is damaged: the data from byte {start:,} on have a wrong checksum")
     if compression:
         raise MalformedCheckpoint(
-            f"{where} is compressed, which only TensorFlow before version 1.2 did: load the checkpoint in a newer TensorFlow, and save it again"
+            f"{where} is compressed, which only TensorFlow before version 1.2 did: "
+            "load the checkpoint in a newer TensorFlow, and save it again"
         )
     block = content[start:stop]
     count = int.from_bytes(block[-4:], "little")
