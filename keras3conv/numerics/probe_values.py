@@ -63,7 +63,7 @@ class Pool:
         return made.reshape(shape)
 
 
-def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
+def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False, own: Array | None = None) -> Array:
     """Return random values for a weight, with which a wrong conversion of it changes the outputs of the model.
 
     So no bias is 0, no scale is 1, and variances are small: a large one would hide a wrong epsilon. Matrices and
@@ -74,7 +74,15 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False) -> Array:
         pool: The random numbers.
         stacked: Whether the tensor stacks matrices along its first axis, as the weights of experts do. With the fan-in
             of one large matrix its values would be too small for later layers to depend on them visibly.
+        own: The values of a tensor that is not trained. If none is negative, as in the filters of a spectrogram, the
+            random values are not negative either: a model may take the logarithm of what it computes with them.
     """
+    values = _signed(tensor, pool, stacked=stacked)
+    return np.abs(values) if own is not None and own.size and own.min() >= 0 else values
+
+
+def _signed(tensor: TensorRef, pool: Pool, *, stacked: bool) -> Array:
+    """Return random values in the range that the role and the shape of a tensor determine; see `probe`."""
     shape = tensor.shape
     if "var" in tensor.role:
         return pool.between(0.5, 1.5, shape)

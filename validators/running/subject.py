@@ -252,9 +252,9 @@ class Subject:
         for tensor in self.torch_view.tensors():
             if tensor.path not in planned or not tensor.dtype.startswith(("float", "bfloat")):
                 continue
-            storage = tensor.storage or tensor.path
-            if storage not in by_storage:
-                by_storage[storage] = probe(tensor, pool)
+            if (storage := tensor.storage or tensor.path) not in by_storage:
+                own = None if tensor.trainable else self.torch_view.read(tensor.path)
+                by_storage[storage] = probe(tensor, pool, own=own)
             weights[tensor.path] = by_storage[storage]
         return weights | self.constants
 
