@@ -17,6 +17,8 @@ from keras3conv.numerics.probe_values import Pool, probe
 class Energies(nn.Module):
     """The logarithm of the energy in some bands, as of a mel spectrogram."""
 
+    filters: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("filters", torch.rand(9, 5, generator=torch.Generator().manual_seed(0)))

@@ -63,7 +63,7 @@ def test_the_runs_at_other_magnitudes_and_the_gradients_have_smaller_images() ->
 
 
 @pytest.mark.parametrize(("wrong", "fact"), [({"epsilon": 2e-5}, "norm"), ({"limit": 20.0}, "differs")])
-def test_a_mistake_that_other_magnitudes_show_is_found_on_smaller_images(wrong: dict[str, float], fact: str) -> None:
+def test_a_mistake_that_other_magnitudes_show_is_found_on_smaller_images(wrong: dict[str, Any], fact: str) -> None:
     section = proven(Blocks(), blocks(**wrong), "float64")["float64"]
     assert section.status == "failed"
     assert fact in str(section.problems[0])
