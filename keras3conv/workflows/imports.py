@@ -62,12 +62,16 @@ def _module_of(file: Path, modules: Modules) -> ModuleType | None:
 
 
 def _absolute(path: Path) -> Path:
-    return Path(_real_folder(path.parent)) / path.name
+    return Path(_real_folder(path.parent.absolute())) / path.name
 
 
 @lru_cache(maxsize=4096)
 def _real_folder(folder: Path) -> str:
-    """Return a folder without links; the thousands of modules of the frameworks stand in a few hundred folders."""
+    """Return a folder without links; the thousands of modules of the frameworks stand in a few hundred folders.
+
+    Args:
+        folder: The folder, as an absolute path: a relative one would depend on the current folder.
+    """
     return os.path.realpath(folder)
 
 

@@ -43,6 +43,13 @@ def test_a_file_behind_a_link_occurs_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert with_imports([link / "net.py", real / "net.py"]) == (real / "net.py", real / "parts.py")
 
 
+def test_a_relative_file_is_that_of_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        written(folder, "net.py")
+        monkeypatch.chdir(folder)
+        assert with_imports([Path("net.py")]) == (folder / "net.py",)
+
+
 def test_a_module_of_another_file_name_costs_no_look_at_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
