@@ -247,20 +247,24 @@ def _failed_summary(calls: Sequence[_JudgedCall], failed: Sequence[int], failed_
 
 def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Sequence[int], variation: str) -> Problem:
     order = ""
+    plain = [judged.call for judged in calls]
     if not subject.outputs_are_near:
         in_order = list(call_pairs(subject, subject.torch_probe, subject.keras_probe, any_order=True))
         others = [place for place in failed if not _agrees(in_order[place].diff)]
         if others and any(in_order[place].order is not None for place in failed):
-            # An order of rows that ends before the outputs is no mistake: a layer with other rows is blamed first.
-            index, explanation = blame_layer(subject, in_order, others, subject.probe_weights)
-            if explanation is not None and explanation.is_found:
-                fact = _difference(in_order[index], in_order[index].diff, variation)
-                return explained_problem(*in_order[index].key, f"the first layer that differs: {fact}", explanation)
+            # An order of rows that ends before the outputs is no mistake: a layer with other rows is blamed first. That
+            # its inputs have another order may be its mistake, or that of a layer before it.
+            for candidates in (in_order, plain):
+                index, explanation = blame_layer(subject, candidates, others, subject.probe_weights)
+                if explanation is not None and explanation.is_found:
+                    call = candidates[index]
+                    fact = f"the first layer that differs: {_difference(call, call.diff, variation)}"
+                    return explained_problem(*call.key, fact, explanation)
         if failed[0] not in others:
             order = ORDER + "".join(
                 f"; the first with other rows is {calls[place].call.pair.torch}" for place in others[:1]
             )
-    index, explanation = blame_layer(subject, [judged.call for judged in calls], failed, subject.probe_weights)
+    index, explanation = blame_layer(subject, plain, failed, subject.probe_weights)
     judged = calls[index]
     uncompensated = "" if index == failed[0] else " and is not compensated by a neighbouring layer"
     order = order if index == failed[0] and not (explanation and explanation.is_found) else ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras3conv.alignment.pair import Pair
+from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.layout import channels_last
 from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.numerics.rows import in_row_order
@@ -24,8 +25,9 @@ def isolated_run(subject: Subject) -> Recording:
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
 
+    exchanged = exchange(subject, subject.torch_run)
     with keras_side.precise():
-        return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchange(subject, subject.torch_run))
+        return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchanged)
 
 
 def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
@@ -36,8 +38,8 @@ def isolated_probe(subject: Subject, *, masked: bool = True) -> Recording:
     from keras3conv.frameworks.keras import local as keras_local
     from keras3conv.frameworks.keras import model as keras_side
 
+    exchanged = replace(exchange(subject, subject.torch_probe), masked=masked)
     with keras_side.float64_weights(subject.keras, subject.keras_probe_weights):
-        exchanged = replace(exchange(subject, subject.torch_probe), masked=masked)
         return keras_local.run_fed(subject.keras, subject.required_inputs.keras, exchanged)
 
 
@@ -46,9 +48,12 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 
     Outputs are replaced, too, because Keras layers without a pair receive them, such as a separate padding or
     activation layer, whose input torch did not record.
+
+    The models run in float64, if they have not yet, so this function must not be called during another run.
     """
     from keras3conv.frameworks.keras.local import Exchange
 
+    are_near = _outputs_are_near(subject)
     pairs: Mapping[str, Pair] = {pair.keras: pair for pair in subject.pairs_in_call_order}
 
     def torch_call(path: str, number: int) -> Call | None:
@@ -57,7 +62,7 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 
     @cache
     def order(path: str, number: int) -> Array | None:
-        return order_of_rows(subject, pairs[path], (number, number)) if subject.outputs_are_near else None
+        return order_of_rows(subject, pairs[path], (number, number)) if are_near else None
 
     def feed(path: str, number: int, keras_inputs: Arrays) -> tuple[Array | None, ...]:
         call = torch_call(path, number)
@@ -76,6 +81,14 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
         return output if output.shape == keras_output.shape else None
 
     return Exchange(paths=frozenset(pairs), feed=feed, hand=hand)
+
+
+def _outputs_are_near(subject: Subject) -> bool:
+    """Return whether the outputs of the models are near in float64; False if a model cannot run in float64."""
+    try:
+        return subject.outputs_are_near
+    except ModelError:
+        return False
 
 
 def nearest_input(call: Call, keras_input: Array, order: Array | None = None) -> Array | None:

@@ -89,7 +89,7 @@ def _reset_recurrent_states(model: keras.layers.Layer) -> None:
     for layer in layers_of(model):
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
             for _, state in flatten(layer.states, _is_variable):
-                state.assign(keras.ops.zeros_like(state))
+                state.assign(keras.ops.zeros(state.shape, state.dtype))
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.workflows.files import read_inputs, read_labels
 
 X = np.ones((2, 4), np.float32)
-DERIVED = "inputs given; the Keras ones derived from them by layout"
-FROM_KERAS = "inputs given for Keras; those of torch derived from them by layout"
+DERIVED = "inputs given; those of Keras are the same arrays in Keras' layout"
+FROM_KERAS = "inputs given for Keras; those of torch are the same arrays in torch's layout"
 
 
 def torch_model(*names: str, required: int | None = None) -> ModelView:
