@@ -225,6 +225,19 @@ def flat(pads: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     return tuple(side for before_after in reversed(pads) for side in before_after)
 
 
+def only_at_this_size(operation: Operation, stride: tuple[int, ...]) -> str:
+    """Return the end of a comment: at a stride above 1, the padding of "same" depends on the size of the input.
+
+    Args:
+        operation: A convolution or a pooling.
+        stride: The stride along each axis of the window.
+    """
+    if max(stride) == 1:
+        return ""
+    size = "x".join(map(str, operation.get("input")[-len(stride) :]))
+    return f'; for inputs of {size}: at another size "same" pads differently'
+
+
 def with_arguments(**changed: Any) -> Change:
     """Return a change for a rerun of torch: the operation is called with other arguments."""
     return lambda call: call.run(**changed)

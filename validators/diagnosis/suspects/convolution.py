@@ -16,6 +16,7 @@ from keras3conv.validators.diagnosis.suspects.base import (
     Suspect,
     flat,
     ints,
+    only_at_this_size,
     replaced_by,
     with_arguments,
 )
@@ -91,7 +92,8 @@ def _other_geometry(
             f"Keras pads {', '.join(map(str, pads))} (before, after) along the axes, torch "
             f"{operation.get('padding', 0)} on both sides{_why_uneven(case, pads, stride)}"
         )
-        fix = f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0"
+        only = only_at_this_size(operation, stride) if _pads_itself(case) else ""
+        fix = f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0{only}"
         torch_pads = _torch_pads(operation, operation.get("weight")[2:], dilation)
         keras = _padded_in_keras(case, torch_pads)
     return Hypothesis(cause=cause, fix=fix, keras=keras, changes={operation.key: run})
@@ -100,14 +102,17 @@ def _other_geometry(
 def _why_uneven(case: Case, pads: Pads, stride: tuple[int, ...]) -> str:
     """Return the reason for uneven padding as the end of a sentence; empty if the Keras layer does not pad."""
     is_even = all(before == after for before, after in pads)
-    pads_itself = case.keras.config.get("padding", "same") == "same"
-    return f': at stride {stride} "same" pads more at the end' if pads_itself and not is_even else ""
+    return f': at stride {stride} "same" pads more at the end' if _pads_itself(case) and not is_even else ""
+
+
+def _pads_itself(case: Case) -> bool:
+    return bool(case.keras.config.get("padding", "same") == "same")
 
 
 def _padded_in_keras(case: Case, pads: Pads) -> str:
     """Return the line for Keras that pads a convolution as torch does."""
     where = case.point.keras_path
-    pads_itself = case.keras.config.get("padding", "same") == "same"
+    pads_itself = _pads_itself(case)
     if not any(map(any, pads)):
         return f'padding="valid"  # {where}{"" if pads_itself else ", and no padding before it"}'
     line = f"x = keras.layers.ZeroPadding{len(pads)}D({_keras_pads(pads)})(x)  # before {where}"
@@ -157,11 +162,12 @@ def _crop(case: Case) -> Iterator[Hypothesis]:
         rank = len(operation.get("weight")) - 2
         torch_padding = ints(operation.get("padding", 0), rank)
         for start in range(max(operation.get("weight")[2:])):
+            kept = ", ".join(f"{start}:{start + size}" for size in (operation.result or ())[-rank:])
             if any(start != padding for padding in torch_padding):
                 yield Hypothesis(
                     cause=f"Keras crops {start} at the start of every axis of the transposed convolution, torch "
                     f"{torch_padding}",
-                    fix=f"padding=0  # {case.place(operation)}, then x[..., {start}:{start} + size]",
+                    fix=f"padding=0  # {case.place(operation)}, then x = x[..., {kept}]",
                     keras=case.as_in_torch(operation),
                     changes={operation.key: replaced_by(_cropped, start)},
                 )

@@ -14,6 +14,7 @@ from keras3conv.validators.diagnosis.suspects.base import (
     Suspect,
     flat,
     ints,
+    only_at_this_size,
     replaced_by,
     with_arguments,
 )
@@ -31,7 +32,8 @@ def _max_pooling_padding(case: Case) -> Iterator[Hypothesis]:
             keras_words, torch_words = _listed(same), _listed(torch_pads)
             yield Hypothesis(
                 cause=f'Keras pads a max pooling by {keras_words}, "same" pads more at the end; torch {torch_words}',
-                fix=f'x = F.pad(x, {flat(same)}, value=-float("inf"))  # {case.before(operation)}, with padding=0',
+                fix=f'x = F.pad(x, {flat(same)}, value=-float("inf"))  # {case.before(operation)}, with padding=0'
+                f"{only_at_this_size(operation, ints(_window(operation)[1], _rank(operation)))}",
                 keras=_padded_in_keras(case, operation),
                 changes={operation.key: replaced_by(_padded, same, -float("inf"))},
             )
@@ -85,7 +87,8 @@ def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f'Keras pads an average pooling by {_listed(same)}, as "same" does, and repeats the last value '
                 "there (on its torch backend only)",
-                fix=f'x = F.pad(x, {flat(same)}, mode="replicate")  # {case.before(operation)}, with padding=0',
+                fix=f'x = F.pad(x, {flat(same)}, mode="replicate")  # {case.before(operation)}, with padding=0'
+                f"{only_at_this_size(operation, ints(_window(operation)[1], _rank(operation)))}",
                 keras=case.as_in_torch(operation),
                 changes={operation.key: replaced_by(_mean_with_repeated_border, same)},
             )
