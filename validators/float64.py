@@ -254,7 +254,7 @@ def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Seque
         if others and any(in_order[place].order is not None for place in failed):
             # An order of rows that ends before the outputs is no mistake: a layer with other rows is blamed first. That
             # its inputs have another order may be its mistake, or that of a layer before it.
-            for candidates in (in_order, plain):
+            for candidates in (plain, in_order):
                 index, explanation = blame_layer(subject, candidates, others, subject.probe_weights)
                 if explanation is not None and explanation.is_found:
                     call = candidates[index]

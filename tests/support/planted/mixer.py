@@ -11,13 +11,17 @@ from torch import nn
 
 
 class Mixer(nn.Module):
-    """An image network with preprocessing, groups, a gate, a roll and parallel branches."""
+    """An image network with preprocessing, groups, a gate, a roll and parallel branches.
 
-    def __init__(self) -> None:
+    With a window of 1 after the roll, the mean at the end is the same for every roll.
+    """
+
+    def __init__(self, window: int = 1) -> None:
         super().__init__()
         self.stem, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.GroupNorm(3, 6)
         self.squeeze, self.excite = nn.Conv2d(6, 4, 1), nn.Conv2d(4, 6, 1)
-        self.mix, self.branch, self.last = (nn.Conv2d(6, 6, 1) for _ in range(3))
+        self.mix = nn.Conv2d(6, 6, window, padding=window // 2)
+        self.branch, self.last = (nn.Conv2d(6, 6, 1) for _ in range(2))
         self.parts = nn.ModuleList([nn.Conv2d(6, size, 1) for size in (2, 3, 4)])
         self.join, self.head = nn.Conv2d(9, 6, 1), nn.Linear(6, 5)
 
@@ -40,18 +44,20 @@ def mixer(
     groups: int = 3,
     gated: bool = True,
     shift: int = -2,
+    window: int = 1,
     share: float = 1.0,
     activated: str = "sum",
     order: tuple[int, ...] = (0, 1, 2),
 ) -> keras.Model:
-    """Return the Keras counterpart of `Mixer`; every argument other than its default plants a mistake."""
+    """Return the Keras counterpart of `Mixer`; every argument but `window` plants a mistake."""
     inputs = keras.Input((16, 20, 3))
     x = layers.Conv2D(6, 3, padding="same", name="stem")(prepared(inputs))
     x = layers.GroupNormalization(groups, epsilon=1e-5, name="norm")(x)
     gate = ops.silu(layers.Conv2D(4, 1, name="squeeze")(ops.mean(x, (1, 2), keepdims=True)))
     gate = ops.sigmoid(layers.Conv2D(6, 1, name="excite")(gate))
     x = x * gate if gated else x + 0 * gate
-    x = layers.Conv2D(6, 1, name="mix")(ops.roll(x, (shift, shift), (1, 2)) if shift else x)
+    x = ops.roll(x, (shift, shift), (1, 2)) if shift else x
+    x = layers.Conv2D(6, window, padding="same", name="mix")(x)
     y = layers.Conv2D(6, 1, name="branch")(x) * share
     x = ops.relu(x) + y if activated == "first" else ops.relu(x + y)
     x = layers.Conv2D(6, 1, name="last")(x)

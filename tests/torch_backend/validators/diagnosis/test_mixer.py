@@ -50,8 +50,13 @@ def images() -> torch.Tensor:
             "torch multiplies by a tensor of shape (3, 6, 1, 1) before mix, Keras",
             "keras.ops.multiply(",
         ),
-        ({"shift": 2}, "mix", "torch rolls by (-2, -2), Keras by (2, 2)", "x = torch.roll(x, (2, 2), ...)"),
-        ({"shift": 0}, "mix", "torch calls roll before mix, Keras does not", "as in torch: roll("),
+        (
+            {"shift": 2, "window": 3},
+            "mix",
+            "torch rolls by (-2, -2), Keras by (2, 2)",
+            "x = torch.roll(x, (2, 2), ...)",
+        ),
+        ({"shift": 0, "window": 3}, "mix", "torch calls roll before mix, Keras does not", "as in torch: roll("),
         ({"share": 0.8}, "last", "Keras multiplies the result of conv2d in branch by 0.8", "x = x * 0.8"),
         (
             {"activated": "first"},
@@ -68,13 +73,14 @@ def images() -> torch.Tensor:
     ],
 )
 def test_a_mistake_in_a_mixer_is_named(plant: dict[str, Any], layer: str, cause: str, fix: str) -> None:
-    problem = first_problem(Mixer(), mixer(**plant), images())
+    problem = first_problem(Mixer(plant.get("window", 1)), mixer(**plant), images())
     assert (problem.torch, cause in problem.fact) == (layer, True), problem
     assert any(fix in line for line in problem.fixes)
 
 
-def test_the_mixer_agrees_without_a_mistake() -> None:
-    source, target = randomize(Mixer()), mixer()
+@pytest.mark.parametrize("plant", [{}, {"shift": 2}, {"window": 3}])
+def test_the_mixer_agrees_without_a_mistake_and_with_a_roll_that_has_no_effect(plant: dict[str, int]) -> None:
+    source, target = randomize(Mixer(plant.get("window", 1))), mixer(**plant)
     plan = k3c.align(source, target, inputs=images(), probe=False).check()
     k3c.transfer(source, target, plan)
     k3c.validate(source, target, inputs=images(), alignment=plan).raise_if_failed()
