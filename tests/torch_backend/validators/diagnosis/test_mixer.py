@@ -79,7 +79,7 @@ def test_a_mistake_in_a_mixer_is_named(plant: dict[str, Any], layer: str, cause:
 
 
 @pytest.mark.parametrize("plant", [{}, {"shift": 2}, {"window": 3}])
-def test_the_mixer_agrees_without_a_mistake_and_with_a_roll_that_has_no_effect(plant: dict[str, int]) -> None:
+def test_the_mixer_agrees_without_a_mistake_and_with_a_roll_that_has_no_effect(plant: dict[str, Any]) -> None:
     source, target = randomize(Mixer(plant.get("window", 1))), mixer(**plant)
     plan = k3c.align(source, target, inputs=images(), probe=False).check()
     k3c.transfer(source, target, plan)
