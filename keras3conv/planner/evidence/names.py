@@ -42,7 +42,8 @@ def name_of(layer: LayerView) -> str:
     attributes, and the attribute is the chosen name: "block_1/query".
     """
     outer, slash, last = layer.path.rpartition("/")
-    return f"{outer}{slash}{layer.attribute}" if layer.attribute and _is_automatic(last, layer.kind) else layer.path
+    attribute = layer.attribute.rpartition("/")[2]  # the whole one may begin with those of the layers in between
+    return f"{outer}{slash}{attribute}" if attribute and _is_automatic(last, layer.kind) else layer.path
 
 
 @lru_cache(maxsize=1 << 18)

@@ -95,6 +95,8 @@ def test_the_transfer_back_gives_the_same_checkpoint(tmp_path: Path) -> None:
         ("block_1/my_query", "keras.layers.Dense", "query", "block_1/my_query"),
         ("block_1/my_norm_2", "custom.MyNorm", "norm", "block_1/norm"),
         ("dense", "keras.layers.Dense", "", "dense"),
+        ("layer_0/output/dense", "keras.layers.Dense", "layer_0/output/dense", "layer_0/output/dense"),
+        ("layer_0/gru/gru_cell", "keras.layers.GRUCell", "gru/cell", "layer_0/gru/cell"),
         ("layer1.0.conv1", "torch.nn.Conv2d", "conv1", "layer1.0.conv1"),
     ],
 )
