@@ -55,6 +55,3 @@ def process_of_a_command() -> Iterator[None]:
             yield
     finally:
         gc.freeze()
-
-
-__all__ = ["collection_paused", "process_of_a_command", "rare_collections"]

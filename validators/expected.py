@@ -132,6 +132,3 @@ def _summary(wrong: int, outputs: int) -> str:
     if not wrong:
         return f"{count(outputs, 'output')} as expected, on both sides"
     return f"{wrong} of {2 * outputs} outputs of the two sides are not as expected"
-
-
-__all__ = ["CLAIM", "NAME", "check", "require_fitting"]

@@ -126,6 +126,3 @@ def _problems(pair: Pair, section: Section) -> list[Problem]:
     """
     own = [problem for problem in section.problems if problem.torch in pair.torch_layers]
     return own or [replace(problem, torch=pair.torch, keras=pair.keras) for problem in section.problems]
-
-
-__all__ = ["LOCAL", "PROOFS", "REASON", "one_pair_at_a_time"]

@@ -311,6 +311,3 @@ def _written(spec: LayerSpec) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
     kind = spec.kind.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
     return f"{kind}({arguments})"
-
-
-__all__ = ["FieldPair", "audit", "fields_of"]

@@ -39,6 +39,3 @@ def _may_be_fused(view: ModelView) -> bool:
         shape[0] == 3 * shape[1] or any(shape[0] == parts * size for parts in _PARTS for size in taken)
         for shape in kernels
     )
-
-
-__all__ = ["is_forced"]

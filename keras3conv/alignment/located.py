@@ -69,6 +69,3 @@ def _view(planned: ModelView, names: Mapping[str, str], keras: ModelView) -> Mod
         )
         layers.append(replace(layer, tensors=tuple(tensors)))
     return replace(planned, layers=tuple(layers))
-
-
-__all__ = ["may_have_other_names", "named_for"]

@@ -107,6 +107,3 @@ def _written(paths: Sequence[str]) -> str:
     """Return paths as the source code of an argument: `"fc"` for one path, `["q", "k"]` for several."""
     quoted = [f'"{path}"' for path in paths]
     return quoted[0] if len(quoted) == 1 else f"[{', '.join(quoted)}]"
-
-
-__all__ = ["call_that_fits"]

@@ -103,6 +103,3 @@ def _effect(reading: Sequence[WeightMapping], torch: LayerView) -> dict[str, lis
             path: made.ravel().tolist() for path, made in zip(mapping.keras, mapping.transform(arrays), strict=True)
         }
     return found
-
-
-__all__ = ["renamed_mappings"]

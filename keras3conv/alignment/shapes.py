@@ -26,6 +26,3 @@ def _axes(shape: Shape) -> str:
     """Return one side of an `Axes` pattern: a letter for each axis, "1" for an axis of size 1: (4, 1, 3) -> "a 1 b"."""
     names = iter(_AXIS_NAMES)
     return " ".join("1" if size == 1 else next(names) for size in shape)
-
-
-__all__ = ["reshaping"]

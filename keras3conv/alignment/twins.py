@@ -45,6 +45,3 @@ def _call(side: Side, torch: str, keras: str, copy: str) -> str:
     if side == "torch":
         return f'plan = plan.pair(["{torch}", "{copy}"], "{keras}", transform=k3c.transforms.Equal(2))'
     return f'plan = plan.pair("{torch}", ["{keras}", "{copy}"], transform=k3c.transforms.Copies(2))'
-
-
-__all__ = ["twin"]

@@ -40,6 +40,3 @@ def use_installed_backend() -> None:
     installed = installed_backends()
     if installed and chosen not in installed and chosen_by != "KERAS_BACKEND":
         os.environ["KERAS_BACKEND"] = installed[0]
-
-
-__all__ = ["backend_of_keras", "installed_backends", "use_installed_backend"]

@@ -10,8 +10,6 @@ from keras3conv.cli.handing import hand_out_conversion
 from keras3conv.cli.options import Debug, DynamicAxes, EntryName, Json, KerasWeights, Overwrite, Shape, TorchWeights
 from keras3conv.cli.read import files_read
 
-__all__ = ["convert"]
-
 
 @command("keras3conv convert model.h5 -o folder/")
 def convert(  # noqa: PLR0913 - an argument for every option

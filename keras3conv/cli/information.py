@@ -8,8 +8,6 @@ import typer
 from keras3conv.cli.app import FAILED, PASSED, command
 from keras3conv.cli.options import Debug, EntryName, Json, KerasWeights, TorchWeights
 
-__all__ = ["demo", "doctor", "inspect", "rules"]
-
 
 @command("keras3conv inspect model.safetensors")
 def inspect(

@@ -157,6 +157,3 @@ def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "R
         for section in report.sections
     )
     return replace(report, sections=sections)
-
-
-__all__ = ["ALIGN", "VALIDATE", "as_options", "with_options"]

@@ -126,6 +126,3 @@ def _named(
         models[model.side] = argument if model.is_live else FACTORIES[model.side]
         weights[model.side] = f" --{model.side}-weights {quote(file)}" if file else ""
     return models, "".join(weights.get(side, "") for side in ("torch", "keras"))
-
-
-__all__ = ["FACTORIES", "after_transfer", "entry_read", "is_without_architecture", "probed", "validation"]

@@ -19,6 +19,3 @@ def settings_read_as_keras_2(model: "Adapter") -> tuple[tuple[str, str], ...]:
         return ()
     saved = saved_model(model.source)
     return changed_settings(saved.config) if saved else ()
-
-
-__all__ = ["settings_read_as_keras_2"]

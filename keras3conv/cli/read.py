@@ -28,6 +28,3 @@ def files_read(
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     made = files_of_factory(argument, weights, model.side) if model and model.is_live else ()
     return tuple(dict.fromkeys((*map(read_file, imported_code()), *made)))
-
-
-__all__ = ["files_read"]

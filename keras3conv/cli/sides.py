@@ -294,19 +294,3 @@ def _targets(source: "Adapter", target: "Adapter", entry: str) -> str:
     if by_suffix(target.source) in LAYOUTS:  # other files are written by the model alone
         lines.append("--plan PLAN.json  # which keras3conv align -o PLAN.json wrote")
     return "     or     ".join(lines)
-
-
-__all__ = [
-    "align_ends",
-    "align_first",
-    "align_with_hints",
-    "aligned_first",
-    "both",
-    "both_ends",
-    "made_without_weights",
-    "names_for",
-    "names_for_convert",
-    "require_out",
-    "weights_as_options",
-    "words_of",
-]

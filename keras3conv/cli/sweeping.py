@@ -186,6 +186,3 @@ def _progress(names: list[str]) -> Iterator[tuple["Progress", "Started | None"]]
             bar.update(task, completed=done, total=total)
 
         yield tell, None
-
-
-__all__ = ["card", "sweep"]

@@ -87,6 +87,3 @@ layers without weights (pooling, flattening, dropout), and the connections betwe
 With a torch module:      keras3conv transfer {view.origin} net.py:make -o net.safetensors
 With the code in Keras:   keras3conv convert net.py:make --keras-weights {view.origin} -o folder/
 With the architecture:    keras3conv convert model.json --keras-weights {view.origin} -o folder/"""
-
-
-__all__ = ["guessed_parameters", "is_weights_alone", "likely", "missing_information"]

@@ -276,6 +276,3 @@ def view(model: Model) -> ModelView:
         FileError: The file cannot be read.
     """
     return resolve(model).view()
-
-
-__all__ = ["Adapter", "KerasFile", "LiveModel", "Model", "ModelFile", "TorchFile", "resolve", "view"]

@@ -63,6 +63,3 @@ def _tensors(view: ModelView, names: Mapping[str, str] | None = None) -> set[tup
         for one in layer.tensors
         if not one.is_seed
     }
-
-
-__all__ = ["with_live_keras"]

@@ -122,6 +122,3 @@ def _similar(owner: object, name: str) -> str:
     classes = [one for one, value in vars(owner).items() if isinstance(value, type)]
     near = get_close_matches(name, classes, _SHOWN, 0.5)
     return f"; it has {', '.join(near)}" if near else ""
-
-
-__all__ = ["require_classes", "require_fields"]

@@ -293,8 +293,5 @@ def _names_in(config: object) -> Iterator[str]:
             yield from _names_in(value)
 
 
-__all__ = ["Death", "Place", "Refusal", "imported", "main", "places", "run_all", "save"]
-
-
 if __name__ == "__main__":
     main(Path(sys.argv[1]), sys.argv[2])

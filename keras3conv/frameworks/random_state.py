@@ -36,6 +36,3 @@ def _python_kept() -> Iterator[None]:
     finally:
         random.setstate(before)
         np.random.set_state(numpy_before)  # noqa: NPY002
-
-
-__all__ = ["random_state_kept"]

@@ -135,6 +135,3 @@ class Sides:
     def traced(self, views: Views, given: Inputs) -> Views:
         """Run both models and return their views with the order of the layer calls; a file's view is unchanged."""
         return self.traced_torch(views[0], given), self.traced_keras(views[1], given)
-
-
-__all__ = ["Sides", "Views"]

@@ -159,6 +159,3 @@ def without_memory() -> Iterator[None]:
         if keras.backend.backend() == "torch":
             contexts.enter_context(keras.device("meta"))
         yield
-
-
-__all__ = ["view_in_parts", "view_without_values", "with_stored_values", "without_memory"]

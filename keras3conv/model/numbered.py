@@ -37,6 +37,3 @@ def has_numbers(view: ModelView) -> bool:
 
 def _is_numbered(path: str) -> bool:
     return path.rpartition("/")[2].isdecimal()
-
-
-__all__ = ["has_numbers", "names_by_location"]

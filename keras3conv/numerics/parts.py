@@ -32,6 +32,3 @@ def memory_order(actual: Array, expected: Array) -> tuple[int, ...]:
     """
     orders = [tuple(np.argsort(np.negative(one.strides), kind="stable").tolist()) for one in (actual, expected)]
     return orders[0] if orders[0] == orders[1] else tuple(range(actual.ndim))
-
-
-__all__ = ["PART", "in_parts", "memory_order"]

@@ -74,6 +74,3 @@ def in_row_order(array: Array, order: Array, shape: Shape) -> Array:
     if not has_same_rows(array.shape, shape) or prod(shape[:-1]) != len(order):
         return array
     return array.reshape(-1, shape[-1])[order].reshape(shape)
-
-
-__all__ = ["NEAR", "has_same_rows", "in_row_order", "relative_distance", "row_order"]

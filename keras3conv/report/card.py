@@ -147,6 +147,3 @@ class Card:
 def registry_line(file: WrittenFile) -> str:
     """Return the line that authors of model zoos keep in their tables: the name, the size and the digests of a file."""
     return f"{file.path}  {file.size}  {file.sha256}  {file.md5}"
-
-
-__all__ = ["Card", "registry_line"]

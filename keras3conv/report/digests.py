@@ -41,6 +41,3 @@ def _named_files(report: Document) -> Iterator[tuple[str, str]]:
         for name, fact in section.facts.items():
             if found := _FACT.match(fact):
                 yield name.removeprefix("source "), found["sha256"]
-
-
-__all__ = ["digest_note", "named_files", "of_entry"]

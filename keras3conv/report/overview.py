@@ -295,6 +295,3 @@ def read_rows(lines: Sequence[str], origin: str) -> tuple[Row, ...]:
             raise InputError(f"{origin}, line {number} cannot be read: {error}") from error
         rows[row.name] = row
     return tuple(rows.values())
-
-
-__all__ = ["Difference", "Overview", "Row", "RowStatus", "StepResult", "read_rows"]

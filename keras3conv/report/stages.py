@@ -26,6 +26,3 @@ class Stages:
                 yield
         finally:
             self.seconds[name] += perf_counter() - start
-
-
-__all__ = ["Stages"]

@@ -149,6 +149,3 @@ def _same_sequences(first: Any, second: Any) -> bool:
         [value] * length if part is None else list(part) for value, part in zip((first, second), items, strict=True)
     ]
     return len(spread[0]) == len(spread[1]) and all(map(same_value, *spread))
-
-
-__all__ = ["REFUSALS", "Correspondences", "correspondences", "expected_arguments", "found_by_trial", "same_value"]

@@ -87,14 +87,3 @@ def with_inner_layer(config: Mapping[str, Any]) -> dict[str, Any]:
         del flat["layer"]
         flat |= {f"layer.{name}": value for name, value in inner["config"].items()}
     return flat
-
-
-__all__ = [
-    "DROPOUT_AND_STATE",
-    "RECURRENT",
-    "Acts",
-    "Argument",
-    "FixedSetting",
-    "recurrent_settings",
-    "with_inner_layer",
-]

@@ -38,6 +38,3 @@ def call_problem(view: ModelView, node: Node, fact: str) -> Problem:
     if node.kind == MODULE_CALL:
         return Problem(torch=node.path, fact=fact)
     return obstacle(view, node.path, f"operator {node.kind}: {fact}")
-
-
-__all__ = ["call_problem", "obstacle"]

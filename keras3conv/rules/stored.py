@@ -36,6 +36,3 @@ class _Unknown(Mapping[str, Any]):
 
     def __len__(self) -> int:
         raise RuleError("the rule counts the settings of the layer, but a file of weights stores no settings")
-
-
-__all__ = ["names_in_order", "weights_without_settings"]

@@ -43,6 +43,3 @@ class FromComplexParts(OneArray, inverse_of=ComplexParts):
         if joined is None:
             raise TransformError(f"{self!r} takes float32 or float64 numbers, not {array.dtype.name}")
         return np.ascontiguousarray(array).view(joined).reshape(shape)
-
-
-__all__ = ["ComplexParts", "FromComplexParts"]

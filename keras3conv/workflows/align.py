@@ -220,6 +220,3 @@ def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
     if any(map(is_adapted, views[1].layers)):
         return "the Keras model is quantized or adapted with LoRA, so its variables are not the weights that torch has"
     return ""
-
-
-__all__ = ["align", "align_sides"]

@@ -168,6 +168,3 @@ def _digest(path: Path) -> WrittenFile:
         return replace(digest(path), path=path.name)
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
-
-
-__all__ = ["make_card", "write_card"]

@@ -108,6 +108,3 @@ def shards_on_ray(address: str, staging: Staging) -> Iterator[ShardsOnRay]:
         yield ShardsOnRay(ray, staging)
     finally:
         ray.shutdown()
-
-
-__all__ = ["RETRIES", "ShardsOnRay", "connected", "shards_on_ray"]

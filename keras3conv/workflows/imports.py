@@ -115,6 +115,3 @@ def _with_packages(name: str) -> Iterator[str]:
     """Yield the packages that contain a module, which are imported first, and the module: "a" and "a.b" for "a.b"."""
     parts = name.split(".")
     yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
-
-
-__all__ = ["is_installed", "with_imports"]

@@ -53,6 +53,3 @@ def local_subject(
         options=options,
     )
     return subject, subject.plan.notes
-
-
-__all__ = ["local_subject"]

@@ -58,6 +58,3 @@ def _read(path: Path) -> object:
     except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is damaged: it is not valid JSON: {error}") from error
     return content
-
-
-__all__ = ["NAME", "read_digests", "read_signature"]

@@ -19,6 +19,3 @@ def with_names_of(plan: Alignment, *models: Adapter) -> Alignment:
     keras = next(model for model in models if model.side == "keras")
     is_missing = isinstance(keras, KerasFile) and not os.path.lexists(keras.source)
     return plan if is_missing or not may_have_other_names(plan) else named_for(plan, keras.view())
-
-
-__all__ = ["with_names_of"]

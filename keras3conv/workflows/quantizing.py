@@ -59,6 +59,3 @@ def unquantized(source: Adapter, target: LiveModel, view: ModelView, plan: Align
     paths = {tensor.path for side in (made.torch, made.keras) for tensor in side.tensors()}
     ignored = tuple(entry for entry in plan.ignored if entry.path in paths and entry not in made.ignored)
     return Copy(models, replace(made, ignored=(*made.ignored, *ignored)))
-
-
-__all__ = ["Copy", "unquantized"]

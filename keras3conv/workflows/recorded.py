@@ -119,6 +119,3 @@ def _differences(view: ModelView, plan: Alignment) -> Iterator[str]:
             rest = f" and {count(len(found) - _SHOWN, 'other')}" if len(found) > _SHOWN else ""
             yield f"{view.title} {verb} {', '.join(found[:_SHOWN])}{rest}"
     yield from shapes[:_SHOWN]
-
-
-__all__ = ["recorded_plan"]

@@ -132,15 +132,3 @@ def other_state_dict(plan: Alignment | None, names: Iterable[str]) -> tuple[str,
     planned = "" if plan is None else plan.torch.state_dict
     others = [name for name in names if planned and name and name != planned]
     return tuple(f"the plan was made for the state dict {planned}, and {name} was read" for name in others[:1])
-
-
-__all__ = [
-    "ends_of_transfer",
-    "files_of",
-    "notes_of_origin",
-    "other_state_dict",
-    "read_file",
-    "require_weights",
-    "weights_read",
-    "with_weights",
-]

@@ -47,6 +47,3 @@ def _text(value: Any, end: str, encode: Callable[[str], str]) -> str:
     else:
         return repr(value) if type(value) is int else json.dumps(value)
     return f"{start}{inside}{f',{inside}'.join(parts)}{end}{stop}" if parts else start + stop
-
-
-__all__ = ["dumps"]

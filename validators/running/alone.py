@@ -279,6 +279,3 @@ def _views(torch: Any, keras: Any) -> tuple[ModelView, ModelView]:
     from keras3conv.frameworks.torch import module as torch_side
 
     return torch_side.view(torch), keras_side.view(keras)
-
-
-__all__ = ["NotAlone", "alone", "has_activation"]

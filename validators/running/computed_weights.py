@@ -26,6 +26,3 @@ def kept_states(subject: Subject) -> list[Problem]:
     found = buffers_of(subject.torch, subject.in_parts)
     fact = "in training mode torch changes {} (spectral norm: by a power iteration), which Keras leaves unchanged"
     return [Problem(torch=path, fact=fact.format(" and ".join(names))) for path, names in found.items()]
-
-
-__all__ = ["kept_states", "trained_as_a_whole"]

@@ -29,6 +29,3 @@ def weights_of_the_loss(subject: Subject) -> tuple[dict[str, Array], dict[str, A
                 weight = channels_first(weight.reshape(moved_shape(shape)))
             torch[pair.keys[0]] = np.ascontiguousarray(weight.reshape(shape))
     return (torch, keras) if keras else "no output is floating point, so nothing has a gradient"
-
-
-__all__ = ["weights_of_the_loss"]

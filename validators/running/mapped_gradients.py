@@ -63,6 +63,3 @@ def mapped_gradients(
 
 def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:
     return np.array([sum(float(np.sum(gradient * step)) for gradient, step in zip(gradients, steps, strict=True))])
-
-
-__all__ = ["mapped_gradients", "tied_gradients"]

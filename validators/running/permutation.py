@@ -26,6 +26,3 @@ def is_permutation(transform: Transform, shapes: tuple[Shape, ...]) -> bool:
             return False
         seen[places.ravel()] = True
     return bool(seen[1:].all())
-
-
-__all__ = ["is_permutation"]

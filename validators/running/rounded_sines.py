@@ -57,6 +57,3 @@ def _all_near(values: Array, others: Array) -> bool:
     near = [others[np.clip(places + shift, 0, len(others) - 1)] for shift in (-1, 0)]
     distance = np.minimum(*(np.abs(values - one) for one in near))
     return bool(np.all(distance <= LARGEST * np.abs(values)))
-
-
-__all__ = ["NOTE", "sines_rounded"]

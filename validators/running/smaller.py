@@ -67,6 +67,3 @@ def _at_smaller_size(subject: Subject) -> Smaller | None:
 
 def _has_long_images(subject: Subject) -> bool:
     return are_long_images(subject.required_inputs, subject.outlines[1].input_specs)
-
-
-__all__ = ["SAMPLES", "Smaller", "at_smaller_size", "on_smaller_images"]

@@ -64,6 +64,3 @@ def _is_dropout_of(subject: Subject, call: Call, source: Call) -> bool:
         return False
     given, made = call.inputs[0], source.outputs[0]
     return given.shape == made.shape and agrees(compare(given, made))
-
-
-__all__ = ["is_of_a_stack", "with_rates_between"]

@@ -91,6 +91,3 @@ def untrained_facts(subject: Subject) -> dict[str, str]:
         return {}
     rows = [f"row {row} of {path}" for path, row in untrained_rows(subject).items()]
     return {"not compared, as torch does not train it (padding_idx)": ", ".join(rows)} if rows else {}
-
-
-__all__ = ["not_alike", "statistics_facts", "unlike", "untrained_facts", "untried_facts"]

@@ -52,6 +52,3 @@ def _arguments(config: Mapping[str, Any]) -> Iterator[str]:
             and not argument.endswith(_NAMED_IN_THE_CLAIM)
         ):
             yield argument
-
-
-__all__ = ["uncompared"]

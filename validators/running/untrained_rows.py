@@ -28,6 +28,3 @@ def without_row(gradients: tuple[Array, Array], row: int) -> tuple[Array, Array]
     first, second = (gradient.copy() for gradient in gradients)
     first[row], second[row] = 0.0, 0.0
     return first, second
-
-
-__all__ = ["untrained_rows", "without_row"]

@@ -282,6 +282,3 @@ def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:
     if len({len(run) for run in runs}) != 1:
         return list(runs[-1]) if runs else []
     return [next((bound for bound in same if bound.is_passed), same[-1]) for same in zip(*runs, strict=True)]
-
-
-__all__ = ["Variant", "exercised", "unreached_in_words", "variants"]

@@ -350,6 +350,3 @@ def handles(*kinds: str) -> Callable[[Handler], Handler]:
         return handler
 
     return add
-
-
-__all__ = ["HANDLERS", "Call", "Handler", "ProgramBuilder", "handles"]

@@ -150,6 +150,3 @@ def _bound(call: Call, value: Any) -> int | Size:
             f"an index in brackets must be an integer or a slice, found {with_article(type(value).__name__)}"
         )
     return call.size(value)
-
-
-__all__ = ["ALL", "full_key", "sliced"]

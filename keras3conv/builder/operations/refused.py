@@ -110,6 +110,3 @@ def _refused(call: Call, *, reason: str) -> None:
 
 for _kind, _reason in {**REFUSED, **REFUSED_LAYERS}.items():
     handles(_kind)(partial(_refused, reason=_reason))
-
-
-__all__ = ["NO_CALLS", "REFUSED", "REFUSED_LAYERS", "refusal"]

@@ -89,6 +89,3 @@ def _product(shape: Shape, axes: list[int]) -> _Product:
 
 def _divides(one: _Product, other: _Product) -> bool:
     return one[0] != 0 and other[0] % one[0] == 0 and one[1] <= other[1]
-
-
-__all__ = ["kept_order"]

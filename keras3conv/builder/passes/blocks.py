@@ -380,6 +380,3 @@ def _replaced(
     inside = {key for occurrence in occurrences for key in occurrence.keys}
     weights = {key: weight for key, weight in program.weights.items() if key not in inside}
     return replace(program, steps=tuple(steps), modules=modules, weights=weights)
-
-
-__all__ = ["structured", "with_block"]

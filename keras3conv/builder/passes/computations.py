@@ -253,6 +253,3 @@ def _replaced(structure: Structure, runs: Sequence[_Run], block: Block, calls: S
         programs[run.owner] = replace(program, steps=steps)
     blocks = [replace(one, program=program) for one, program in zip(structure.blocks, programs[1:], strict=True)]
     return replace(structure, program=programs[0], blocks=(block, *blocks))
-
-
-__all__ = ["with_computations"]

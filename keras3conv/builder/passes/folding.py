@@ -142,6 +142,3 @@ def _begins_with_a_function(expression: Any) -> bool:
         case Operation("method" | "attribute" | "operator", _, (Operation() as first, *_)):
             return _begins_with_a_function(first)
     return False
-
-
-__all__ = ["called_module", "folded", "is_sum", "overwriting"]

@@ -100,6 +100,3 @@ def _joined(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[slice, ...
     pairs = zip(*(key + (_WHOLE,) * (count - len(key)) for key in (first, second)), strict=True)
     found = [other if one == _WHOLE else one if other == _WHOLE else None for one, other in pairs]
     return None if None in found else tuple(one for one in found if one is not None)
-
-
-__all__ = ["with_fused_forms"]

@@ -35,6 +35,3 @@ def with_constants_first(program: Program) -> Program:
 def _is_ones(step: Step) -> bool:
     """Return whether a statement only makes a tensor of ones with the batch size of an input."""
     return any(isinstance(node, Operation) and node.name == _ONES for node in walk((step.expression,)))
-
-
-__all__ = ["with_constants_first"]

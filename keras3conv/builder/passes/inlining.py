@@ -146,6 +146,3 @@ def _operands(expression: Any) -> int:
 
 def _with_operand(expression: Any, name: str, operand: Any) -> Any:
     return transformed(expression, lambda node: operand if isinstance(node, Ref) and node.name == name else node)
-
-
-__all__ = ["inlined"]

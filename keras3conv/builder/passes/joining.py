@@ -39,6 +39,3 @@ def _shortened(parts: list[Ref], kwargs: Any, known: dict[tuple[Any, ...], str])
         if found:
             return [Ref(found), *parts[end:]]
     return parts
-
-
-__all__ = ["with_joined_parts"]

@@ -182,6 +182,3 @@ def _type_of(value: Any) -> str:
         inner = " | ".join(dict.fromkeys(map(_type_of, value)))
         return f"tuple[{inner}, ...]"
     return type(value).__name__
-
-
-__all__ = ["Arguments", "type_of"]

@@ -257,6 +257,3 @@ def _without_numbers(node: Any, *, is_exact: bool) -> Any:
         return "argument"
     is_number = isinstance(node, int | float) and not isinstance(node, bool) and not is_exact
     return type(node) if is_number and (node > 0 or isinstance(node, float)) else node
-
-
-__all__ = ["gathered", "nested", "shape_of"]

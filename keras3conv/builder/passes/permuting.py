@@ -78,6 +78,3 @@ def _permuted(product: Operation, axes: tuple[int, ...]) -> Operation:
     equation, *others = product.args
     given, _, made = equation.partition("->")
     return replace(product, args=(f"{given}->{''.join(made[axis] for axis in axes)}", *others))
-
-
-__all__ = ["without_permuted_products"]

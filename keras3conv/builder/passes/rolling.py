@@ -393,6 +393,3 @@ def _with_module(node: Any, name: str) -> Any:
 
 def _renamed(node: Any, names: Mapping[str, str]) -> Any:
     return transformed(node, lambda one: Ref(names.get(one.name, one.name)) if isinstance(one, Ref) else one)
-
-
-__all__ = ["rolled"]

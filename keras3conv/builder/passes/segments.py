@@ -377,16 +377,3 @@ def prefix_of(paths: Sequence[str]) -> str:
     if is_whole and common and common[-1] not in "_/.":
         return common
     return common[: ends[-1] + 1] if ends else ""
-
-
-__all__ = [
-    "Segment",
-    "path_of",
-    "prefix_of",
-    "repeated",
-    "shape_of",
-    "size_from",
-    "sizes_used",
-    "symbols_in",
-    "with_modules",
-]

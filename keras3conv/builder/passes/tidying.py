@@ -246,6 +246,3 @@ def _new_axes(key: tuple[Any, ...]) -> set[int] | None:
     if any(one is not None and one != slice(None) for one in key):
         return None
     return {position for position, one in enumerate(key) if one is None}
-
-
-__all__ = ["tidied"]

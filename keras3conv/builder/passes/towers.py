@@ -335,6 +335,3 @@ def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str
         path=path,
         calls=tuple(around),
     )
-
-
-__all__ = ["with_towers"]

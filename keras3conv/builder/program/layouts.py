@@ -60,6 +60,3 @@ def _first_data_format(graph: Graph, tensor: Tensor) -> str:
             return str(node.config["data_format"])
         reached.update(output.name for output in node.outputs)
     return ""
-
-
-__all__ = ["Channels", "input_order", "output_order"]

@@ -45,6 +45,3 @@ Body = Sequence[Step | Loop]
 def flat(body: Body) -> list[Step]:
     """Return the statements as a flat list; each statement of a loop is in it once, not once per turn."""
     return [step for one in body for step in (one.steps if isinstance(one, Loop) else (one,))]
-
-
-__all__ = ["Body", "Loop", "flat"]

@@ -67,14 +67,3 @@ def unique(name: str, taken: Iterable[str], between: str = "_") -> str:
         number += 1
         candidate = f"{name}{between}{number}"
     return candidate
-
-
-__all__ = [
-    "OWN_FUNCTIONS",
-    "OWN_KERAS_FUNCTIONS",
-    "OWN_LAYERS",
-    "class_identifier",
-    "function_identifier",
-    "identifier",
-    "unique",
-]

@@ -199,19 +199,3 @@ def signature(expression: Any) -> object:
     if isinstance(expression, slice):
         return slice, tuple(map(signature, (expression.start, expression.stop, expression.step)))
     return Ref if isinstance(expression, Ref) else (type(expression), expression)
-
-
-__all__ = [
-    "INDEX",
-    "Dtype",
-    "Expression",
-    "Function",
-    "Operation",
-    "Submodule",
-    "chained",
-    "operator",
-    "references",
-    "signature",
-    "transformed",
-    "walk",
-]

@@ -105,6 +105,3 @@ def _ranks(program: Program) -> Mapping[str, int]:
     """Return the number of axes of the first input of each submodule, by the submodule's name."""
     calls = [step for step in program.steps if step.module and step.inputs]
     return {step.module: program.values[step.inputs[0]].rank for step in calls}
-
-
-__all__ = ["layout_hint", "own_classes", "own_classes_note", "require_arguments"]

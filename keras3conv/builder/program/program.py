@@ -222,16 +222,3 @@ class Program:
     def module_uses(self) -> Counter[str]:
         """The number of times that the program calls each submodule."""
         return Counter(step.module for step in self.steps if step.module)
-
-
-__all__ = [
-    "Module",
-    "Order",
-    "Program",
-    "Step",
-    "Value",
-    "Weight",
-    "channels_first",
-    "identity",
-    "is_module_call",
-]

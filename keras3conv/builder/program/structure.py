@@ -84,6 +84,3 @@ def simplified(name: str, value: Any, kind: str) -> Any:
     if kind.startswith("torch.") and name == "normalized_shape" and isinstance(value, tuple | list) and len(value) == 1:
         return value[0]
     return tuple(value) if isinstance(value, list) else value
-
-
-__all__ = ["Argument", "Block", "Structure", "simplified"]

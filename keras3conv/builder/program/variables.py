@@ -68,6 +68,3 @@ def _last_uses(program: Program) -> dict[str, int]:
     """Return, for each value, the index of the last statement that uses it; for an output, the number of statements."""
     uses = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
     return uses | {ref.name: len(program.steps) for ref in refs(program.outputs)}
-
-
-__all__ = ["Names", "variable_names"]

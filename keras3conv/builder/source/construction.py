@@ -40,6 +40,3 @@ def arguments(spec: LayerSpec, write: Callable[[Any], str] = literal) -> list[st
             given.append(f"{name}={write(value)}")
     extra = [name for name in config if name not in parameters]
     return [*given, *(f"{name}={write(config[name])}" for name in extra if "kwargs" in parameters)]
-
-
-__all__ = ["arguments"]

@@ -59,6 +59,3 @@ def _without_annotations(code: str) -> str:
 def _every() -> tuple[str, ...]:
     """Return the names of all functions of keras3conv that a generated Keras model may call."""
     return tuple(import_module(OWN_KERAS_FUNCTIONS).__all__)
-
-
-__all__ = ["copied_functions"]

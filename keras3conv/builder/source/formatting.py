@@ -190,16 +190,3 @@ def named_outputs(outputs: Any, name: str = "returns") -> Iterator[tuple[str, Re
             yield from named_outputs(item, f"{name}[{place}]")
     elif isinstance(outputs, Ref):
         yield name, outputs
-
-
-__all__ = [
-    "WIDTH",
-    "bracketed",
-    "comment_lines",
-    "docstring",
-    "literal",
-    "named_outputs",
-    "plain",
-    "quoted",
-    "statement",
-]

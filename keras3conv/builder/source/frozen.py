@@ -160,6 +160,3 @@ def mode_lines(frozen: Frozen) -> Iterator[str]:
 
 def _names(paths: Collection[str]) -> str:
     return f"[{', '.join(map(literal, paths))}]"
-
-
-__all__ = ["NOTHING", "Frozen", "frozen_lines", "frozen_parts", "mode_lines", "shortest"]

@@ -330,6 +330,3 @@ def _items(outputs: Sequence[object], spelling: KerasSpelling) -> Iterator[str]:
         name, length = next(starts, ("", 1))
         yield f"*{name}" if name else _returned(outputs[place], spelling)
         place += length
-
-
-__all__ = ["described", "write"]

@@ -196,6 +196,3 @@ def _constant(weight: Weight) -> str:
     if str(value) in ("0", "1", "0.0", "1.0"):
         return f"np.{'ones' if value else 'zeros'}({weight.array.shape}, {dtype})"
     return f"np.full({weight.array.shape}, {literal(value)}, {dtype})"
-
-
-__all__ = ["KerasSpelling", "construction", "is_inline", "spelled_dtype", "with_constants"]

@@ -196,6 +196,3 @@ def variable_name(name: str) -> str:
     """Return a text as an identifier that is neither a Python keyword nor the name of a builtin."""
     name = identifier(name)
     return f"{name}_" if hasattr(builtins, name) else name
-
-
-__all__ = ["local_names", "short_name", "variable_name"]

@@ -139,6 +139,3 @@ def _size(size: Size, spelling: Spelling) -> tuple[str, int]:
     if not size.offset:
         return product, binds
     return f"{product} {'+' if size.offset > 0 else '-'} {abs(size.offset)}", _PRECEDENCE["+"]
-
-
-__all__ = ["Spelling", "rendered"]

@@ -242,6 +242,3 @@ def _joined(types: Iterable[str]) -> str:
 def _public(kind: str) -> str:
     """Return the name by which the source code uses a class, given the imports of the file: "nn.Linear"."""
     return kind.replace("torch.nn.", "nn.") if kind.startswith("torch.nn.") else kind.rpartition(".")[2]
-
-
-__all__ = ["construction", "described", "write"]

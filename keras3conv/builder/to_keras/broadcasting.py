@@ -100,6 +100,3 @@ def _fitted(call: Call, given: Value | Constant | Held, order: Order) -> Value:
     index = tuple(None if axis < missing else slice(None) for axis in order[places[0] :])
     sizes = tuple(1 if axis < missing else shape[axis - missing] for axis in order[places[0] :])
     return call.step(value[index], sizes, dtype=value.dtype)
-
-
-__all__ = ["aligned", "elementwise", "sign"]

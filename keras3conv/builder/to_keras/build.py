@@ -190,6 +190,3 @@ def proof_inputs(module: Any, program: Program, inputs: Any) -> tuple[Any, ...]:
     return tuple(
         np.ascontiguousarray(array.transpose(value.order)) for array, value in zip(arrays, program.inputs, strict=True)
     )
-
-
-__all__ = ["Built", "build", "proof_inputs", "require_none"]

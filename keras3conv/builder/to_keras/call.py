@@ -377,22 +377,3 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
 def handler_of(kind: str) -> Handler | None:
     """Return the handler of an operator, "add.Tensor": that of the overload, else that of "add"; None without both."""
     return HANDLERS.get(kind) or HANDLERS.get(kind.rpartition(".")[0])
-
-
-__all__ = [
-    "PLAIN",
-    "WITHOUT_PROMOTION",
-    "Call",
-    "Complex",
-    "Constant",
-    "Given",
-    "Held",
-    "LayerCall",
-    "Parts",
-    "Placed",
-    "Result",
-    "Unmerged",
-    "handler_of",
-    "handles",
-    "ops",
-]

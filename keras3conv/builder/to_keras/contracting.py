@@ -220,6 +220,3 @@ def _order_of_result(
     kept, summed = replaced
     found = [axes[1][axis] for axis in right.order]
     return tuple(axes[2].index((kept, part) if letter == summed else (letter, part)) for letter, part in found)
-
-
-__all__ = ["attended", "contracted_call"]

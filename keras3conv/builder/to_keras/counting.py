@@ -35,6 +35,3 @@ def numbers_up_to(writer: Writer, size: Size, inputs: Sequence[Value]) -> Value:
     if axis == 0:
         writer.example_numbers.add(made.name)
     return made
-
-
-__all__ = ["numbers_up_to"]

@@ -25,6 +25,3 @@ def finished(program: Program) -> Program:
         weights={name: weight for name, weight in program.weights.items() if name in needed},
     )
     return with_fused_forms(with_joined_parts(without_permuted_products(pruned)))
-
-
-__all__ = ["finished"]

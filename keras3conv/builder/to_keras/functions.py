@@ -45,6 +45,3 @@ def with_functions(lowered: Lowered, view: ModelView) -> tuple[Structure, tuple[
         return Structure(program=program, constants=constants), lowered.placements
     structure = replace(structure, constants=constants)
     return structure, tuple(replace(one, layer=names.get(one.layer, one.layer)) for one in lowered.placements)
-
-
-__all__ = ["with_functions"]

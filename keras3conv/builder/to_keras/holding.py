@@ -53,6 +53,3 @@ def complex_of(writer: Writer, parameter: Held) -> Complex:
     for index, part in enumerate(parts):
         writer.write(pairs[..., index], [part])
     return Complex(real=parts[0], imaginary=parts[1])
-
-
-__all__ = ["complex_of", "layer_of"]

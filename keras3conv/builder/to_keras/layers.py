@@ -157,14 +157,3 @@ def shared_parameters(graph: Graph) -> frozenset[str]:
         for name in used:
             uses.setdefault(name, set()).add((node.kind, used))
     return frozenset(name for name, found in uses.items() if len(found) > 1)
-
-
-__all__ = [
-    "Placement",
-    "chosen_layers",
-    "frozen",
-    "placements",
-    "shared_parameters",
-    "with_data_format",
-    "with_options",
-]

@@ -52,6 +52,3 @@ def _reaches_an_image_operator(graph: Graph, tensor: Tensor) -> bool:
         if node.outputs[0].shape == tensor.shape and name not in ("permute", "transpose", "view", "reshape", "linear"):
             reached.update(output.name for output in node.outputs)
     return False
-
-
-__all__ = ["channels_last", "input_order", "output_order"]

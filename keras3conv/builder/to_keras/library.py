@@ -12,6 +12,3 @@ def load() -> None:
     """Import all modules that define handlers (functions that convert calls); only the first call does so."""
     for path in sorted(Path(__file__).parent.glob("operations_*.py")):
         import_module(f"{_PACKAGE}.{path.stem}")
-
-
-__all__ = ["load"]

@@ -25,6 +25,3 @@ class Lowered:
     problems: tuple[Problem, ...]
     refused: frozenset[str]
     orders: Mapping[str, Order]
-
-
-__all__ = ["Lowered"]

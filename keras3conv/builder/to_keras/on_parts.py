@@ -198,6 +198,3 @@ def _fitted(call: Call, given: Any, whole: Unmerged) -> Any:
         return Constant(name=f"{given.name} {fine}", array=np.reshape(given.array, fine), shape=fine)
     value = call.writer.value(given)
     return reshaped(call, value, fine) if can_reshape(value, fine) else None
-
-
-__all__ = ["handled"]

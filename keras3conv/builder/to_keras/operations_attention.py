@@ -158,6 +158,3 @@ def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
     shape = (*value.shape[:-1], 1)
     attends = call.step(ops.any(value, axis=-1, keepdims=True), shape, dtype="bool")
     return elementwise(call, [attends, made, 0.0], ops.where)
-
-
-__all__ = ["dropout", "masks_nothing", "masks_rows", "scored_weights"]

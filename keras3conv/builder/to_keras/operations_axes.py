@@ -384,16 +384,3 @@ def _repeat_interleave(call: Call) -> Result:
         raise RuleError("repeat_interleave is supported only with an axis: give it the argument dim")
     times = call.arguments["repeats"]
     return call.step(ops.repeat(value, times, axis=value.position(axis)), order=value.order)
-
-
-__all__ = [
-    "RESHAPES",
-    "dims_of",
-    "for_each_example",
-    "permuted",
-    "reshape_step",
-    "reshaped",
-    "reshaped_in_place",
-    "reshaped_to",
-    "unmerged",
-]

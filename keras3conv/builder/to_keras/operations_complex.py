@@ -261,6 +261,3 @@ def _polar(call: Call) -> Result:
         real=elementwise(plain, given, lambda length, angle: length * ops.cos(angle)),
         imaginary=elementwise(plain, given, lambda length, angle: length * ops.sin(angle)),
     )
-
-
-__all__ = ["handler_for", "pair_of", "parts_of"]

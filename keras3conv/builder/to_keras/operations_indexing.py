@@ -311,6 +311,3 @@ def as_int32(index: Any) -> Any:
 def _index_select(call: Call) -> Result:
     given = call.arguments["self"]
     return taken(call, given, call.arguments["dim"] % len(given.shape), call.arguments["index"], call.shape)
-
-
-__all__ = ["as_int32", "picked", "sliced", "taken", "taken_along"]

@@ -300,6 +300,3 @@ def _one_hot(call: Call) -> Result:
         )
     made = ops.one_hot(call.ordered(given, identity(given.rank)), classes, dtype=Dtype(call.dtype))
     return call.step(made)
-
-
-__all__ = ["embedded"]

@@ -40,5 +40,3 @@ def _first_value(call: Call) -> Result:
 
 
 HANDLERS[FIRST_VALUE.rpartition(".")[0]] = _first_value
-
-__all__ = ["with_orders"]

@@ -306,5 +306,3 @@ _register_table()
 
 ELEMENTWISE = _own()
 """The elementwise operators, as they are registered."""
-
-__all__ = ["ELEMENTWISE"]

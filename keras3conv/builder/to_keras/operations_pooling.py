@@ -178,6 +178,3 @@ def _adaptive(call: Call, given: Value, kind: str, keras: tuple[str, ...], confi
         kind=f"torch.nn.{kind}", keras=keras, config={**config, "output_size": made}, tensors={}, order=order
     )
     return call.writer.by_rule(layer, given, call.node.outputs[0])
-
-
-__all__ = ["spread"]

@@ -155,6 +155,3 @@ def _bilinear(call: Call) -> Result:
     made = call.step(ops.einsum(f"{letters}i,oij,{letters}j->{letters}o", first, weight, second))
     bias = call.get("bias")
     return made if bias is None else elementwise(call, [made, bias], lambda one, other: sign(call, "+", one, other))
-
-
-__all__ = ["added", "in_small_letters", "matmul"]

@@ -29,6 +29,3 @@ def _refused(_call: Call, *, reason: str) -> Result:
 
 for _name, _reason in REASONS.items():
     handles(_name)(partial(_refused, reason=_reason))
-
-
-__all__ = ["REASONS"]

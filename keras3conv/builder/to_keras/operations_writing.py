@@ -248,6 +248,3 @@ def _last_written(call: Call, value: Value, axis: int, marks: Value, source: Any
     new = _source(call, source, places)
     found = ops.take_along_axis(new, ops.maximum(last - 1, 0), axis=axis)
     return call.step(ops.where(last > 0, found, value), dtype=value.dtype)
-
-
-__all__ = ["written_with_steps"]

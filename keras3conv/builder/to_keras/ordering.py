@@ -41,6 +41,3 @@ def _moves_only(place: int, moved: tuple[int, ...]) -> bool:
     """Return whether the permutation `moved` moves only the axis `place`: (0, 2, 3, 1) moves only the axis 1."""
     others = [axis for axis in moved if axis != place]
     return others == sorted(others)
-
-
-__all__ = ["ordered"]

@@ -89,6 +89,3 @@ def _seeds(keras: ModelView) -> Iterator[Ignored]:
     for tensor in keras.tensors():
         if tensor.is_seed:
             yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
-
-
-__all__ = ["alignment_of"]

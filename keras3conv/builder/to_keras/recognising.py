@@ -263,6 +263,3 @@ _PATTERNS: tuple[Callable[[Node, _Uses, Graph], Node | None], ...] = (
     _normalized,
     _bag_of_rows,
 )
-
-
-__all__ = ["recognised"]

@@ -24,6 +24,3 @@ def dependent(writer: Writer, value: Value, shape: Shape) -> Value:
     made = writer.new(shape, value.order, value.dtype)
     writer.write(expression if is_float else ops.cast(expression, Dtype(value.dtype)), [made])
     return made
-
-
-__all__ = ["dependent"]

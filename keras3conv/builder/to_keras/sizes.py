@@ -185,16 +185,3 @@ def written(shape: Sequence[int | Size]) -> tuple[int, ...] | None:
     """Return a shape as the argument of a Keras reshape, with -1 for a dynamic size; None for several dynamic sizes."""
     dynamic = [size for size in shape if not isinstance(size, int)]
     return tuple(size if isinstance(size, int) else -1 for size in shape) if len(dynamic) < 2 else None
-
-
-__all__ = [
-    "common_factors",
-    "divided",
-    "factors_with_ones",
-    "moves_only_ones",
-    "order_after_reshape",
-    "plus",
-    "product",
-    "unknown_after",
-    "written",
-]

@@ -122,6 +122,3 @@ def merged(writer: Writer, given: Unmerged) -> Value:
     made = reshape_step(writer, moved, given.shape, order)
     writer.note_reshape(made, parts)
     return made
-
-
-__all__ = ["MOST_AXES", "apart", "can_reshape", "grouped", "merged", "split_further", "with_axes_split"]

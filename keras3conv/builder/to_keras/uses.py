@@ -52,6 +52,3 @@ def puts_last_axis_first(call: Call) -> bool:
             return False
         name, rank = output.name, len(output.shape)
     return False
-
-
-__all__ = ["is_flattened_for_dense", "puts_last_axis_first"]

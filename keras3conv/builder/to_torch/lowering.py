@@ -389,6 +389,3 @@ def _short(kind: str) -> str:
     """Return a word for the name of an additional module of the class `kind`: "pad" for a padding before a layer."""
     name = kind.rpartition(".")[2]
     return "pad" if "Pad" in name else identifier(name)
-
-
-__all__ = ["lower"]

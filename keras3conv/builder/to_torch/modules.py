@@ -160,6 +160,3 @@ def _needed_order(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) ->
     if isinstance(axis, int) and rank > 2:
         return (0, axis % rank, *(other for other in range(1, rank) if other != axis % rank))
     return channels_first(rank)
-
-
-__all__ = ["POINTWISE", "Choice", "choose", "is_pointwise"]

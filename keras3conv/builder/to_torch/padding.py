@@ -71,6 +71,3 @@ def _ints(value: Any, rank: int) -> tuple[int, ...]:
     """Return an argument as a tuple of one number per axis: (2, 2) for 2, if `rank` is 2."""
     numbers = tuple_of(value, rank)
     return numbers * rank if len(numbers) == 1 < rank else numbers
-
-
-__all__ = ["RunTimePadding", "padding_at_run_time"]

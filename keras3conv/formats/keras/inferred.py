@@ -63,6 +63,3 @@ def class_of_parts(attributes: Collection[str], query: Shape, key: Shape) -> str
     if not {name.lstrip("_") for name in attributes} >= _ATTENTION or not len(query) == len(key) == 3:
         return ""
     return "MultiHeadAttention" if query[1] == key[1] else "GroupQueryAttention"
-
-
-__all__ = ["class_of_parts", "class_of_shapes"]

@@ -252,6 +252,3 @@ def _in_order(names: Iterable[str]) -> list[str]:
         number = name[len(text) :]
         numbered.setdefault(text.removesuffix("_"), []).append((int(number) if number else -1, name))
     return [name for text in sorted(numbered) for _, name in sorted(numbered[text])]
-
-
-__all__ = ["Node", "nodes_of"]

@@ -61,6 +61,3 @@ def _is_group_of(rule: Rule, layer: LayerView) -> bool:
     group = layer.tensors[0].location.partition("/vars/")[0]
     name = snake_case(rule.keras.rpartition(".")[2])
     return re.fullmatch(rf"(.*/)?layers/{re.escape(name)}(_\d+)?", group) is not None
-
-
-__all__ = ["named_by_rules"]

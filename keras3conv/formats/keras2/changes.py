@@ -115,6 +115,3 @@ def _changes(entry: Config, *, is_masked: bool) -> Iterator[str]:
 
 def _shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else repr(value)
-
-
-__all__ = ["changed_settings", "notes_of_changes"]

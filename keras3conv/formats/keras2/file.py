@@ -154,6 +154,3 @@ def role_of(name: str) -> str:
     return (
         re.sub(r"(:\d+)?('?_\d+)?$", "", name.rpartition("/")[2], count=1) if ":" in name else name.rpartition("/")[2]
     )
-
-
-__all__ = ["Group", "Saved", "architecture", "groups", "is_legacy", "is_of_keras_2", "role_of", "saved_model"]

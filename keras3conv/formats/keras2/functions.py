@@ -234,6 +234,3 @@ _IGNORED: Mapping[str, tuple[Any, ...]] = {
     "index_type": ("int32",),
 }  # fmt: skip
 """The TensorFlow arguments that `keras.ops` lacks, each with the values that change nothing."""
-
-
-__all__ = ["FUNCTIONS", "OWN", "RESIZED_ALIKE", "Operation", "is_ignored", "refusal"]

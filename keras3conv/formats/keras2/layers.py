@@ -228,21 +228,3 @@ def policy_of(value: Any) -> Any:
 
 def _single(axis: Any) -> Any:
     return axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
-
-
-__all__ = [
-    "HALF_PRECISION",
-    "MERGES",
-    "REFUSED",
-    "TRAINING_ONLY",
-    "changed_meaning",
-    "cudnn_settings",
-    "has_masks",
-    "is_entry",
-    "is_training_only",
-    "is_without_effect",
-    "name_in_file",
-    "policy_of",
-    "renamed",
-    "settings",
-]

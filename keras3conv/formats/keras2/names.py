@@ -23,6 +23,3 @@ def allowed_names(names: Iterable[str]) -> dict[str, str]:
         taken.add(allowed)
         found[name] = allowed
     return found
-
-
-__all__ = ["allowed_names"]

@@ -255,6 +255,3 @@ def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
         return False
     return isinstance(entry.get("config"), dict | list)
-
-
-__all__ = ["MODELS", "Network", "OldCall", "Result", "layers_in", "name_of", "network_of"]

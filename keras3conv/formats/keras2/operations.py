@@ -181,6 +181,3 @@ def _strided(values: Sequence[Any], attributes: Mapping[str, Any]) -> tuple[Any,
         return slice(first, last, None if strides[place] == 1 else strides[place])
 
     return tuple(part(place) for place in range(len(begin)))
-
-
-__all__ = ["CLASSES", "Applied", "applied"]

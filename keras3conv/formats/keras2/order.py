@@ -45,6 +45,3 @@ def _numbers(names: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
     families = {_NUMBER.sub("#", name) for name in numbered.values()}
     found = {name: tuple(map(int, _NUMBER.findall(text))) for name, text in numbered.items()}
     return found if len(families) == 1 and len(set(found.values())) == len(names) else {}
-
-
-__all__ = ["proven_order"]

@@ -80,6 +80,3 @@ def _channels(layer: Mapping[str, Any], shapes: Mapping[str, Shape]) -> int | No
         if shapes.get(role):
             return int(shapes[role][-1])
     return None if "embeddings" not in shapes else 0
-
-
-__all__ = ["first_shape"]

@@ -27,6 +27,3 @@ def plain_values(value: Any) -> Any:
     if class_name == "function" and isinstance(config, str):
         return config
     return {name: plain_values(item) for name, item in value.items()}
-
-
-__all__ = ["plain_values"]

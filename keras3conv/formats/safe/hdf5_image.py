@@ -141,6 +141,3 @@ def _reserved(size: int) -> mmap.mmap:
     if hasattr(mmap, "MADV_NOHUGEPAGE"):  # or one byte may take 2 MiB
         memory.madvise(mmap.MADV_NOHUGEPAGE)
     return memory
-
-
-__all__ = ["Image", "UnusualError", "require", "spread"]

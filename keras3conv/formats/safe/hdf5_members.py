@@ -197,6 +197,3 @@ def _check_order(owner: Array, names: list[bytes]) -> None:
     inner = np.flatnonzero(owner[1:] == owner[:-1])
     before, after = ([names[place] for place in places.tolist()] for places in (inner, inner + 1))
     require(all(map(lt, before, after)) and all(names))
-
-
-__all__ = ["Members", "Seen", "read"]

@@ -106,18 +106,3 @@ def _next(image: Image, owner: Array, start: Array, end: Array) -> Messages:
     size = head >> 16 & 0xFFFF
     require((head >= 0) & (head >> 32 <= 1) & (size % 8 == 0) & (start + 8 + size <= end))
     return Messages(owner, head & 0xFFFF, start + 8, size)
-
-
-__all__ = [
-    "ATTRIBUTE",
-    "CHANGED",
-    "CONTINUATION",
-    "FILL",
-    "LAYOUT",
-    "MEMBERS",
-    "NOTHING",
-    "SPACE",
-    "TYPE",
-    "Messages",
-    "read",
-]

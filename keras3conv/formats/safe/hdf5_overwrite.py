@@ -144,6 +144,3 @@ def _require_fit(shape: tuple[int, ...], dtype: str, tensor: TensorRef, dataset:
             f"{where}: the dataset {dataset.path!r} is {dataset.dtype} of shape {dataset.shape}, but the new values of "
             f"{tensor.path} are {dtype} of shape {shape}"
         )
-
-
-__all__ = ["lay_out_copy", "overwrite_datasets"]

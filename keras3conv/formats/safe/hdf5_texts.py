@@ -245,6 +245,3 @@ def _texts_in(image: Image, collections: Array) -> tuple[Array, Array, Array]:
     order = np.argsort(keys)
     require(len(keys) > 0 and (np.diff(keys[order]) > 0).all())
     return keys[order], starts[order], lengths[order]
-
-
-__all__ = ["read"]

@@ -52,6 +52,3 @@ def check_fill(fill: bytes) -> None:
     """Raise `UnusualError` if the bytes of a fill value message define a fill value."""
     require(len(fill) == 8 and fill[0] in (1, 2) and 1 <= fill[1] <= 3 and fill[2] <= 2 and fill[3] <= 1)
     require(not any(fill[4:]))
-
-
-__all__ = ["BFLOAT16", "NUMBERS", "check_fill", "sizes_of"]

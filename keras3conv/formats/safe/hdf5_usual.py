@@ -308,6 +308,3 @@ def _form(space: bytes, kind: bytes, fill: bytes, mark: Attribute | None) -> _Fo
         return _Form(shape, "bfloat16", "<V2", prod(shape) * dtype.itemsize)
     require(mark is None or mark == dtype.name)
     return _Form(shape, str(dtype_named(dtype.name).name), dtype.str, prod(shape) * dtype.itemsize)
-
-
-__all__ = ["survey"]

@@ -275,6 +275,3 @@ def _check_places(places: Iterable[tuple[int, int, str]], shard: Source) -> None
                 f"{shard.path} has {shard.size:,} bytes, but {quoted(name)} ends at byte {end:,}: it was not "
                 "downloaded or written completely"
             )
-
-
-__all__ = ["DTYPES", "INDEX", "TEXT", "Bundle", "Entry", "opened"]

@@ -107,6 +107,3 @@ def _zeros(length: int) -> list[list[int]]:
     for _ in range(length // 2):
         states = table[states & 0xFFFF] ^ (states >> 16)
     return [[int(value) for value in row] for row in states.reshape(4, 256)]
-
-
-__all__ = ["crc32c", "masked"]

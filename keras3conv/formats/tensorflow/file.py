@@ -213,6 +213,3 @@ def _ignored(names: Iterable[str]) -> dict[str, str]:
         return {}
     more = f" and {len(left) - 5:,} more" if len(left) > 5 else ""
     return {"ignored": f"{count(len(left), 'tensor')} without weights: {listed(left[:5])}{more}"}
-
-
-__all__ = ["FORMAT", "read"]

@@ -164,6 +164,3 @@ def variables(nodes: Sequence[Node], where: str) -> Iterator[Variable]:
         inside = [(child, (*path, name)) for name, child in node.children if path or name not in _NOT_LAYERS]
         waiting += [one for one in reversed(inside) if one[1][-1] not in LISTS]
         later += [one for one in inside if one[1][-1] in LISTS]
-
-
-__all__ = ["GRAPH", "LISTS", "VALUE", "Node", "Variable", "parse", "variables"]

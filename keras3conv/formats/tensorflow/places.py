@@ -40,6 +40,3 @@ def index_in(folder: Path, names: Collection[str]) -> Path | None:
     if inside.is_symlink():
         raise UnsafeCheckpoint(f"{inside} is a link to another folder, and links are not followed; copy the folder")
     return index
-
-
-__all__ = ["index_in", "index_of"]

@@ -102,6 +102,3 @@ def text_of(value: int | bytes, where: str) -> str:
         return bytes_of(value, where).decode()
     except UnicodeDecodeError:
         raise MalformedCheckpoint(f"{where}: a field with a text is not UTF-8") from None
-
-
-__all__ = ["Field", "bytes_of", "fields", "number_of", "text_of", "varint"]

@@ -148,6 +148,3 @@ def _in_block(block: bytes, where: str) -> tuple[list[tuple[bytes, bytes]], set[
         found.append((key, block[place + added : stop]))
         place = stop
     return found, whole
-
-
-__all__ = ["entries", "is_table"]

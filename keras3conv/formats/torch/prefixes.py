@@ -47,6 +47,3 @@ def prefixes(names: Iterable[str]) -> list[str]:
         parts = [part[1:] for part in parts]
     found = dict.fromkeys(".".join([*common, part[0]]) for part in parts if part)
     return list(found)[:_MOST_PREFIXES] if len(found) > 1 else []
-
-
-__all__ = ["prefixes", "within"]

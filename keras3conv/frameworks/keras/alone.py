@@ -135,6 +135,3 @@ def argument_shapes(layer: keras.layers.Layer) -> dict[str, Shape]:
         for name, shape in found.items()
         if isinstance(shape, tuple | list) and all(size is None or isinstance(size, int) for size in shape)
     }
-
-
-__all__ = ["alone", "argument_shapes", "ends_with_activation", "layers_by_path"]

@@ -47,6 +47,3 @@ def made(path: Path, saved: Saved | None, weights: Path | None) -> keras.Model:
     if weights is not None:
         load_weights(model, weights)
     return model
-
-
-__all__ = ["load", "made"]

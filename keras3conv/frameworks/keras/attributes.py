@@ -66,6 +66,3 @@ def _is_made_up(layer: keras.layers.Layer) -> bool:
     """Return whether Keras generated the name of a layer, from its class name and a number, as in "dense_3"."""
     start = to_snake_case(type(layer).__name__)
     return re.fullmatch(rf"{re.escape(start)}(_[0-9]+)?", layer.name) is not None
-
-
-__all__ = ["attribute_paths"]

@@ -55,6 +55,3 @@ def _number(value: Any) -> float | None:
     if backend.is_tensor(value) and value.ndim == 0:
         return float(to_numpy(value))
     return None
-
-
-__all__ = ["observed_bounds"]

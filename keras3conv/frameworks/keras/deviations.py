@@ -56,6 +56,3 @@ def _is_padded_unevenly(layer: Any) -> bool:
             if window > 2 and size is not None and max((-(-size // stride) - 1) * stride + window - size, 0) % 2:
                 return True
     return False
-
-
-__all__ = ["deviation_notes", "deviations"]

@@ -139,6 +139,3 @@ def _torch_gradients(loss: Callable[[], Any], tensors: Sequence[torch.Tensor]) -
             tensor.requires_grad_(flag)
     pairs = zip(tensors, found, strict=True)
     return [torch_to_numpy(torch.zeros_like(old) if new is None else new) for old, new in pairs]
-
-
-__all__ = ["backward"]

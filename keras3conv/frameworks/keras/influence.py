@@ -102,6 +102,3 @@ def _outputs(model: Any, inputs: Any) -> dict[str, Array]:
 
 def _is_real(dtype: str) -> bool:
     return dtype.startswith(("float", "bfloat"))
-
-
-__all__ = ["influential", "read_by_value"]

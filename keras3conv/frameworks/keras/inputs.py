@@ -72,6 +72,3 @@ def call_arguments(model: keras.layers.Layer) -> tuple[str, ...]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = [name for name, parameter in inspect.signature(model.call).parameters.items() if parameter.kind in kinds]
     return tuple(name for name in found if name != "training")
-
-
-__all__ = ["call_arguments", "input_specs", "paddings"]

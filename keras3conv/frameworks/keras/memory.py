@@ -140,6 +140,3 @@ def _assign_in_jax(values: Sequence[tuple[keras.Variable, Array]]) -> None:
     tensors = jax.device_put([array for _, array in values])
     for (variable, _), tensor in zip(values, tensors, strict=True):
         variable.assign(tensor)
-
-
-__all__ = ["Orders", "assign", "assign_all", "memory_orders"]

@@ -126,14 +126,3 @@ def activation_inputs(layer: keras.layers.Layer, wanted: bool = True) -> Iterato
         yield seen
     finally:
         layer.__dict__["activation"] = activation
-
-
-__all__ = [
-    "CallHandler",
-    "Original",
-    "activation_inputs",
-    "layer_calls",
-    "operation_calls",
-    "replaced",
-    "symbolic_calls",
-]

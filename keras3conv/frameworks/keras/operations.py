@@ -75,6 +75,3 @@ def arguments_of(operation: keras.Operation, args: tuple[Any, ...], kwargs: Mapp
     constructed = {name: value for name, value in vars(operation).items() if not name.startswith("_")}
     constructed.pop("name", None)
     return constructed | given
-
-
-__all__ = ["arguments_of", "kind_named", "kind_of_operation", "own_names"]

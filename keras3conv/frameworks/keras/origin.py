@@ -57,6 +57,3 @@ def notes_of(model: object) -> tuple[str, ...]:
         f"{origin.file} was saved by {origin.writer}, and is read with the meaning that it has there",
         *origin.notes,
     )
-
-
-__all__ = ["Origin", "notes_of", "origin_of", "original_name", "set_origin", "set_original_name"]

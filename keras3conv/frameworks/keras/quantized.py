@@ -79,6 +79,3 @@ def _without_quantization(config: Any) -> Any:
     return {
         key: None if key == "quantization_config" else _without_quantization(value) for key, value in config.items()
     }
-
-
-__all__ = ["Unquantized"]

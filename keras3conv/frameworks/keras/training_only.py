@@ -63,6 +63,3 @@ def _advice(name: str, value: Any) -> str:
     if type(value) is keras.regularizers.L2 and not name.startswith("activity"):
         return f"; weight_decay={_number(2 * float(value.l2))} in torch's SGD or Adam does the same"
     return ""
-
-
-__all__ = ["training_only"]

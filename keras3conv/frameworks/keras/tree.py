@@ -291,18 +291,3 @@ def file_locations(model: keras.layers.Layer) -> dict[int, str]:
     with replaced([no_assignment, (saving_lib, "get_attr_skipset", unsaved_attributes)]):
         saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
     return store.found
-
-
-__all__ = [
-    "class_name",
-    "config_of",
-    "file_locations",
-    "is_built",
-    "kinds_of",
-    "named_layers",
-    "owns_variables",
-    "require_built",
-    "variables_by_path",
-    "variables_of",
-    "view",
-]

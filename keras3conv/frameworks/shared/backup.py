@@ -93,6 +93,3 @@ class Backup:
         """Delete all values of the backup, and the temporary file."""
         self._arrays, self._places, self._axes = {}, {}, {}
         self._open.close()
-
-
-__all__ = ["REFERENCES", "Backup"]

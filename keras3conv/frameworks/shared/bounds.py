@@ -176,6 +176,3 @@ class BoundsObserver:
             return []
         smallest, largest, low, high = found
         return [] if smallest < 0 < largest else [high if largest <= 0 else low]
-
-
-__all__ = ["FUNCTIONS", "SLICE", "Bound", "BoundsObserver"]

@@ -56,6 +56,3 @@ def anonymous_memory() -> int:
         return 0
     _, resident, shared, *_ = _SIZES.read_text(encoding="ascii").split()
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
-
-
-__all__ = ["FreedMemory", "anonymous_memory"]

@@ -280,15 +280,3 @@ def _covering(size: int, shape: tuple[int, ...]) -> Array:
 def _every(generator: np.random.Generator, size: int, shape: tuple[int, ...]) -> Array:
     """Return an array of this shape in which all integers from 0 to `size - 1` are repeated, in random order."""
     return generator.permutation(np.arange(int(np.prod(shape))) % size).reshape(shape)
-
-
-__all__ = [
-    "has_padding",
-    "padded",
-    "padded_at_the_start",
-    "random_codes",
-    "random_mask",
-    "wider_integers",
-    "with_masks",
-    "with_padding",
-]

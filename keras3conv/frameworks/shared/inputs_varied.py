@@ -269,16 +269,3 @@ def _places(size: int, new: int) -> Array:
     """
     step, repeat = np.arange(new) % size, np.arange(new) // size
     return np.where(repeat == 0, step, (step * step + repeat) % size)
-
-
-__all__ = [
-    "are_long_images",
-    "both_signs",
-    "dynamic_sizes",
-    "integers_in_words",
-    "larger_sizes",
-    "repeated",
-    "sizes_in_words",
-    "smaller_sizes",
-    "with_more_samples",
-]

@@ -71,6 +71,3 @@ def copy_of_layer(module: nn.Module, path: str) -> nn.Module:
     if any(tensor.is_meta for _, tensor in named_tensors(copied)):
         copied = copied.to_empty(device="cpu")
     return copied
-
-
-__all__ = ["Alone", "copy_of_layer"]

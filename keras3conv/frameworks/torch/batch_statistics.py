@@ -71,6 +71,3 @@ class _Calls(TorchFunctionMode):
         for tensor in tensors:
             if isinstance(tensor, torch.Tensor):
                 self.found[id(tensor)] = taken or self.found.get(id(tensor), False)
-
-
-__all__ = ["batch_statistics"]

@@ -48,6 +48,3 @@ def pattern(shape: tuple[int, ...], phase: float, dtype: torch.dtype = torch.flo
     """
     count = torch.Size(shape).numel()
     return torch.sin(torch.arange(count, dtype=torch.float64) * 1.7 + phase).reshape(shape).to(dtype)
-
-
-__all__ = ["copy_with", "overrides", "pattern"]

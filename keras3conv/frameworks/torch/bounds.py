@@ -78,6 +78,3 @@ def _number(value: Any) -> float | None:
     if isinstance(value, torch.Tensor) and value.numel() == 1:
         return float(value)
     return float(value) if isinstance(value, int | float) else None
-
-
-__all__ = ["observed_bounds"]

@@ -100,6 +100,3 @@ def _chosen(graph: Graph, node: Node, condition: Any, pair: tuple[Node, Node]) -
     made = graph.call_function(torch.ops.aten.where.self, (condition, *pair))
     made.meta = {**node.meta, "val": pair[0].meta["val"]}
     return made
-
-
-__all__ = ["both_branches_computed", "with_both_branches"]

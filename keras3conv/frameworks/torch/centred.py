@@ -140,6 +140,3 @@ def _config(norm: CentredRMSNorm | CentredLayerNorm) -> dict[str, Any]:
     if isinstance(norm, CentredRMSNorm):
         return {"dim": norm.dim, "eps": norm.eps}
     return {"normalized_shape": norm.normalized_shape, "eps": norm.eps, "bias": norm.bias is not None}
-
-
-__all__ = ["CentredLayerNorm", "CentredNorm", "CentredRMSNorm", "centred_norm", "may_be_norm"]

@@ -22,6 +22,3 @@ class ContiguousGroupNorm(TorchFunctionMode):
         if func in _GROUP_NORMS and args and not args[0].requires_grad:
             args = (args[0].contiguous(), *args[1:])
         return func(*args, **(kwargs or {}))
-
-
-__all__ = ["ContiguousGroupNorm"]

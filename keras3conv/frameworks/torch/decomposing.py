@@ -123,6 +123,3 @@ def _replacement(operator: Any) -> Callable[..., Any] | None:
     known = _default_replacements()
     found: Callable[..., Any] | None = known[operator] if operator in known else decomposition_table.get(operator)
     return found
-
-
-__all__ = ["decomposed"]

@@ -66,6 +66,3 @@ def _rate(child: nn.Module) -> float | None:
         return None
     scale = float(rows.max())
     return next((rate for rate in candidates if rate and abs(scale * (1.0 - rate) - 1.0) < 1e-6), None)
-
-
-__all__ = ["captured_depth"]

@@ -157,6 +157,3 @@ def _terms(
         elements: torch.Tensor = weight[:, 0].flatten(1)[:, number]
         factor = elements.reshape(-1, *(1,) * len(axes))
         yield (slice(None), slice(None), *windows), factor
-
-
-__all__ = ["CONVOLUTIONS", "depthwise"]

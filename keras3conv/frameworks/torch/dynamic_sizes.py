@@ -56,6 +56,3 @@ def size_of(value: Any, free: Mapping[Any, str]) -> Any:
         return Size(symbols=("unknown", str(expression)))
     names = sorted(free.get(part, BATCH) for part in parts)
     return Size(symbols=tuple(names), factor=int(factor), offset=int(offset))
-
-
-__all__ = ["BATCH", "free_sizes", "size_of"]

@@ -177,6 +177,3 @@ def with_two_examples(given: Any) -> Any:
 
 def _has_axes(leaf: object) -> bool:
     return isinstance(leaf, torch.Tensor) and leaf.ndim > 0
-
-
-__all__ = ["Exported", "Inner", "exported", "with_two_examples"]

@@ -66,6 +66,3 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
     while (before := error.__cause__ or error.__context__) is not None:
         error = before
     return traceback.walk_tb(error.__traceback__)
-
-
-__all__ = ["place_of", "reason_of"]

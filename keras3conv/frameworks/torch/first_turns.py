@@ -178,5 +178,3 @@ def _is_turn(keys: Sequence[object], place: int, other: int) -> bool:
 _LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "FRAGMENT")
 _LIBRARY.define("first_value(Tensor self, str following) -> Tensor")
 _LIBRARY.impl("first_value", lambda given, following: given.clone(), "CompositeExplicitAutograd")
-
-__all__ = ["constants_of"]

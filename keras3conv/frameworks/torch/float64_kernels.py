@@ -54,6 +54,3 @@ def _in_float64(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(map(_in_float64, value))
     return value
-
-
-__all__ = ["Float64Kernels"]

@@ -178,6 +178,3 @@ def _number(value: Any, batch: int) -> Any:
         found = expression.subs(dict.fromkeys(expression.free_symbols, batch))
         return bool(found) if isinstance(value, torch.SymBool) else int(found)
     return value
-
-
-__all__ = ["Constants", "is_number"]

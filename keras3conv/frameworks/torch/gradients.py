@@ -96,6 +96,3 @@ def _training(module: nn.Module, paths: Collection[str]) -> Iterator[None]:
     for path in paths:
         module.get_submodule(path).training = True
     yield
-
-
-__all__ = ["backward"]

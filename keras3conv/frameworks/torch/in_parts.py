@@ -110,6 +110,3 @@ def inner_modules(module: nn.Module, in_parts: Collection[str] = ()) -> set[str]
             if not (has_parts and f"{full}.".startswith(kept)):
                 found.add(full)
     return found
-
-
-__all__ = ["buffers_of", "inner_modules", "planned_in_parts", "split_outside", "with_plain_weights"]

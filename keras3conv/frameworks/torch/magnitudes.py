@@ -210,6 +210,3 @@ def _size_of(output: object) -> float:
 def _distance(first: float, second: float) -> float:
     """Return the distance of two magnitudes as a number of powers of two: 3 for 1.0 and 8.0."""
     return abs(log2(first / second)) if first else float("inf")
-
-
-__all__ = ["ScaledRun", "scaled_run"]

@@ -95,6 +95,3 @@ def share(
             tensor.data = old
         raise
     return tuple(shared), tuple(copied)
-
-
-__all__ = ["overwrite", "share", "view_of"]

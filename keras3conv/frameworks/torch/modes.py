@@ -265,16 +265,3 @@ def _restore_contents(holder: Any, content: Any) -> None:
 
 def _items(holder: Any) -> Iterable[Any]:
     return holder.values() if isinstance(holder, dict) else holder
-
-
-__all__ = [
-    "Float64",
-    "attributes_restored",
-    "default_dtype",
-    "evaluating",
-    "generators_kept",
-    "indices_are_checked",
-    "inference",
-    "is_compiled",
-    "precise",
-]

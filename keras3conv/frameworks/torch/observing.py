@@ -105,6 +105,3 @@ class OperationsFollowed(TorchFunctionMode):
         mixes = getattr(func, "__name__", "") in MIXES_FEATURES
         if args and is_tensor(args[0]) and isinstance(result, torch.Tensor) and result.ndim == 2 and not mixes:
             flattened.note(args[0], result)
-
-
-__all__ = ["MIXES_FEATURES", "After", "Arguments", "Before", "OperationsFollowed", "forward_calls"]

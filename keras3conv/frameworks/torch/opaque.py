@@ -187,5 +187,3 @@ def _empty(inputs: list[torch.Tensor], path: str, results: str) -> list[torch.Te
 _LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "FRAGMENT")
 _LIBRARY.define("module(Tensor[] inputs, str path, str results) -> Tensor[]")
 _LIBRARY.impl("module", _empty, "CompositeExplicitAutograd")
-
-__all__ = ["KIND", "Calls", "ModuleCall", "recorded_calls", "registered_modules", "standing_in"]

@@ -53,5 +53,3 @@ def _is_one(size: Any) -> bool:
 _LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "FRAGMENT")
 _LIBRARY.define("take_along_dim(Tensor self, Tensor indices, int dim) -> Tensor")
 _LIBRARY.impl("take_along_dim", _taken, "CompositeExplicitAutograd")
-
-__all__ = ["TakenAlongAnyBatch"]

@@ -37,6 +37,3 @@ def load(folder: str | Path) -> Any:
             "\nFix:  k3c.convert(module, inputs=example_input)  # a module that you loaded"
         ) from error
     return model.eval()
-
-
-__all__ = ["load"]

@@ -77,14 +77,3 @@ def line_of(node: torch.fx.Node) -> str:
     frames = [line.strip() for line in (node.meta.get("stack_trace") or "").splitlines()]
     places = [place for place, line in enumerate(frames) if line.startswith('File "') and "/torch/" not in line]
     return " ".join(frames[places[-1] : places[-1] + 2]) if places else ""
-
-
-__all__ = [
-    "bound_arguments",
-    "calls_of",
-    "dropout_places",
-    "is_in_place",
-    "kind_of",
-    "line_of",
-    "writes_into_a_view",
-]

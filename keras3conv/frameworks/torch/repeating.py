@@ -42,6 +42,3 @@ def _same(first: Any, second: Any) -> bool:
     if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
         return True
     return first.shape == second.shape and torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
-
-
-__all__ = ["remembered_attributes"]

@@ -393,6 +393,3 @@ def run_with(
     except (ModelError, TypeError, AttributeError):  # the attribute does not accept this value
         return None
     return tuple(recording.outputs.values())
-
-
-__all__ = ["GIVEN", "Change", "Key", "Operation", "Replayed", "Stage", "Target", "TorchCall", "run_with"]

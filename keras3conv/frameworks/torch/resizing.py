@@ -45,6 +45,3 @@ def nearest(size: int, made: int, *, is_exact: bool, scale: float | None) -> Arr
 
 def _array(tensor: torch.Tensor) -> Array:
     return tensor.contiguous().numpy()
-
-
-__all__ = ["nearest", "weights"]

@@ -72,6 +72,3 @@ def _instance_norm(
     if not use_input_stats:
         return functional.instance_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     return _group_norm(x, x.shape[1], weight, bias, eps)
-
-
-__all__ = ["rounding_of_keras"]

@@ -174,6 +174,3 @@ def _module_of(program: ExportedProgram, name: str) -> torch.nn.Module:
         child.training = False
     type(module).__name__ = re.sub(r"\W", "_", name) or "Program"
     return module
-
-
-__all__ = ["load"]

@@ -43,6 +43,3 @@ class RoundedSines(TorchFunctionMode):
 def _rounded(angle: torch.Tensor) -> torch.Tensor:
     mantissa, exponent = torch.frexp(angle)
     return torch.ldexp(torch.round(mantissa * 2.0**_BITS) / 2.0**_BITS, exponent)
-
-
-__all__ = ["RoundedSines"]

@@ -197,6 +197,3 @@ class _KernelMode(TorchFunctionMode):
 
 
 _CONVOLUTIONS = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)
-
-
-__all__ = ["computed_kernel", "convolving_with", "kernel_parts", "write_kernel"]

@@ -129,6 +129,3 @@ def computed_weights(
             value = to_torch(np.asarray(values[path], order="C")).to(own.device) if path in values else own
             found[path] = value.to(double_precision(value.dtype)) if float64 else value
     return found
-
-
-__all__ = ["before_running", "computed_weights", "running_tensors", "substituted"]

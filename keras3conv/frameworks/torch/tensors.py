@@ -153,17 +153,3 @@ def copy_from_array(target: torch.Tensor, value: Array) -> None:
         torch.autograd.graph.increment_version(target)
     else:
         target.copy_(to_torch(value))
-
-
-__all__ = [
-    "copy_from_array",
-    "device_of",
-    "is_tensor",
-    "named_buffers",
-    "named_modules",
-    "named_tensors",
-    "tensors_in",
-    "to_numpy",
-    "to_torch",
-    "version_of",
-]

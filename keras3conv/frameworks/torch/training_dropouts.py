@@ -170,6 +170,3 @@ def warn_of_missing(dropouts: Dropouts, captured: Collection[Place], model: str)
     if missing:
         paths = ", ".join(sorted(f"{model}.{path}" if path else model for path in missing))
         warnings.warn(f"{paths}: a dropout that is called in training only is not in the Keras model", stacklevel=2)
-
-
-__all__ = ["ATTENTION", "Dropouts", "Place", "operator_name", "training_dropouts", "warn_of_missing"]

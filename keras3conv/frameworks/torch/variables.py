@@ -138,6 +138,3 @@ def _names(target: ast.expr) -> Iterator[str]:
         case ast.Tuple(elts=parts) | ast.List(elts=parts):
             for part in parts:
                 yield next(_names(part), "")
-
-
-__all__ = ["variables_of"]

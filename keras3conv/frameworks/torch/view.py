@@ -220,6 +220,3 @@ def _config(layer: nn.Module) -> dict[str, Any]:
     }
     present = {name: tensor is not None for name, tensor in layer._parameters.items()}
     return present | config
-
-
-__all__ = ["stored_tensors", "view"]

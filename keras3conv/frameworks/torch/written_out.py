@@ -47,6 +47,3 @@ def _attentions(module: nn.Module, converted: Collection[str]) -> Iterator[str]:
 def _named(paths: list[str]) -> str:
     shown = ", ".join(path or "the module itself" for path in paths[:_SHOWN])
     return shown + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
-
-
-__all__ = ["written_out"]

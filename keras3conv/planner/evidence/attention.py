@@ -40,6 +40,3 @@ def _with_output(layer: LayerView, layers: tuple[LayerView, ...]) -> LayerView:
     outputs = (other for other in layers if other.path == f"{layer.path}.out_proj".lstrip("."))
     inner = (replace(tensor, role=f"out_proj.{tensor.role}") for other in outputs for tensor in other.tensors)
     return replace(layer, kinds=(_ATTENTION,), tensors=(*layer.tensors, *inner))
-
-
-__all__ = ["attention_pairs"]

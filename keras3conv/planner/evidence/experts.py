@@ -111,6 +111,3 @@ def _pair(packed: TensorRef, members: Members, side: Side) -> Pair:
         weights=(mapping,),
         evidence=(_EVIDENCE,),
     )
-
-
-__all__ = ["stacked_pairs"]

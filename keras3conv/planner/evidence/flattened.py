@@ -81,6 +81,3 @@ def _outputs(torch: ModelView, reader: LayerView) -> set[int]:
             elif tensor.role.startswith("weight_hh"):  # of a recurrent layer, in one direction or in both
                 found |= {tensor.shape[1], 2 * tensor.shape[1]}
     return found
-
-
-__all__ = ["with_unseen_flattens"]

@@ -151,6 +151,3 @@ def _moves_channels(transform: Transform, tensor: TensorRef) -> bool:
     moved = [named[axis] for axis in (*range(2, len(named)), 1, 0) if named[axis]]
     right = str(getattr(transform, "pattern", "")).rpartition("->")[2]
     return [name for name in right.split() if name != "1"] == moved
-
-
-__all__ = ["Held", "held_parameters", "holds_one_parameter", "named_pairs"]

@@ -34,6 +34,3 @@ def _by_words(layers: Sequence[LayerView]) -> dict[tuple[str, ...], list[LayerVi
     for layer in layers:
         found.setdefault(names.words(names.name_of(layer)), []).append(layer)
     return found
-
-
-__all__ = ["renamed_pairs"]

@@ -192,6 +192,3 @@ def _steps(path: str) -> tuple[Step, ...]:
         if text:
             found.append((text, _UNNUMBERED))
     return tuple(found)
-
-
-__all__ = ["Matched", "in_series"]

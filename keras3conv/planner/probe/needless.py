@@ -28,6 +28,3 @@ def unused_tensors(search: Search) -> frozenset[str]:
         search: The search, after the run of the Keras model.
     """
     return frozenset(path for path in search.run.tensor_bits if not search.run.is_used(path))
-
-
-__all__ = ["constants_shown", "unused_tensors"]

@@ -60,6 +60,3 @@ def tensor_candidates(
             )
             sources = {tensor.path: whole_tensor(tensor) for tensor in own}
             yield Candidate(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)
-
-
-__all__ = ["last_rows", "tensor_candidates"]

@@ -196,23 +196,3 @@ def require_stateless(kind: str, config: Config) -> None:
     """
     if config.get("stateful"):
         raise RuleError(f"{kind.rpartition('.')[2]} with {NO_STATE}")
-
-
-__all__ = [
-    "NO_STATE",
-    "Functions",
-    "Renaming",
-    "back",
-    "bound",
-    "input_channels",
-    "ints",
-    "last",
-    "name_of",
-    "one",
-    "pads",
-    "paired",
-    "renaming",
-    "require_stateless",
-    "require_value",
-    "shape_of",
-]

@@ -14,9 +14,6 @@ from keras3conv.transforms import Drop, Shape, Transform
 _ROLES = ("weight", "gamma", 1), ("bias", "beta", 0)
 
 
-__all__ = ["affine_weights"]
-
-
 def counterpart(config: Config) -> LayerSpec | None:
     """Return the Keras layer that is paired with a torch layer; None in a conversion, which creates it later.
 
@@ -53,9 +50,6 @@ def counterpart_shapes(config: Config, role: str, count: int) -> tuple[Shape, ..
             "model by one call, or give inputs=..."
         )
     return tuple(keras.shapes[f"{place}/{role}"] for place in range(count))
-
-
-__all__ = ["counterpart", "counterpart_shapes", "input_rank"]
 
 
 def affine_weights(config: Config, transform: Transform) -> Iterator[WeightMapping]:

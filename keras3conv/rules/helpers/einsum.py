@@ -206,14 +206,3 @@ def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = Fa
 
 def _movedim(source: tuple[int, ...], destination: tuple[int, ...]) -> LayerSpec:
     return LayerSpec(kind="torch.movedim", config={"source": source, "destination": destination})
-
-
-__all__ = [
-    "Product",
-    "around",
-    "bias_pattern",
-    "kernel_pattern",
-    "read_product",
-    "sizes_of_product",
-    "with_usual_letters",
-]

@@ -63,17 +63,3 @@ def activation_of(kind: str, function: str) -> str:
             f"{known}"
         )
     return names[function]
-
-
-__all__ = [
-    "ADDITIVE_ATTENTION",
-    "ATTENTION",
-    "CONV_LSTM",
-    "GAUSSIAN_DROPOUT",
-    "GAUSSIAN_NOISE",
-    "GROUPED_QUERY_ATTENTION",
-    "NORMALIZATION",
-    "RECURRENT",
-    "activation_of",
-    "function_of",
-]

@@ -211,6 +211,3 @@ def _may_be_same(layers: LayerSpecs) -> bool:
         layers: The Keras convolution, after a padding layer if there is one.
     """
     return layers[0].kind in (PAD, PAD_LAYER) or last(layers).config.get("padding") == "same"
-
-
-__all__ = ["Pads", "padding_layers", "reach", "same_padding", "torch_padding"]

@@ -165,6 +165,3 @@ def _unreadable(path: str, key: str, entry: str) -> str:
 
 def _first_line(error: Keras3ConvError) -> str:
     return message_of(error).partition("\n")[0]
-
-
-__all__ = ["faults_of_factories", "faults_of_files"]

@@ -179,6 +179,3 @@ def _filled(value: Any, words: Mapping[str, str]) -> Any:
     if isinstance(value, Mapping):
         return {key: _filled(one, words) for key, one in value.items()}
     return value
-
-
-__all__ = ["Expanded", "expand", "stem"]

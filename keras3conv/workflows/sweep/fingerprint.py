@@ -81,6 +81,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             found.update(block)
     return found.hexdigest()
-
-
-__all__ = ["Digests", "fingerprint", "is_done"]

@@ -19,6 +19,3 @@ def as_keys(message: str) -> str:
     for pattern, key in _KEYS:
         message = pattern.sub(key, message)
     return message
-
-
-__all__ = ["as_keys"]

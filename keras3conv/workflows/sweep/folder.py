@@ -179,6 +179,3 @@ def _within(name: str, path: str) -> str:
 def _write(path: Path, text: str) -> None:
     with replacing(path, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-__all__ = ["Results", "opened", "read_results"]

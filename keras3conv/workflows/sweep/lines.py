@@ -86,6 +86,3 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
             begin = position + 1
         position = found.end() if found is not None else position + 1
     yield number, text[begin:]
-
-
-__all__ = ["Place", "key_lines", "line_of"]

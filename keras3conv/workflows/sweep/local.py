@@ -102,6 +102,3 @@ def run_locally(
             stopped.set()
             for future in pending:
                 future.cancel()
-
-
-__all__ = ["default_jobs", "free_memory", "processors", "run_locally"]

@@ -104,6 +104,3 @@ def _require_room(ray: Any, tasks: Sequence[Task]) -> None:
         if not any(all(machine.get(name, 0) >= amount for name, amount in needed.items()) for machine in machines):
             wanted = ", ".join(f"{name} {amount:g}" for name, amount in needed.items() if amount)
             raise InputError(f"{task.name} needs {wanted}, and no machine of the Ray cluster has that much")
-
-
-__all__ = ["run_on_ray"]

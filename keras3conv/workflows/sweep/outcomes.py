@@ -45,6 +45,3 @@ def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
-
-
-__all__ = ["of_error", "with_cause"]

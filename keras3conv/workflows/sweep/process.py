@@ -200,6 +200,3 @@ def _memory(pid: int) -> int:
 def _last_lines(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return "\n".join([line for line in lines if not line.startswith(_NOISE)][-_LAST_LINES:])
-
-
-__all__ = ["LOG", "Stopped", "megabytes", "run_task"]

@@ -298,6 +298,3 @@ def _repeated(placed: Sequence[LocatedTask]) -> Iterator[Fault]:
         other = first.setdefault(one.task.name.lower(), one)
         if other is not one:
             yield one.fault("name", f"the name of this task is taken: {other.where} has a task of the same name")
-
-
-__all__ = ["Fault", "LocatedTask", "Sweep", "read_file", "read_tasks"]

@@ -193,6 +193,3 @@ def _run(
 
 def _not_run(task: Task) -> Row:
     return Row(name=task.name, status="not run", sides=task.sides, backend=task.backend, dtype=task.dtype, do=task.do)
-
-
-__all__ = ["Progress", "Started", "sweep"]

@@ -223,17 +223,3 @@ def _require(value: Any, holds: bool, needed: str) -> Any:
     if not holds:
         raise ValueError(f"the value must be {needed}, but is {value!r}")
     return value
-
-
-__all__ = [
-    "DATA_FILES",
-    "EXPANDABLE",
-    "KEYS",
-    "LIMITS",
-    "STEPS",
-    "TIME_LIMIT",
-    "Step",
-    "Task",
-    "read_size",
-    "read_value",
-]

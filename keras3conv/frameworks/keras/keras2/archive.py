@@ -110,6 +110,3 @@ def _array(arrays: Mapping[str, Array], group: str, place: str) -> Array | None:
     found = arrays.get(f"{group}{place}")
     first, slash, rest = place.partition("/")
     return arrays.get(f"{group}_{first}{slash}{rest}") if found is None else found
-
-
-__all__ = ["groups_of", "load"]

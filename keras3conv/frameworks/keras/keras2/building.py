@@ -349,6 +349,3 @@ def _unwrapped(nested: Any) -> Any:
 def _input_dtype(layer: Config) -> str | None:
     """Return the input dtype for the first layer of a Sequential in a model: integers for an Embedding."""
     return "int32" if layer["class_name"] == "Embedding" else None
-
-
-__all__ = ["Built", "WeightShapes", "build"]

@@ -73,6 +73,3 @@ def _problems(ours: list[LayerView], theirs: list[LayerView]) -> list[Problem]:
 
 def _kind(layer: LayerView) -> Kind:
     return {tensor.role: tensor.shape for tensor in layer.tensors if not tensor.is_seed}
-
-
-__all__ = ["load_checkpoint"]

@@ -66,13 +66,3 @@ def accepted_settings(found: Callable[..., Any]) -> frozenset[str]:
 def layers_setting(config: Any) -> Config:
     """Return the configuration of a model as a mapping; a list of layers, as in old files, becomes {"layers": list}."""
     return config if isinstance(config, Mapping) else {"layers": config}
-
-
-__all__ = [
-    "accepted_settings",
-    "class_named",
-    "hard_sigmoid_of_keras_2",
-    "is_activation",
-    "is_of_keras",
-    "layers_setting",
-]

@@ -40,6 +40,3 @@ def from_cudnn(weights: Sequence[Array], bias: Shape) -> tuple[Array, Array, Arr
     recurrents = [gate.T for gate in np.hsplit(recurrent, gates)]
     joined = biases.reshape(bias) if len(bias) == 2 else biases.reshape(2, -1).sum(axis=0)
     return np.hstack(kernels), np.hstack(recurrents), joined
-
-
-__all__ = ["from_cudnn", "is_of_cudnn"]

@@ -244,6 +244,3 @@ _SELECTIONS: Mapping[str, Callable[..., Any]] = {
     f"{OWN}split": _parts,
 }
 """The functions that only select or collect sizes, some of which may be unknown."""
-
-
-__all__ = ["Deferred", "Sized", "as_tensors", "call_function"]

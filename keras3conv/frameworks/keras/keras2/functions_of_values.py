@@ -171,5 +171,3 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     )
 }  # fmt: skip
 """The functions of this module, by the names that `keras3conv.formats.keras2.functions` uses."""
-
-__all__ = ["FUNCTIONS"]

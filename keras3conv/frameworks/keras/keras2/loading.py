@@ -97,6 +97,3 @@ def _leaves(layer: Any) -> Any:
             yield from _leaves(inner)
         else:
             yield inner
-
-
-__all__ = ["load_by_names"]

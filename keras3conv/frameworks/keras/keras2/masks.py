@@ -145,6 +145,3 @@ def layers_with_masks(version: str) -> Mapping[str, Any]:
         **(_BEFORE_2_10 if numbers and numbers < [2, 10] else {}),
         **(_OUTSIDE_TENSORFLOW if is_outside else {}),
     }
-
-
-__all__ = ["layers_with_masks"]

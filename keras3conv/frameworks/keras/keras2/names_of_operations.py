@@ -52,6 +52,3 @@ class Operations:
             number += 1
         self._taken.add(f"{name}_{word}_{number}")
         return f"{name}_{word}_{number}"
-
-
-__all__ = ["Operations"]

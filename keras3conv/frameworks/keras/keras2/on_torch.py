@@ -160,6 +160,3 @@ def layers_on_torch() -> Mapping[str, Any]:
 def is_as_in_keras_2(layer: object) -> bool:
     """Return whether a layer is an average pooling or a bicubic resize of this module."""
     return isinstance(layer, _WithoutPadding | _Cubic)
-
-
-__all__ = ["average_without_padding", "enlarged_bicubic", "is_as_in_keras_2", "layers_on_torch"]

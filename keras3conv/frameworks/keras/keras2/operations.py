@@ -184,6 +184,3 @@ def _argument(name: str, value: Any, tensor: Any) -> Any:
     if name in ("xs", "inputs") and isinstance(value, list):
         return [array_like(one, tensor) for one in value]
     return array_like(value, tensor) if name in _OPERANDS else value
-
-
-__all__ = ["operated"]

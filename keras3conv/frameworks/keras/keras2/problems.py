@@ -124,6 +124,3 @@ def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Ite
                 fact=(f"{class_name} has {name}={value!r}, which is not an activation of Keras"),
                 fixes=(file.own_code,),
             )
-
-
-__all__ = ["problems_in"]

@@ -99,6 +99,3 @@ class _Stored:
             archive.load(model, self._saved.config, self._arrays, self._path)
         else:
             weights.load(model, self._groups, self._path, dropped)
-
-
-__all__ = ["problems_of", "read_model"]

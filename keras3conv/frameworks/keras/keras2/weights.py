@@ -207,6 +207,3 @@ def variables_in_order(layer: Any) -> Variables:
     seeds = {id(generator.state) for part in layer._flatten_layers() for generator in part._seed_generators}
     ordered = [*layer.trainable_weights, *layer.non_trainable_weights]
     return [variable for variable in ordered if id(variable) not in seeds]
-
-
-__all__ = ["Staged", "assign", "in_order_of_axes", "load", "staged_layer", "variables_in_order"]

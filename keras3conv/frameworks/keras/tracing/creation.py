@@ -88,6 +88,3 @@ def _recording(name: str, function: Callable[..., Any], note: Note) -> Callable[
         return note(name, bound.arguments, function(*args, **kwargs))
 
     return called
-
-
-__all__ = ["CREATIONS", "DRAWS", "Note", "creations_recorded", "draws_noted", "numbers_kept"]

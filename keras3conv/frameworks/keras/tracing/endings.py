@@ -85,6 +85,3 @@ def output_names(model: keras.layers.Layer) -> tuple[str, ...]:
         return names
     are_layers = (isinstance(tensor._keras_history.operation, keras.layers.Layer) for tensor in tensors)
     return tuple(name if is_layer else "" for name, is_layer in zip(names, are_layers, strict=True))
-
-
-__all__ = ["distributed", "final_activation", "mixed", "noted_config", "output_names"]

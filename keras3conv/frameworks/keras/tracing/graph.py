@@ -395,6 +395,3 @@ def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
         return False
 
     return is_leaf
-
-
-__all__ = ["DRAWN", "IsLeaf", "graph_of", "leaf_by_name"]

@@ -23,6 +23,3 @@ def corrected(operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) 
         return outputs
     value = arguments_of(operation, args, kwargs)["value"]
     return keras.KerasTensor((*outputs.shape[:-1], value.shape[-1]), dtype=outputs.dtype)
-
-
-__all__ = ["corrected"]

@@ -41,6 +41,3 @@ def cannot_call(model: keras.layers.Layer, error: Exception, problems: list[Prob
             [*problems, Problem(keras=model.name, fact=fact)],
         )
     )
-
-
-__all__ = ["cannot_call", "cannot_follow"]

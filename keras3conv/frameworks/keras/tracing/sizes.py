@@ -271,6 +271,3 @@ def _constants(first: Graph, second: Graph) -> Iterator[Problem]:
             users = [node.path for node in first.nodes if name in node.inputs] or [first.name]
             fact = f"an argument is a constant of shape {array.shape} {DEPENDS}"
             yield Problem(keras=users[0], fact=fact, fixes=_FIX)
-
-
-__all__ = ["DEPENDS", "Sizes", "at_accepted_sizes", "merged"]

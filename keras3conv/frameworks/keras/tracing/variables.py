@@ -60,6 +60,3 @@ def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) ->
     ]
     operators = [(keras.Variable, name, operated(name, getattr(keras.Variable, name))) for name in _OPERATORS]
     return replaced([*lookups, *operators])
-
-
-__all__ = ["symbolic_variables"]

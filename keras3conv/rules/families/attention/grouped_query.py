@@ -187,5 +187,3 @@ register(
         note=_NOTE,
     )
 )
-
-__all__ = ["GROUPED", "MULTI_HEAD"]

@@ -181,6 +181,3 @@ def half_split_rows(heads: int, pattern: str = "r i -> r i") -> Chain:
     axes = pattern.partition("->")[0].split()
     before, after = (" ".join(rows if axis == "r" else axis for axis in axes) for rows in ("(n p t)", "(n t p)"))
     return Chain(Axes(f"{before} -> {after}", n=heads, t=2), Axes(pattern))
-
-
-__all__ = ["half_split_rows"]

@@ -190,5 +190,3 @@ for _kind in KINDS:
             note=("" if _kind.torch == "GRU" else SUMMED) + "Keras' dropout, which acts in training only, is lost.",
         )
     )
-
-__all__ = ["KINDS", "SUMMED", "Kind", "cell_config", "cell_weights", "inferred", "lacking", "torch_config"]

@@ -291,5 +291,3 @@ register(
         note="Only if the layer inside TimeDistributed is a Dense.",
     )
 )
-
-__all__ = ["layout_of", "output_of"]

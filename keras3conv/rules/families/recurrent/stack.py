@@ -180,5 +180,3 @@ for _kind in KINDS:
             note=("" if _kind.torch == "GRU" else SUMMED) + _NOTE,
         )
     )
-
-__all__ = ["RNN", "cells_of", "prefixes", "rnn_config", "serialised"]
