@@ -8,6 +8,12 @@ THRESHOLDS = (50_000, 20, 20)
 """The numbers that start a collection (see `gc.set_threshold`), about fifty times Python's own."""
 
 
+class _Frozen:
+    """Whether objects are known to be frozen: by a `with` block that has not ended, or by the caller."""
+
+    known = False
+
+
 @contextmanager
 def rare_collections() -> Iterator[None]:
     """Collect cyclic garbage less often inside the `with` block, and look for it only among objects made there.
@@ -16,8 +22,12 @@ def rare_collections() -> Iterator[None]:
     alone are a million. Importing and tracing make many objects, nearly all of which stay. Afterwards the thresholds
     and the objects that are searched are as before.
     """
-    before, is_first = gc.get_threshold(), not gc.get_freeze_count()
-    if is_first:  # otherwise the caller has frozen objects, which `gc.unfreeze` would give back
+    before = gc.get_threshold()
+    # `gc.unfreeze` would also give back what the caller has frozen, so a caller who freezes objects is left to freeze
+    # them all. Python counts frozen objects one by one, a million in 0.1 s: they are counted until there are any.
+    is_first = not _Frozen.known and not gc.get_freeze_count()
+    _Frozen.known = True
+    if is_first:
         gc.freeze()
     gc.set_threshold(*(max(pair) for pair in zip(before, THRESHOLDS, strict=True)) if before[0] else before)
     try:
@@ -26,6 +36,7 @@ def rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
         if is_first:
             gc.unfreeze()
+            _Frozen.known = False
 
 
 @contextmanager

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from keras3conv import garbage
 from keras3conv.garbage import THRESHOLDS, rare_collections
 
 
 @pytest.fixture(autouse=True)
-def kept() -> Iterator[None]:
+def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(garbage._Frozen, "known", False)
     before = gc.get_threshold()
     gc.unfreeze()
     yield
@@ -54,6 +56,25 @@ def test_objects_that_the_caller_froze_stay_frozen() -> None:
     with rare_collections():
         pass
     assert gc.get_freeze_count() == frozen
+
+
+def test_frozen_objects_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, counted = gc.get_freeze_count, []
+
+    def counting() -> int:
+        counted.append(count())
+        return counted[-1]
+
+    monkeypatch.setattr(gc, "get_freeze_count", counting)
+    with rare_collections(), rare_collections():  # the inner block does not count what the outer one has frozen
+        pass
+    assert (count(), len(counted)) == (0, 1)
+    gc.freeze()
+    for _ in range(3):
+        with rare_collections():
+            pass
+    assert count() > 0
+    assert len(counted) == 2
 
 
 def test_disabled_and_rarer_collections_stay_so() -> None:
