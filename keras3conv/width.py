@@ -15,8 +15,8 @@ _AFTER_SLASH = re.compile(r"(?<=[^/:]/)(?=[^/])")
 _AFTER_DOT = re.compile(r"(?<=[^.]\.)(?=[^.\d])|(?<=[A-Za-z_]\.)(?=\d)|(?<=[A-Za-z_]\d\.)(?=\d)")
 """The places in a path where a line may end: between two names, never inside a name or a number."""
 
-_EMPTY = ("", "-")
-"""The cells that a row leaves out if it is printed as a list."""
+_BETWEEN = " | "
+"""The separator between two cells on one line, if a row is printed as a list."""
 
 _OR = "     or     "
 """The separator between two lines to paste, of which one is enough."""
@@ -229,18 +229,18 @@ def _lines(cells: Sequence[str], widths: Sequence[int], numeric: Collection[int]
 
 
 def _listed(names: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
-    """Yield the lines of a row that is printed as a list: "torch: conv", then indented "  error: 1e-07   calls: 2".
+    """Yield the lines of a row that is printed as a list: "torch: conv", then indented "  error: 1e-07 | calls: 2".
 
     Args:
         names: The names of the columns.
-        row: The cells; empty ones are left out.
+        row: The cells; a cell without text is left out, "-" (no value) is not.
         width: The number of characters in a line.
     """
     line = ""
-    named = [(name, cell) for name, cell in zip(names, row, strict=True) if cell not in _EMPTY]
+    named = [(name, cell) for name, cell in zip(names, row, strict=True) if cell]
     for text in (f"{name}: {cell}" if name else cell for name, cell in named):
-        if line and len(f"{line}   {text}") <= width:
-            line = f"{line}   {text}"
+        if line and len(f"{line}{_BETWEEN}{text}") <= width:
+            line = f"{line}{_BETWEEN}{text}"
             continue
         yield from [line] if line else []
         indent = "  " if line else ""

@@ -89,7 +89,7 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
     for audited in subject.audit([*subject.plan.pairs, *(match.pair for match in weightless)]):
         field = with_rates_between(subject, audited) if is_of_a_stack(audited) else audited
         if field.agrees:
-            yield _JudgedField(field=field, verdict="equal")
+            yield _JudgedField(field=field, verdict="equal", note=_equal_because(field))
         elif field.agrees is None:
             verdict: Verdict = _LEFT if field.keras_field else "not judged"
             yield _JudgedField(field=field, verdict=verdict, note=field.note)
@@ -102,6 +102,18 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
             follows = judged.verdict == "failed" and field.follows
             note = f"it differs only because {field.follows} does"
             yield replace(judged, verdict="not judged", note=note) if follows else judged
+
+
+def _equal_because(field: FieldPair) -> str:
+    """Return why a field is equal although Keras has another value than the translation of torch's value; else "".
+
+    Padding "same" of a stride of 1 and a kernel of 1, for example, is padding 0 in torch. What it is can depend on the
+    size of the input.
+    """
+    if not (field.torch_field and field.keras_field) or same_value(field.wanted, field.keras_value):
+        return ""
+    beside = f" {field.beside}" if field.beside else ""
+    return f"for inputs of this size, {_show(field.keras_value)} in Keras is {_show(field.in_torch)} in torch{beside}"
 
 
 def _judged_without_outputs(field: FieldPair) -> _JudgedField | None:
@@ -287,22 +299,37 @@ def _table(fields: list[_JudgedField], failed: list[int]) -> Table:
         rows.append(
             (
                 field.torch,
-                field.torch_field,
+                field.torch_field or _ABSENT,
                 _in_torch(field),
                 field.keras,
-                field.keras_field,
-                _show(field.keras_value) if field.keras_field else "",
-                "" if field.selects else _show(field.wanted if field.keras_field else field.in_torch),
+                field.keras_field or _ABSENT,
+                _show(field.keras_value) if field.keras_field else None,
+                _expected(field),
                 f"{judged.verdict}: {judged.note}" if judged.note else judged.verdict,
             )
         )
     return Table(title="hyper-parameters", columns=columns, rows=tuple(rows), failed=tuple(failed))
 
 
-def _in_torch(field: FieldPair) -> str:
+_ABSENT = "no such field"
+"""The cell for the name of a field in the framework whose layer does not have it."""
+
+
+def _expected(field: FieldPair) -> str | None:
+    """Return the value that the other framework's value corresponds to, and the framework in which it is expected.
+
+    Such as "valid in Keras". None if no value is expected: the field only selects results, or is not translated.
+    """
+    value = field.wanted if field.keras_field else field.in_torch
+    if field.selects or value is None:
+        return None
+    return f"{_show(value)} in {'Keras' if field.keras_field else 'torch'}"
+
+
+def _in_torch(field: FieldPair) -> str | None:
     if field.is_built_in and field.acts == "always":
         return f"{_show(field.torch_value)} (built in)"
-    return _show(field.torch_value) if field.torch_field else ""
+    return _show(field.torch_value) if field.torch_field else None
 
 
 def settled(section: Section, status: Status | None) -> Section:

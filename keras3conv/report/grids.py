@@ -62,7 +62,7 @@ class Grid:
     @property
     def quiet_words(self) -> tuple[str, ...]:
         """The words in the first column of the rows that the page hides until a click: ("equal", "passed")."""
-        return tuple(dict.fromkeys(show(row.cells[0]) for row in self.rows if row.is_quiet))
+        return tuple(dict.fromkeys(_word(row.cells[0]) for row in self.rows if row.is_quiet))
 
 
 def arrange(table: Table) -> Grid:
@@ -74,12 +74,17 @@ def arrange(table: Table) -> Grid:
         Row(
             cells=tuple(cells[place] for place in order),
             failed=table.has_failed(number),
-            is_quiet=has_verdict and cells[order[0]] in _QUIET and not table.has_failed(number),
+            is_quiet=has_verdict and _word(cells[order[0]]) in _QUIET and not table.has_failed(number),
         )
         for number, cells in enumerate(table.rows)
     )
     columns = tuple(Column(name=table.columns[place], is_numeric=table.is_numeric(place)) for place in order)
     return Grid(title=table.title, columns=columns, rows=rows, failures=table.failures)
+
+
+def _word(verdict: Cell) -> str:
+    """Return a verdict without its reason: "equal" of "equal: this is the default"."""
+    return show(verdict).partition(":")[0]
 
 
 def is_wide(cell: Cell) -> bool:

@@ -124,9 +124,18 @@ def test_a_row_without_room_for_its_names_is_a_list() -> None:
     table = fitted_table(("torch", "keras", "relative error", "calls"), rows, 60)
     assert table.head == ()
     assert table.rows == (
-        (f"torch: {PATHS[0]}", f"  keras: {PATHS[1]}", "  relative error: 1.23e-07   calls: 12"),
-        ("torch: fc   keras: dense   calls: 1",),
+        (f"torch: {PATHS[0]}", f"  keras: {PATHS[1]}", "  relative error: 1.23e-07 | calls: 12"),
+        ("torch: fc | keras: dense | relative error: - | calls: 1",),
     )
+
+
+def test_a_list_shows_that_a_cell_has_no_value_and_leaves_out_a_cell_without_text() -> None:
+    names = ("verdict", "torch", "field", "value", "keras", "field in keras", "note" * 4)
+    table = fitted_table(names, [("equal", "block", "no_such_field", "-", "dense_one", "activation", "")], 50)
+    first, second, third = table.rows[0]
+    assert first == "verdict: equal | torch: block"
+    assert second == "  field: no_such_field | value: -"
+    assert third == "  keras: dense_one | field in keras: activation"
 
 
 def test_paths_are_broken_between_names_if_that_takes_fewer_lines_than_a_list() -> None:

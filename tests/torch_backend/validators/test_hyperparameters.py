@@ -54,3 +54,35 @@ def test_another_momentum_is_listed_and_passes_without_training() -> None:
     found = sections(1.0, nn.BatchNorm1d(8), keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.99, name="norm"))
     assert found["hyperparameters"].status == "passed"
     assert "momentum" in found["hyperparameters"].facts["differs in training only"]
+
+
+def rows_of(module: nn.Module, model: keras.Model) -> dict[tuple[str, str], dict[str, object]]:
+    """Return the rows of the table of hyper-parameters, by the names of the field on both sides."""
+    report = k3c.validate(module, model, proofs=["structure", "hyperparameters"])
+    (table,) = report.section("hyperparameters").tables
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return {(str(row["field"]), str(row["field in keras"])): row for row in rows}
+
+
+def padded(kernel: int) -> dict[str, object]:
+    """Return the row of the padding of a convolution with a stride of 2: "same" in Keras, 0 in torch."""
+    given = keras.Input((16, 16, 3))
+    model = keras.Model(given, keras.layers.Conv2D(4, kernel, 2, "same", name="conv")(given))
+    before = nn.ZeroPad2d((0, 1, 0, 1)) if kernel == 3 else nn.Identity()
+    return rows_of(nn.Sequential(before, nn.Conv2d(3, 4, kernel, 2)), model)["padding", "padding"]
+
+
+def test_an_equal_padding_says_why_it_is_equal() -> None:
+    assert padded(1)["verdict"] == "equal: for inputs of this size, same in Keras is (0, 0) in torch"
+    after = "after nn.ZeroPad2d(padding=(0, 1, 0, 1))"
+    assert padded(3)["verdict"] == f"equal: for inputs of this size, same in Keras is (0, 0) in torch {after}"
+
+
+def test_a_table_names_the_side_of_an_expected_value_and_marks_a_field_that_one_side_lacks() -> None:
+    given = keras.Input((6,))
+    model = keras.Model(given, keras.layers.Dense(4, activation="relu", name="fc")(given))
+    rows = rows_of(nn.Sequential(nn.Linear(6, 4), nn.ReLU()), model)
+    assert rows["out_features", "units"]["expected value"] == "4 in Keras"
+    activation = rows["no such field", "activation"]
+    assert (activation["value"], activation["value in keras"], activation["expected value"]) == (None, "relu", None)
+    assert all(row["verdict"] == "equal" for names, row in rows.items() if names != ("no such field", "activation"))
