@@ -87,7 +87,7 @@ def check(subject: Subject) -> Section:
         claim=CLAIM,
         summary=summary,
         facts=facts,
-        tables=(_accuracy_table(accuracy, agreement), *_difference_tables(subject, labels, torch, keras, failed)),
+        tables=(_accuracy_table(accuracy, agreement, scores.torch.shape[1]), *_difference_tables(subject, labels, torch, keras, failed)),
         problems=(_problem(labels, failed),) if failed else (),
         pictures=_pictures(subject, scores, labels, (torch, keras), failed),
     )
@@ -148,12 +148,15 @@ def _accuracy(ranks: NDArray[np.int64], labels: Array, best: int) -> float:
     return float((ranks[:, :best] == labels[:, None]).any(axis=1).mean())
 
 
-def _accuracy_table(accuracy: dict[str, tuple[float, float]], agreement: float) -> Table:
+def _accuracy_table(accuracy: dict[str, tuple[float, float]], agreement: float, classes: int) -> Table:
+    """Return the table of both models' accuracies; top-5 only if there are more than five classes."""
+    is_shown = classes > _BEST  # else every class is among the best
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (side, f"{top_1:.2%}", f"{top_best:.2%}") for side, (top_1, top_best) in accuracy.items()
+        (side, f"{top_1:.2%}", *([f"{top_best:.2%}"] if is_shown else []))
+        for side, (top_1, top_best) in accuracy.items()
     )
     title = f"accuracy; {agreement:.2%} of the predictions are equal"
-    return Table(title=title, columns=("side", "top-1", f"top-{_BEST}"), rows=rows)
+    return Table(title=title, columns=("side", "top-1", *([f"top-{_BEST}"] if is_shown else [])), rows=rows)
 
 
 def _difference_tables(

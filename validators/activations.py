@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import collapse, count, how_many_differ
-from keras3conv.numerics.difference import Judgement, judge_by_floor, noise_floor
+from keras3conv.numerics.difference import Judgement, at_most, judge_by_floor, noise_floor
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem
@@ -252,10 +252,11 @@ def _summary(calls: list[_JudgedCall]) -> str:
     identical = sum(judged.note == "bit-identical" for judged in calls)
     whole = [judged.whole for judged in calls if judged.whole and not judged.is_compensated]
     isolated = [judged.isolated for judged in calls if judged.isolated and not judged.is_compensated]
-    return (
-        f"{count(len(calls), 'layer call')}, {identical} bit-identical, at most {_worst_ratio(whole):.2g} x the "
-        f"noise floor, in isolation at most {_worst_ratio(isolated):.2g} x"
-    )
+    together, alone = _worst_ratio(whole), _worst_ratio(isolated)
+    if not together and not alone:
+        return f"{count(len(calls), 'layer call')}, {identical} bit-identical"
+    in_isolation = f"at most {alone:.2g} x" if alone else "bit-identical"
+    return f"{count(len(calls), 'layer call')}, {identical} bit-identical, {at_most(together)}, in isolation {in_isolation}"
 
 
 def _worst_ratio(judgements: list[Judgement]) -> float:

@@ -229,11 +229,12 @@ def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) 
     worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)
     parts = [f"outputs agree to {worst_output:.2g}", f"{count(len(judged), 'layer call')} to {worst_layer:.2g}"]
     if variation:
-        parts = [f"to {worst_output:.2g} and {worst_layer:.2g} {variation}"]
+        parts = [f"outputs to {worst_output:.2g}, layers to {worst_layer:.2g} {variation}"]
     compensated = sum(call.note == NOTE for call in calls)
     rounding = sum(call.note == ROUNDING for call in calls)
     if compensated and not variation:
-        parts.append(f"{count(compensated, 'layer call')} compensated by a neighbouring layer")
+        differ = "differs" if compensated == 1 else "differ"
+        parts.append(f"{count(compensated, 'layer call')} {differ}, compensated by the next layers, which agree again")
     if constants := sum(call.note == CONSTANTS for call in calls):
         parts.append(f"{count(constants, 'layer call')} with constants that one side stores as float32")
     if rounding:

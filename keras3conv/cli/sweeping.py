@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ from keras3conv.cli.options import Debug, Json, Overwrite
 from keras3conv.messages import count
 
 if TYPE_CHECKING:
-    from keras3conv.report.overview import Overview, Row
+    from keras3conv.report.overview import Row
     from keras3conv.workflows.sweep.run import Progress, Started
 
 
@@ -56,8 +56,7 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     from keras3conv.report.overview_text import to_text
     from keras3conv.workflows.sweep.run import sweep as run
 
-    names: list[str] = []
-    with _interrupted_by_termination(), _progress(names) as (progress, started):
+    with _interrupted_by_termination(), _progress() as (progress, started):
         overview = run(
             file,
             out,
@@ -67,25 +66,25 @@ def sweep(  # noqa: PLR0913 - an argument for every option
             retry=retry,
             progress=progress,
             started=started,
+            kept=_tell_kept,
         )
-    if kept := len(overview.rows) - len(names):
-        note(f"{count(kept, 'task')} had a result already{_retrying(overview, names)}")
     note(f"saved {out / 'index.html'}")
     print(overview.to_json() if as_json else to_text(overview, out))
     return PASSED if overview.ok else FAILED
 
 
-def _retrying(overview: "Overview", names: Collection[str]) -> str:
-    """Return the end of a sentence: ", of which 2 did not pass: --retry runs them again"; empty if all passed.
-
-    Only tasks whose result comes from an earlier run are counted.
+def _tell_kept(rows: "Sequence[Row]") -> None:
+    """Print how many tasks have a result already, and are not run: "2 tasks have a result already"; nothing for none.
 
     Args:
-        overview: The results of all tasks.
-        names: The names of the tasks that ran now.
+        rows: The results of an earlier start that still count.
     """
-    kept = sum(row.name not in names for row in overview.not_passed)
-    return f", of which {kept} did not pass: --retry runs {'it' if kept == 1 else 'them'} again" if kept else ""
+    if not rows:
+        return
+    failed = sum(row.status != "passed" for row in rows)
+    again = f", of which {failed} did not pass: --retry runs {'it' if failed == 1 else 'them'} again" if failed else ""
+    has = "has" if len(rows) == 1 else "have"
+    note(f"{count(len(rows), 'task')} {has} a result already{again}")
 
 
 @command(
@@ -155,19 +154,15 @@ def _interrupted_by_termination() -> Iterator[None]:
 
 
 @contextmanager
-def _progress(names: list[str]) -> Iterator[tuple["Progress", "Started | None"]]:
+def _progress() -> Iterator[tuple["Progress", "Started | None"]]:
     """Yield two functions: one for each finished task, and one for each task that starts.
 
     The first prints a line on stderr, above a bar if stderr is a terminal. The second prints a line, too; it is None on
     a terminal, where the tasks that run are shown anyway.
-
-    Args:
-        names: A list to which the function adds the name of each finished task.
     """
     from keras3conv.report.overview_text import row_line
 
     def tell_plainly(row: "Row", done: int, total: int) -> None:
-        names.append(row.name)
         note(row_line(row, done, total))
 
     if not sys.stderr.isatty():
@@ -181,7 +176,6 @@ def _progress(names: list[str]) -> Iterator[tuple["Progress", "Started | None"]]
         task = bar.add_task("sweep", total=None)
 
         def tell(row: "Row", done: int, total: int) -> None:
-            names.append(row.name)
             bar.console.print(row_line(row, done, total), markup=False, highlight=False)
             bar.update(task, completed=done, total=total)
 

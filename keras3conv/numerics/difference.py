@@ -279,6 +279,11 @@ class Judgement:
         return f"{self.deviation:.2g}{noise}{given}"
 
 
+def at_most(ratio: float) -> str:
+    """Return the largest ratio to the noise floor in words: "at most 2.1 x the noise floor"; "bit-identical" for 0."""
+    return f"at most {ratio:.2g} x the noise floor" if ratio else "bit-identical"
+
+
 def judge(
     actual: Array, source: Array, truth: Array | None, tolerance: Tolerance | None = None, *, least: float = 0.0
 ) -> Judgement:

@@ -52,9 +52,8 @@ def to_text(overview: Overview, folder: str | Path = "") -> str:
         lines += [f"compared with the earlier sweep: {', '.join(counted)}", ""]
     lines.append(f"{GLYPHS[overview.status]} {overview.verdict}: {overview.tally}")
     if overview.first_failures:
-        lines.append(
-            f"failed first: {', '.join(f'{name} {number}' for name, number in overview.first_failures.items())}"
-        )
+        parts = (f"{name} ({count(number, 'task')})" for name, number in overview.first_failures.items())
+        lines.append(f"the first thing that failed: {', '.join(parts)}")
     width = max((len(row.name) for row in overview.not_passed), default=0)
     for row in overview.not_passed:
         lines.append(f"  {visible(row.name):<{width}}  {row.status:<13}  {visible(row.outcome)}".rstrip())

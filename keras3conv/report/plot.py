@@ -266,11 +266,11 @@ def _remarks(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge") 
     values = [value for series in plot.series if not series.is_floor for value in series.values]
     remarks = []
     if zeros := values.count(0.0):
-        remarks.append(f"{zero}: zero, bit-identical ({zeros:,} of {count(len(values), 'value')})")
+        remarks.append(f"{zero}: a difference of zero ({zeros:,} of {count(len(values), 'value')})")
     if odd := sum(value is not None and not math.isfinite(value) for value in values):
         remarks.append(f"{infinite}: not finite ({count(odd, 'value')})")
     if gaps := values.count(None):
-        remarks.append(f"{count(gaps, 'value')} not measured")
+        remarks.append(f"{count(gaps, 'value')} missing: the table notes why")
     return tuple(remarks)
 
 

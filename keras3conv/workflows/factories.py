@@ -18,7 +18,7 @@ from keras3conv.errors import EXTRA_OF, InputError, ModelError, installing, mess
 from keras3conv.formats.identify import is_architecture
 from keras3conv.messages import with_article
 from keras3conv.model.views import Side
-from keras3conv.workflows.imports import with_imports
+from keras3conv.workflows.imports import searched, with_imports
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.adapter import Adapter
@@ -302,7 +302,9 @@ def _failure(where: str, name: str, error: BaseException) -> str:
     headline = f"{where}:{name} raised {what}" if name else f"{where} raised {what} when it was imported"
     code = f"{headline}\n  {frame.filename}, line {frame.lineno}, in {frame.name}\n      {frame.line or ''}".rstrip()
     package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    return f"{code}\nFix:  {installing([package])}" if package in EXTRA_OF else code
+    if package in EXTRA_OF:
+        return f"{code}\nFix:  {installing([package])}"
+    return f"{code}\n{searched(package, file)}".rstrip() if package else code
 
 
 def _public_names(module: ModuleType) -> list[str]:

@@ -6,8 +6,13 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
+
+_LEVELS = 4
+"""The number of folders above a file in which a missing module is searched."""
 
 Modules = dict[str, list[ModuleType]]
 """Imported modules by the last part of the path of their file."""
@@ -27,6 +32,29 @@ def with_imports(files: Iterable[Path]) -> tuple[Path, ...]:
     for file in named:
         _add(_absolute(file), modules, found)
     return tuple(found)
+
+
+def searched(package: str, file: str) -> str:
+    """Return what to do about a missing module of the user: the folder that has it, else a sentence.
+
+    It is searched in the current folder, and in those around the file that imports it. The result is empty if Python
+    finds the package, so that only a part of it is missing.
+
+    Args:
+        package: The first part of the module's name.
+        file: The Python file that was to be imported; empty if it is unknown.
+    """
+    if find_spec(package) is not None:
+        return ""
+    around = Path(file).absolute().parents[:_LEVELS] if file else ()
+    for folder in dict.fromkeys((Path.cwd(), *around)):
+        if (folder / f"{package}.py").is_file() or (folder / package).is_dir():
+            place = os.path.relpath(folder)
+            return f"  {package} is in the folder {place}, in which Python does not look; put this before the command\nFix:  PYTHONPATH={quote(place)}"
+    return (
+        f"  {package} is neither installed nor beside this code: install it, set PYTHONPATH to the folder that contains "
+        f"it, or import its file first with --import FOLDER/{package}.py"
+    )
 
 
 def is_installed(path: Path) -> bool:

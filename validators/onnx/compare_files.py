@@ -15,7 +15,7 @@ from keras3conv.errors import ModelError, Problem, message_of, require
 from keras3conv.frameworks.shared.input_names import only_array
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.messages import count
-from keras3conv.numerics.difference import Diff, Tolerance, compare, resolution
+from keras3conv.numerics.difference import Diff, Tolerance, at_most, compare, resolution
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section
@@ -109,7 +109,7 @@ def _judge(first: Path, second: Path, inputs: PairedInputs, limits: Limits, tole
         problem = Problem(fact=f"the first file returns {counts[0]}, but the second returns {counts[1]}")
         return section(status="failed", summary="the numbers of outputs differ", problems=(problem,))
     matches, how = pair_outputs(first_outputs, second_outputs)
-    section = partial(section, facts={"outputs": f"{', '.join(map(str, matches))}, {how}"})
+    section = partial(section, facts={"outputs of first and second": f"{', '.join(map(str, matches))}, {how}"})
     pairs = [
         _Pair(match=match, first=first_outputs[match.first], second=second_outputs[match.second]) for match in matches
     ]
@@ -219,7 +219,7 @@ def _judge_values(
     else:
         worst = max(((verdict.judgement.ratio or 0.0) for verdict in verdicts if verdict.judgement), default=0.0)
         verb = "agrees" if len(verdicts) == 1 else "agree"
-        measured = f"at most {worst:.2g} x the noise floor" if truths else "within the tolerance"
+        measured = at_most(worst) if truths else "within the tolerance"
         summary = f"{outputs} {verb}: {measured}"
     return section(
         status="failed" if differing else "passed",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.numerics.difference import Tolerance
+from keras3conv.numerics.difference import Tolerance, at_most
 from keras3conv.report.values import Section, Status, Table
 from keras3conv.validators.onnx import export as onnx_export
 from keras3conv.validators.onnx import session as onnx_session
@@ -201,7 +201,7 @@ def _section(
         name=NAME,
         status="failed" if problems else status,
         claim=CLAIM,
-        summary=line if problems else f"{line}: at most {worst:.2g} x the noise floor",
+        summary=line if problems else f"{line}: {at_most(worst)}",
         reason="; ".join(f"there is no {name}: {reason}" for name, reason in missing.items()),
         facts=facts,
         tables=(table(verdicts),),

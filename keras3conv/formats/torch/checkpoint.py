@@ -30,6 +30,7 @@ from keras3conv.formats.torch import pickles
 from keras3conv.formats.torch.entries import entries_in, find_entry, first_placeholder, is_tensor
 from keras3conv.formats.torch.names import is_trainable, layers_of
 from keras3conv.formats.torch.objects import OddTensor, Storage, StoredTensor
+from keras3conv.formats.torch.unnamed import ORDER, refuse_unnamed, unnamed_lists
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array
 
@@ -210,6 +211,7 @@ def _state_dict(content: Any, entry: str, planned: str, source: Source) -> tuple
     refusal = UnsafeCheckpoint(f"reading {source.path} would run code: it contains {unloaded}{_remedy(source)}")
     if unloaded and not entries_in(content):
         raise refusal
+    refuse_unnamed(content, entry, str(source.path))
     found = find_entry(content, entry, source.path, planned)
     # In a flat file, the training arguments beside the tensors have names without dots.
     inside = [value for key, value in found.content.items() if found.name or "." in str(key)]
@@ -224,6 +226,8 @@ def _facts(stored: Stored, name: str, entries: Mapping[Any, Any]) -> dict[str, s
     if name:
         facts["state dict"] = name
         ignored += [str(key) for key in stored.content if key != name.partition(".")[0]]
+    for one in unnamed_lists(stored.content):
+        facts[one.name] = f"{one.length} tensors {ORDER}, as torch_ema saves averaged weights"
     if ignored:
         facts["ignored, not tensors of the model"] = listed(ignored, 50)
     return facts

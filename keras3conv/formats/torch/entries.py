@@ -16,7 +16,7 @@ _DEPTH = 32
 
 _MOST_DICTS = 20_000
 
-_OTHERS = ("optim", "sched", "scaler", "rng", "random")
+OTHERS = ("optim", "sched", "scaler", "rng", "random")
 """Parts of the names of entries that hold the state of an optimizer, a scheduler or the like, not of a model."""
 
 
@@ -160,7 +160,7 @@ def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator
     if tensors:
         yield Entry(name, content, sum(map(_may_be_weight, tensors)))
     for key, value in content.items():
-        is_other = not isinstance(key, str) or any(word in key.lower() for word in _OTHERS)
+        is_other = not isinstance(key, str) or any(word in key.lower() for word in OTHERS)
         if depth > 1 and not is_other and (inside := _named_items(value)):
             yield from _entries(inside, f"{name}.{key}" if name else key, depth - 1, visits)
 

@@ -63,12 +63,10 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
     if best.search.is_equal:
         return best
     layers = list(dict.fromkeys(without_numbers(key) for key, *_ in _suspects(first.search)))
+    if not layers or next(_trials(first.search, first.search.ranking.finder.orders, integers), None) is None:
+        return best
     named = ", ".join(map(repr, layers))
-    return (
-        replace(best, tried=f"no known order of the rows in the weights of {named} explains the difference")
-        if layers
-        else best
-    )
+    return replace(best, tried=f"another order of the rows in the weights of {named} was tried, and is not the cause")
 
 
 def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | None:

@@ -26,6 +26,9 @@ Progress = Callable[[Row, int, int], None]
 Started = Callable[[str, Path], None]
 """A function to call when the process of a task starts, with the name of the task and the path of its log."""
 
+Kept = Callable[[Sequence[Row]], None]
+"""A function to call before the first task runs, with the results of an earlier start that still count."""
+
 _CHECK = "checking the file"
 
 _TABLE_SECONDS = 10.0
@@ -56,15 +59,16 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
     retry: bool = False,
     progress: Progress | None = None,
     started: Started | None = None,
+    kept: Kept | None = None,
 ) -> Overview:
     """Align, transfer, convert and validate many models, each task in a separate process.
 
-    Everything is checked before anything runs. A task that crashes, or exceeds a limit, gives a row with this status.
-    A second call runs only the tasks that have no result, or that changed: their options, files, code or versions.
+    Everything is checked before anything runs. A task that crashes or exceeds a limit gives a row with this status. A
+    second call runs only tasks without a result, or whose options, files, code or versions changed.
 
     Args:
         tasks: The path of a sweep file (TOML), or the tasks: dicts with the keys of a sweep file.
-        out: The folder of the results; it is made if it does not exist.
+        out: The folder of the results, which is made if it is new.
         name: The name of the sweep, if `tasks` is not a path.
         jobs: The number of processes at a time; by default as many as the processors and the memory allow.
         ray: Run the tasks on a Ray cluster: its address, "auto" for the cluster of this machine, or "local".
@@ -72,6 +76,7 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
         retry: Whether to run the tasks again that did not pass.
         progress: A function that is called after every task, with its row, the number of finished and of all tasks.
         started: A function that is called when a task starts on this machine, with its name and the path of its log.
+        kept: A function that is called before the first task runs, with the rows of an earlier start that still count.
 
     Returns:
         An overview: rows, totals and differences; `ok` is True if every task passed. The folder has the same as
@@ -87,9 +92,7 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
         >>> overview = k3c.sweep("sweep.toml", "results")
         >>> print(overview.tally)
     """
-    require("a sweep", "jinja2", *(["ray"] if ray else []))  # before tasks run for hours
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs must be at least 1, but is {jobs}")
+    _require(jobs, ray)
     origin = Path(tasks) if isinstance(tasks, str | PathLike) else None
     with step(_CHECK):
         read = read_tasks(tasks, name) if not isinstance(tasks, str | PathLike) else read_file(Path(tasks))
@@ -103,7 +106,16 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
         with step(_CHECK):
             todo = _sorted_out(read, results.rows(), retry=retry)
             read.require(faults_of_factories(todo.run))
+        if kept:
+            kept(tuple(todo.done.values()))
         return _run(read, todo, results, earlier, _Where(jobs=jobs or read.jobs, ray=ray, started=started), progress)
+
+
+def _require(jobs: int | None, ray: str | None) -> None:
+    """Raise the error of a missing package or a wrong number of processes, before tasks run for hours."""
+    require("a sweep", "jinja2", *(["ray"] if ray else []))
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs must be at least 1, but is {jobs}")
 
 
 @dataclass(frozen=True, kw_only=True)

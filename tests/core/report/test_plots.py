@@ -24,7 +24,7 @@ def test_a_sketch_of_many_layers_keeps_the_worst_of_each_group() -> None:
 def test_a_zero_is_drawn_at_the_bottom_edge_and_named_in_the_legend() -> None:
     drawing = draw(plot(1e-7, 0.0, 1e-6))
     assert drawing.zero == drawing.bottom == drawing.lines[0].dots[1].y
-    assert drawing.remarks == ("bottom edge: zero, bit-identical (1 of 3 values)",)
+    assert drawing.remarks == ("bottom edge: a difference of zero (1 of 3 values)",)
 
 
 def test_nan_and_infinity_are_drawn_at_the_top_edge_as_failures() -> None:

@@ -81,7 +81,7 @@ Net (torch) and net (keras)
   Error along the depth (relative error, log scale from 2e-16 to 4e-05)
     float64      ▁· ×█
     noise floor  ▆▆▆▆▆
-    ·: zero, bit-identical (1 of 5 values); ×: not finite (1 value); 1 value not measured
+    ·: a difference of zero (1 of 5 values); ×: not finite (1 value); 1 value missing: the table notes why
 
   Every layer
   status  torch      keras         error  values
@@ -146,7 +146,7 @@ Fix:  fix(1)
 Error along the depth (relative error, log scale from 2e-16 to 4e-05)
   float64      ▁· ×█
   noise floor  ▆▆▆▆▆
-  ·: zero, bit-identical (1 of 5 values); ×: not finite (1 value); 1 value not measured
+  ·: a difference of zero (1 of 5 values); ×: not finite (1 value); 1 value missing: the table notes why
 ```
 
 **Table**: Every layer

@@ -58,6 +58,15 @@ def an_archive_of_numpy_arrays(folder: Path) -> Scope:
     return NAMES | {"model": network(), "path": folder / "net.pt", "safetensors": safetensors}
 
 
+@case(
+    "keras3conv/formats/torch/unnamed.py:refuse_unnamed", "k3c.align(path, model)", then='k3c.align("named.pt", model)'
+)
+def a_list_of_averaged_weights_without_names(folder: Path) -> Scope:
+    module = Net()
+    torch.save({"decay": 0.99, "shadow_params": [one.detach() for one in module.parameters()]}, folder / "ema.pt")
+    return NAMES | {"model": network(), "path": folder / "ema.pt", "module": module, "torch": torch}
+
+
 @case("keras3conv/workflows/convert.py:_to_keras", "k3c.convert(path)")
 def a_torchscript_archive_to_convert(folder: Path) -> Scope:
     return NAMES | {"path": scripted(folder), "module": Net(), "example_input": torch.zeros(1, 3)}

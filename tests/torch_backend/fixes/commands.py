@@ -51,6 +51,17 @@ def files(folder: Path) -> Scope:
 
 
 @case(
+    "keras3conv/workflows/imports.py:searched",
+    "keras3conv convert project/models/deep.py:make --shape 1,3 -o converted",
+)
+def a_module_beside_the_folder_of_the_code(folder: Path) -> Scope:
+    (folder / "project" / "models").mkdir(parents=True)
+    (folder / "project" / "beside_the_models.py").write_text(MODELS)
+    (folder / "project" / "models" / "deep.py").write_text("from beside_the_models import make\n")
+    return NAMES
+
+
+@case(
     "keras3conv/workflows/files.py:read_plan",
     "keras3conv transfer net.safetensors net.py:make_keras --plan plan.json -o out.keras",
     then="keras3conv transfer net.safetensors net.py:make_keras --plan new_plan.json -o out.keras",

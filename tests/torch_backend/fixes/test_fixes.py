@@ -87,6 +87,8 @@ def apply(line: str, case: Case, names: Scope) -> None:
     if variable := ENVIRONMENT.fullmatch(line):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(variable[1], variable[2])
+            if variable[1] == "PYTHONPATH":
+                patch.syspath_prepend(variable[2])  # as a new process does
             patch.setattr(tempfile, "tempdir", None)
             again()
     elif line.startswith(SHELL):
