@@ -87,7 +87,10 @@ def check(subject: Subject) -> Section:
         claim=CLAIM,
         summary=summary,
         facts=facts,
-        tables=(_accuracy_table(accuracy, agreement, scores.torch.shape[1]), *_difference_tables(subject, labels, torch, keras, failed)),
+        tables=(
+            _accuracy_table(accuracy, agreement, scores.torch.shape[1]),
+            *_difference_tables(subject, labels, torch, keras, failed),
+        ),
         problems=(_problem(labels, failed),) if failed else (),
         pictures=_pictures(subject, scores, labels, (torch, keras), failed),
     )

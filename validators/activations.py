@@ -252,11 +252,12 @@ def _summary(calls: list[_JudgedCall]) -> str:
     identical = sum(judged.note == "bit-identical" for judged in calls)
     whole = [judged.whole for judged in calls if judged.whole and not judged.is_compensated]
     isolated = [judged.isolated for judged in calls if judged.isolated and not judged.is_compensated]
+    number = count(len(calls), "layer call")
     together, alone = _worst_ratio(whole), _worst_ratio(isolated)
     if not together and not alone:
-        return f"{count(len(calls), 'layer call')}, {identical} bit-identical"
+        return f"{number}, {identical} bit-identical"
     in_isolation = f"at most {alone:.2g} x" if alone else "bit-identical"
-    return f"{count(len(calls), 'layer call')}, {identical} bit-identical, {at_most(together)}, in isolation {in_isolation}"
+    return f"{number}, {identical} bit-identical, {at_most(together)}, in isolation {in_isolation}"
 
 
 def _worst_ratio(judgements: list[Judgement]) -> float:

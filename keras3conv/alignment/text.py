@@ -215,13 +215,19 @@ def _unconfirmed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
     pairs = [pair for pair in plan.pairs if pair.unconfirmed]
     rows = [(pair.torch, pair.keras, _others(pair)) for pair in pairs]
     for line in collapse(rows):
-        yield *line.paths[:2], line.paths[2] or "unknown"
+        yield *line.paths[:3],
 
 
 def _others(pair: Pair) -> str:
     if pair.decided_by == "forced" and not pair.candidates:
         return "none, but the outputs of the two differ"
-    return "other orders of the rows" if other_orders((pair,)) else ", ".join(pair.candidates) or _unknown_order(pair)
+    if other_orders((pair,)):
+        return "other orders of the rows"
+    return ", ".join(pair.candidates) or _unknown_order(pair) or f"none were compared: {_decided(pair)}"
+
+
+def _decided(pair: Pair) -> str:
+    return f"paired by {pair.decided_by} alone" if pair.decided_by else "no evidence decides this pair"
 
 
 def other_orders(pairs: Sequence[Pair]) -> tuple[str, ...]:

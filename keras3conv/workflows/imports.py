@@ -50,10 +50,11 @@ def searched(package: str, file: str) -> str:
     for folder in dict.fromkeys((Path.cwd(), *around)):
         if (folder / f"{package}.py").is_file() or (folder / package).is_dir():
             place = os.path.relpath(folder)
-            return f"  {package} is in the folder {place}, in which Python does not look; put this before the command\nFix:  PYTHONPATH={quote(place)}"
+            fact = f"{package} is in the folder {place}, in which Python does not look; put this before the command"
+            return f"  {fact}\nFix:  PYTHONPATH={quote(place)}"
     return (
-        f"  {package} is neither installed nor beside this code: install it, set PYTHONPATH to the folder that contains "
-        f"it, or import its file first with --import FOLDER/{package}.py"
+        f"  {package} is neither installed nor beside this code: install it, set PYTHONPATH to the folder that has it, "
+        f"or import its file first with --import FOLDER/{package}.py"
     )
 
 

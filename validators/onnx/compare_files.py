@@ -77,7 +77,7 @@ def compare_files(
     facts = {
         "first": _description(first, models[0]),
         "second": _description(second, models[1]),
-        "inputs": paired.description,
+        "inputs": f"{first.name} <-> {second.name}: {paired.description}",
     }
     facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
     section = _judge(first, second, paired, limits or Limits(), tolerance)
@@ -109,7 +109,8 @@ def _judge(first: Path, second: Path, inputs: PairedInputs, limits: Limits, tole
         problem = Problem(fact=f"the first file returns {counts[0]}, but the second returns {counts[1]}")
         return section(status="failed", summary="the numbers of outputs differ", problems=(problem,))
     matches, how = pair_outputs(first_outputs, second_outputs)
-    section = partial(section, facts={"outputs of first and second": f"{', '.join(map(str, matches))}, {how}"})
+    names = f"{first.name} <-> {second.name}"
+    section = partial(section, facts={"outputs": f"{names}: {', '.join(map(str, matches))}, matched {how}"})
     pairs = [
         _Pair(match=match, first=first_outputs[match.first], second=second_outputs[match.second]) for match in matches
     ]

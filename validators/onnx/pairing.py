@@ -142,7 +142,7 @@ def pair_inputs(
     return PairedInputs(
         first=arrays,
         second=[second_arrays[index] for index in sorted(second_arrays)],
-        description=f"{', '.join(map(str, matches))}, {how}",
+        description=f"{', '.join(map(str, matches))}, matched {how}",
     )
 
 

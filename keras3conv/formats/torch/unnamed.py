@@ -30,7 +30,7 @@ class UnnamedList:
 
 
 def unnamed_lists(content: Any) -> list[UnnamedList]:
-    """Return the lists of tensors in the nested dicts of a checkpoint; those of optimizers and the like are left out."""
+    """Return the lists of tensors in the nested dicts of a checkpoint, without those of optimizers and the like."""
     return list(_lists(content, (), set()))
 
 

@@ -87,6 +87,13 @@ def test_the_text_of_a_complete_plan_has_no_problems() -> None:
     )
 
 
+def test_a_pair_without_other_candidates_says_what_alone_decided_it() -> None:
+    alone = Alignment(
+        pairs=(pair("q", "query", "position"),), ignored=(), torch=model("torch", "q"), keras=model("keras", "query")
+    )
+    assert describe(alone).splitlines()[-1] == "  q      query  none were compared: paired by position alone"
+
+
 def test_str_of_a_plan_is_its_text() -> None:
     assert str(plan()) == describe(plan())
 

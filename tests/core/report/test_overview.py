@@ -88,6 +88,10 @@ def test_tasks_that_got_worse_come_first_in_every_format() -> None:
     assert markdown.index("Worse than before") < markdown.index("## What failed first")
 
 
+def test_the_text_counts_the_tasks_by_what_failed_first_in_them() -> None:
+    assert "\nthe first thing that failed: crashed (1 task)\n" in to_text(overview(PASSED, CRASHED))
+
+
 def test_the_page_escapes_the_text_of_tasks_and_loads_nothing() -> None:
     page = write_overview(overview(PASSED, CRASHED))
     assert "<b>Segmentation" not in page

@@ -236,6 +236,7 @@ def test_labels_add_accuracy_and_pictures_with_both_predictions(tmp_path: Path) 
     section = report.section("accuracy")
     assert "same prediction for 100.00% of 20 samples" in section.summary
     assert [row[0] for row in section.tables[0].rows] == ["torch", "keras"]
+    assert section.tables[0].columns == ("side", "top-1", "top-5")
     assert len(section.pictures) == 12
     assert section.pictures[0].caption == "sample 0: <a>"
     page = report.to_html()
@@ -243,6 +244,15 @@ def test_labels_add_accuracy_and_pictures_with_both_predictions(tmp_path: Path) 
     assert "&lt;a&gt;" in page
     assert len(page) < 120_000
     assert Report.from_json(report.to_json()) == report
+
+
+def test_the_best_five_of_five_classes_are_not_counted() -> None:
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, keras.layers.Dense(5, name="fc")(inputs))
+    pair = with_equal_weights(nn.Sequential(nn.Linear(6, 5)), model)
+    given = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
+    report = k3c.validate(pair["torch"], pair["keras"], inputs=given, labels=np.arange(4), proofs=["accuracy"])
+    assert report.section("accuracy").tables[0].columns == ("side", "top-1")
 
 
 def test_samples_with_different_predictions_fail_and_are_listed() -> None:

@@ -60,7 +60,7 @@ def rows_of(module: nn.Module, model: keras.Model) -> dict[tuple[str, str], dict
     """Return the rows of the table of hyper-parameters, by the names of the field on both sides."""
     report = k3c.validate(module, model, proofs=["structure", "hyperparameters"])
     (table,) = report.section("hyperparameters").tables
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    rows: list[dict[str, object]] = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     return {(str(row["field"]), str(row["field in keras"])): row for row in rows}
 
 

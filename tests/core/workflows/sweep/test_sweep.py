@@ -124,7 +124,9 @@ def test_sweep_uses_the_common_exit_codes_and_prints_json_on_stdout(folder: Path
     assert (failed.exit_code, json.loads(failed.stdout)["totals"]) == (1, {"passed": 1, "failed": 1})
     assert failed.stderr.splitlines()[0] == "1 task has a result already"
     again = run(good + bad, "one")
-    assert again.stderr.splitlines()[0] == "2 tasks have a result already, of which 1 did not pass: --retry runs it again"
+    assert (
+        again.stderr.splitlines()[0] == "2 tasks have a result already, of which 1 did not pass: --retry runs it again"
+    )
     refused = run(good + "oops = 1\n", "two")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "some.toml: 1 problem, so nothing was run line 6 oops is not a key" in " ".join(refused.stderr.split())
