@@ -215,7 +215,7 @@ def _unconfirmed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
     pairs = [pair for pair in plan.pairs if pair.unconfirmed]
     rows = [(pair.torch, pair.keras, _others(pair)) for pair in pairs]
     for line in collapse(rows):
-        yield *line.paths[:3],
+        yield (*line.paths[:3],)
 
 
 def _others(pair: Pair) -> str:

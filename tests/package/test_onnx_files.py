@@ -26,7 +26,10 @@ def test_a_file_agrees_with_itself_and_with_an_equivalent_graph(tmp_path: Path) 
     first, second = saved(tmp_path / "first.onnx"), saved(tmp_path / "second.onnx", halves)
     report = k3c.compare_onnx(first, second)
     report.raise_if_failed()
-    assert report.sections[0].summary in ("1 output agrees: bit-identical", "1 output agrees: at most 1 x the noise floor")
+    assert report.sections[0].summary in (
+        "1 output agrees: bit-identical",
+        "1 output agrees: at most 1 x the noise floor",
+    )
     assert report.sections[0].facts["first"] == "first.onnx, written by an unnamed producer, opset 20"
 
 
@@ -75,7 +78,10 @@ def test_images_are_converted_into_the_layout_of_the_second_file(tmp_path: Path,
     k3c.compare_onnx(first, last).raise_if_failed()
     report = k3c.compare_onnx(last, first)
     report.raise_if_failed()
-    assert report.sections[0].facts["inputs"] == "last.onnx <-> first.onnx: x <-> x (channels moved first), matched by name"
+    assert (
+        report.sections[0].facts["inputs"]
+        == "last.onnx <-> first.onnx: x <-> x (channels moved first), matched by name"
+    )
     wrong = saved(tmp_path / "wrong.onnx", convolution(last=True, sizes=moved, weight=KERNEL[:, :, ::-1].copy()))
     assert not k3c.compare_onnx(wrong, first).ok
 
@@ -103,7 +109,9 @@ def test_inputs_in_another_order_are_matched_by_name_and_outputs_of_other_names_
     report = k3c.compare_onnx(first, second, inputs)
     report.raise_if_failed()
     facts = report.sections[0].facts
-    assert facts["inputs"] == "first.onnx <-> second.onnx: tokens <-> tokens, weights_of <-> weights_of, matched by name"
+    assert (
+        facts["inputs"] == "first.onnx <-> second.onnx: tokens <-> tokens, weights_of <-> weights_of, matched by name"
+    )
     assert facts["outputs"] == "first.onnx <-> second.onnx: each <-> a, sum <-> b, matched by shape"
 
 

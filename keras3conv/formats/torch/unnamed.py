@@ -62,7 +62,7 @@ def refuse_unnamed(content: Any, wanted: str, path: str) -> None:
         f"{path} has no state dict{wanted and f' {quoted(wanted)}'}, but '{lists[0].name}' is a list of "
         f"{lists[0].length} tensors {ORDER}, as torch_ema saves averaged weights; your module, with the other weights "
         "loaded, gives it names\n"
-        f'Fix:  module.load_state_dict(dict(zip(dict(module.named_parameters()), torch.load("{path}"){place}, '
+        f'Fix:  module.load_state_dict(dict(zip(dict(module.named_parameters()), torch.load("{path}", weights_only=True){place}, '
         'strict=True)), strict=False); torch.save(module.state_dict(), "named.pt")'
     )
 
@@ -70,6 +70,3 @@ def refuse_unnamed(content: Any, wanted: str, path: str) -> None:
 def _is_named(wanted: str, name: str) -> bool:
     """Return whether a name is asked for by its whole, by its first or by its last keys: "ema" for "ema.shadow"."""
     return name == wanted or name.startswith(f"{wanted}.") or name.endswith(f".{wanted}")
-
-
-__all__ = ["ORDER", "UnnamedList", "refuse_unnamed", "unnamed_lists"]

@@ -79,8 +79,7 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
         kept: A function that is called before the first task runs, with the rows of an earlier start that still count.
 
     Returns:
-        An overview: rows, totals and differences; `ok` is True if every task passed. The folder has the same as
-        `index.html`, `results.md` and `results.jsonl`, and the reports and files of the tasks.
+        An overview, whose `ok` is True if every task passed. The folder has it as index.html and results.jsonl.
 
     Raises:
         InputError: Something is wrong with the tasks; the message has all of it, with lines.
