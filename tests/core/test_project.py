@@ -49,7 +49,7 @@ CONFINED = {
     r"\bkeras\.src\b": "frameworks/keras/internals.py",
     r"\b(?:Layer|Operation|Variable)\.\w+ = ": "frameworks/keras/observing.py",
     r"\bregister_\w*hook\(": "frameworks/torch/observing.py",
-    r"\btorch\.load\(": "report/card.py",
+    r"\btorch\.load\((?!\"\{path\}\", weights_only=True\))": "report/card.py",  # a line to paste is no code of ours
     r"\bstr\(error\)": "errors.py",
     r"\b[Aa]n? \{(?!'an')": "messages.py",
     r"\b[Aa] (?!one|us[aeiu]|uni|eu|uint)[aeiou]\w": "messages.py",

@@ -62,8 +62,9 @@ def refuse_unnamed(content: Any, wanted: str, path: str) -> None:
         f"{path} has no state dict{wanted and f' {quoted(wanted)}'}, but '{lists[0].name}' is a list of "
         f"{lists[0].length} tensors {ORDER}, as torch_ema saves averaged weights; your module, with the other weights "
         "loaded, gives it names\n"
-        f'Fix:  module.load_state_dict(dict(zip(dict(module.named_parameters()), torch.load("{path}", weights_only=True){place}, '
-        'strict=True)), strict=False); torch.save(module.state_dict(), "named.pt")'
+        "Fix:  module.load_state_dict(dict(zip(dict(module.named_parameters()), "
+        f'torch.load("{path}", weights_only=True){place}, strict=True)), strict=False); '
+        'torch.save(module.state_dict(), "named.pt")'
     )
 
 
