@@ -10,7 +10,7 @@ from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, comp
 from keras3conv.report.values import Plot, Section, Series, Table
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import blame_layer, explain_output
-from keras3conv.validators.running.call_pairs import CallPair, call_pairs
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs, probe_calls
 from keras3conv.validators.running.nearby import LARGEST, NearbyRun
 from keras3conv.validators.running.nearby import NOTE as ROUNDING
 from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
@@ -184,7 +184,7 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
 def _judged_calls(
     subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool
 ) -> list[_JudgedCall]:
-    calls = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
+    calls = probe_calls(subject)
     diffs = [call.diff and _judged_diff(call.diff, variant) for call in calls]
     compensated: frozenset[tuple[str, str]] = frozenset()
     if not all(map(_agrees, diffs)):

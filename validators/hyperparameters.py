@@ -21,7 +21,7 @@ from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.report.values import IN_TRAINING, Cell, Section, Status, Table
 from keras3conv.rules.correspondence import same_value
 from keras3conv.transforms import Arrays
-from keras3conv.validators.running.call_pairs import call_pairs
+from keras3conv.validators.running.call_pairs import call_pairs, probe_calls
 from keras3conv.validators.running.isolated import isolated_probe
 from keras3conv.validators.running.neighbours import agrees_in_float64, compensated_pairs, would_agree_in_isolation
 from keras3conv.validators.running.stacked_dropouts import is_of_a_stack, with_rates_between
@@ -162,7 +162,7 @@ def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
     neighbouring layers compensate the difference.
     """
     agreement: dict[tuple[str, str], bool] = {}
-    whole = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
+    whole = probe_calls(subject)
     if would_agree_in_isolation(whole):
         return {call.key: True for call in whole}
     for call in call_pairs(subject, subject.torch_probe, isolated_probe(subject)):

@@ -89,6 +89,15 @@ def call_pairs(
         yield from _matched(subject, pair, torch_calls, keras_calls, any_order)
 
 
+def probe_calls(subject: Subject) -> tuple[CallPair, ...]:
+    """Return a `CallPair` for every layer call of the float64 run with probe weights; all proofs share them."""
+    return subject.once(_probe_calls)
+
+
+def _probe_calls(subject: Subject) -> tuple[CallPair, ...]:
+    return tuple(call_pairs(subject, subject.torch_probe, subject.keras_probe))
+
+
 def judged_by_outputs(subject: Subject, called: Collection[tuple[str, str]]) -> tuple[str, ...]:
     """Return the paths of the torch layers with weights that have no call to compare: the outputs alone judge them.
 

@@ -8,7 +8,7 @@ same function.
 from collections.abc import Sequence
 
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
-from keras3conv.validators.running.call_pairs import CallPair, call_pairs
+from keras3conv.validators.running.call_pairs import CallPair, probe_calls
 from keras3conv.validators.running.isolated import nearest_input
 from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
 from keras3conv.validators.running.subject import Subject
@@ -27,7 +27,7 @@ def compensated_pairs(subject: Subject) -> frozenset[tuple[str, str]]:
     """
     if not outputs_agree(subject):
         return frozenset()
-    calls = list(call_pairs(subject, subject.torch_probe, subject.keras_probe))
+    calls = probe_calls(subject)
     agree = [agrees_in_float64(call) for call in calls]
     compensated = set()
     for index, call in enumerate(calls):
