@@ -61,8 +61,9 @@ def process_of_a_command() -> Iterator[None]:
 
     At its end Python searches all objects once more, and frees those of the imported frameworks one by one.
     """
-    try:
-        with rare_collections():
+    with rare_collections():
+        try:
             yield
-    finally:
-        gc.freeze()
+        finally:
+            gc.freeze()  # otherwise the end of `rare_collections` starts a search
+    gc.freeze()

@@ -245,7 +245,8 @@ def _judge(
         return None
     floor = _floor(call, truth) if floor is None else floor  # the call matches in isolation only
     least_noise = None if floor is None else max(floor, least)
-    return judge_by_floor(call.keras_output, call.torch_output, least_noise, subject.options.tolerance)
+    assert call.diff is not None, "both outputs exist"
+    return judge_by_floor(call.diff, least_noise, subject.options.tolerance)
 
 
 def _summary(calls: list[_JudgedCall]) -> str:

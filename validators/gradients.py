@@ -75,7 +75,7 @@ class _Comparison:
         passed: Whether the difference is rounding.
         explanation: The cause of the difference; None if it is unknown.
         difference: Keras' value minus torch's, divided by the largest gradient of the model; None if it is too large to
-            be rounding.
+            be rounding, or if nobody needs it because the comparison passed.
     """
 
     torch: str
@@ -210,7 +210,8 @@ def _compared(
     compare = partial(_compare_gradients, subject, loss_weights, norms)
     found = [_without_rounded_constants(subject, comparison) for comparison in compare()]
     if any(not comparison.passed and comparison.difference is not None for comparison in found):
-        found = _without_cancellation(found, _compare_gradients(NearbyRun(subject).nearby, loss_weights, norms))
+        nearby = _compare_gradients(NearbyRun(subject).nearby, loss_weights, norms, keep_differences=True)
+        found = _without_cancellation(found, nearby)
     if all(comparison.passed for comparison in found):
         return found
     with sines_rounded(subject) as rounded:
@@ -263,7 +264,11 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
 
 
 def _compare_gradients(
-    subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]], norms: tuple[BatchNorm, ...]
+    subject: Subject,
+    loss_weights: tuple[dict[str, Array], dict[str, Array]],
+    norms: tuple[BatchNorm, ...],
+    *,
+    keep_differences: bool = False,
 ) -> Iterator[_Comparison]:
     """Run a backward pass on both sides, and yield the comparisons of the gradients.
 
@@ -271,6 +276,7 @@ def _compare_gradients(
         subject: The two models.
         loss_weights: The weight of every output element in the loss, for torch and for Keras.
         norms: The batch normalisations that run in training mode; their moving statistics are compared, too.
+        keep_differences: Whether comparisons that passed keep the difference of their arrays, too.
     """
     quantity = "gradient in training mode" if norms else "gradient"
     mappings = [(pair, mapping) for pair in subject.plan.pairs for mapping in pair.weights]
@@ -285,7 +291,11 @@ def _compare_gradients(
             arrays = tied.get(path, keras_gradient), torch_gradient
             if path in untrained and arrays[0].ndim == arrays[1].ndim == 2:  # a directional derivative has no rows
                 arrays = without_row(arrays, untrained[path])
-            yield _compare(pair, f"{quantity} of {path}", arrays, largest)
+            found = _compare(pair, f"{quantity} of {path}", arrays, largest)
+            if found.passed and not keep_differences:
+                yield found
+            else:
+                yield replace(found, difference=_difference(*arrays, largest))
     for norm in norms:
         if norm.same_momentum or subject.options.training:
             yield from _compare_statistics(subject, norm, torch, keras)
@@ -377,11 +387,26 @@ def _compare(pair: Pair, quantity: str, arrays: tuple[Array, Array], largest: fl
     if diff.nonfinite:
         return comparison
     if diff.max_abs == 0:
-        return replace(comparison, error=0.0, passed=True, difference=np.zeros(actual.size))
+        return replace(comparison, error=0.0, passed=True)
     passed = diff.max_abs <= FLOAT64_LIMIT * diff.scale + SMALLEST * largest
     error = diff.max_abs / (diff.scale + SMALLEST / FLOAT64_LIMIT * largest)
-    difference = (actual - expected).ravel() / largest if diff.max_abs <= FLOAT64_LIMIT * largest else None
-    return replace(comparison, error=error, passed=passed, difference=difference)
+    return replace(comparison, error=error, passed=passed)
+
+
+def _difference(actual: Array, expected: Array, largest: float) -> Array | None:
+    """Return the difference of two gradients, flattened and divided by `largest`; None if it is too large for rounding.
+
+    Args:
+        actual: The gradient of Keras.
+        expected: The gradient of torch, in the layout of Keras.
+        largest: The largest gradient of the whole model.
+    """
+    if actual.shape != expected.shape:
+        return None
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        difference: Array = np.subtract(actual, expected).ravel()
+    is_rounding = np.max(np.abs(difference), initial=0.0) <= FLOAT64_LIMIT * largest  # False if one is NaN
+    return difference / (largest or 1.0) if is_rounding else None
 
 
 def _problem(comparison: _Comparison) -> Problem:

@@ -297,12 +297,11 @@ def judge(
         least: The floor to use if the measured one is smaller: the noise of a target that computes in float16, say.
     """
     floor = None if truth is None else max(noise_floor(source, truth), least)
-    return judge_by_floor(actual, source, floor, tolerance)
+    return judge_by_floor(compare(actual, source), floor, tolerance)
 
 
-def judge_by_floor(actual: Array, source: Array, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge `actual`, the output of one model, against `source`, that of another, by a noise floor or a tolerance."""
-    diff = compare(actual, source)
+def judge_by_floor(diff: Diff, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
+    """Judge the difference between the output of one model and that of another by a noise floor or a tolerance."""
     allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
     return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
 

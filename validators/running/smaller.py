@@ -1,9 +1,9 @@
 """Run two models on smaller images, for the proofs that do not depend on the size of the images.
 
 The models run at the given size with the weights of each proof. Further runs, at other magnitudes and for gradients,
-exercise the same layers with other values: on images of half the size they take a quarter of the time. They use these
-images only if both models then call the same layers in the same order, and the same functions, so that no branch for
-large images is left out.
+exercise the same layers with other values. On images of a quarter of the size they take a sixteenth of the time. They
+use these images only if both models then call the same layers in the same order, and the same functions, so that no
+branch for large images is left out.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Smaller:
     """Two models with inputs of a smaller size.
 
     Attributes:
-        sizes: The sizes in words: "111x110".
+        sizes: The sizes in words: "63x62".
         subject: The models; None if they do not run.
         reason: Why they do not run.
         is_alike: Whether the models are image models that call the same layers and functions as at the given size.

@@ -24,7 +24,13 @@ SMALLEST = 4
 """The smallest size that is tried for a dynamic axis."""
 
 LONG = 128
-"""The size from which on an axis is halved to make it smaller, because the time of a run may grow with its square."""
+"""The size from which on an axis is divided to make it smaller, because the time of a run may grow with its square."""
+
+PARTS = 4
+"""A long axis is divided by this number, but its smaller size is at least about half of `LONG`.
+
+At that size an image model that divides the size by 32 still has two rows and columns of pixels at its end.
+"""
 
 FARTHEST = 2048
 """The largest size at which a slice ends, such as the `x[:, :512]` of a truncated text, that is exceeded."""
@@ -85,9 +91,9 @@ def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUT
 
 
 def smaller_sizes(given: Inputs, specs: Sequence[InputSpec]) -> tuple[str, Inputs] | None:
-    """Return a copy of the inputs with smaller dynamic axes, and their sizes: ("111x110", inputs).
+    """Return a copy of the inputs with smaller dynamic axes, and their sizes: ("63x62", inputs).
 
-    The copy has about half of long sizes, even sizes instead of odd ones, and unequal height and width.
+    The copy has a part of long sizes, even sizes instead of odd ones, and unequal height and width.
 
     Args:
         given: The inputs of both sides.
@@ -121,7 +127,7 @@ def larger_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> 
 
 
 def are_long_images(given: Inputs, specs: Sequence[InputSpec]) -> bool:
-    """Return whether the inputs have two or more dynamic axes each, all so long that they are halved to be smaller.
+    """Return whether the inputs have two or more dynamic axes each, all so long that they are divided to be smaller.
 
     Args:
         given: The inputs of both sides.
@@ -205,14 +211,15 @@ def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
 
 
 def _smaller(size: int, place: int) -> int:
-    """Return a smaller size for a dynamic axis: about half of a long one.
+    """Return a smaller size for a dynamic axis: a quarter of a long one, or half of `LONG` if that is larger.
 
     Args:
         size: The size.
         place: The number of the axis among the dynamic axes of an input, so that height and width become different.
     """
     if size >= LONG:
-        size = size // 2 + (size // 2 + size) % 2
+        part = max(LONG // 2, size // PARTS)
+        size = part + (part + size) % 2
     return size - 1 - place
 
 
