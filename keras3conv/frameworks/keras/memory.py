@@ -15,7 +15,7 @@ import numpy as np
 
 from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
 from keras3conv.frameworks.keras.state import layers_of
-from keras3conv.frameworks.keras.values import backend
+from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.numerics.copying import aligned_copy, copy_into
 from keras3conv.transforms import Array
 
@@ -29,12 +29,16 @@ _LARGE = 256 << 10
 """The size in bytes above which a value is copied into a new tensor of TensorFlow, which reuses freed memory for it."""
 
 
-def memory_orders(model: keras.layers.Layer) -> Orders:
+def memory_orders(model: keras.layers.Layer, *, float64: bool = False) -> Orders:
     """Return the fastest memory order for the kernel of each convolution, by the id of the variable.
 
     An order is a tuple of axes, the axis with the largest stride first: (3, 2, 0, 1).
 
     The result is empty on backends other than torch.
+
+    Args:
+        model: The model.
+        float64: Whether the kernels are those of a float64 run.
     """
     if backend() != "torch":
         return {}
@@ -43,16 +47,18 @@ def memory_orders(model: keras.layers.Layer) -> Orders:
         id(variable): order
         for layer in convolutions
         for variable in (*layer._trainable_variables, *layer._non_trainable_variables)
-        if (order := _order(layer, variable))
+        if (order := _order(layer, variable, float64))
     }
 
 
-def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
+def _order(layer: Any, variable: keras.Variable, float64: bool) -> tuple[int, ...]:
     """Return the axes of a kernel in the memory order in which the convolution is fastest, slowest axis first.
 
     Args:
         layer: The convolution.
         variable: One of its variables; for a bias the result is empty.
+        float64: Whether the kernel is that of a float64 run. PyTorch has no convolution of float64 that reads a kernel
+            with the channels last: it copies such a kernel in each call.
     """
     rank = int(layer.rank)
     if len(variable.shape) != rank + 2:
@@ -63,9 +69,18 @@ def _order(layer: Any, variable: keras.Variable) -> tuple[int, ...]:
     )
     if by_channel:
         return rank, rank + 1, *spatial
-    if layer.data_format == "channels_first" or rank == 1:
+    if float64 or layer.data_format == "channels_first" or rank == 1:
         return rank + 1, rank, *spatial
     return rank + 1, *spatial, rank
+
+
+def arrange_kernels(model: keras.layers.Layer) -> None:
+    """Give the kernels of a model's convolutions their fastest memory order; all values stay the same."""
+    orders = memory_orders(model)
+    for layer in layers_of(model):
+        for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
+            if id(variable) in orders:
+                assign(variable, np.array(to_numpy(variable)), orders[id(variable)])
 
 
 def assign_all(values: Iterable[tuple[keras.Variable, Array, tuple[int, ...] | None]]) -> None:

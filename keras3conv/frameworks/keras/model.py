@@ -17,7 +17,7 @@ from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.keras.deviations import deviation_notes
 from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
 from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
-from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
+from keras3conv.frameworks.keras.memory import Orders, arrange_kernels, assign, assign_all, memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import notes_of
 from keras3conv.frameworks.keras.precision import float64_mode, narrow_compute_dtype, precise, without_gradients
@@ -115,7 +115,7 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
         model: The model.
         values: Arrays by the path of the variable; the other variables keep their values.
     """
-    variables, orders = variables_by_path(model), memory_orders(model)
+    variables, orders = variables_by_path(model), memory_orders(model, float64=True)
     overwritten = {id(variables[path]) for path in values}
     with precise(), float64_mode(model, overwritten):  # restores every value, so no backup is needed
         for path, value in values.items():
@@ -382,6 +382,7 @@ class KerasModel:
         from keras3conv.frameworks.keras.files import load_weights
 
         load_weights(self.source, path)
+        arrange_kernels(self.source)
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
         """Call the model if it was never called, so that Keras creates its variables.

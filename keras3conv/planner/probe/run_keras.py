@@ -100,7 +100,7 @@ class _CallHandler:
             for path, layer in named
             for role, variable in variables_of(layer)
         }
-        self.orders = memory_orders(model)
+        self.orders = memory_orders(model, float64=True)
         between = separator("keras")
         self.containers = {unit.path.rpartition(between)[0] for unit in units}
         for path in list(self.containers):
