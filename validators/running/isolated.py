@@ -11,9 +11,10 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.layout import channels_last
 from keras3conv.frameworks.shared.recording import Call, Recording
+from keras3conv.numerics.difference import FLOAT64_LIMIT
 from keras3conv.numerics.rows import in_row_order
 from keras3conv.transforms import Array, Arrays, Shape
-from keras3conv.validators.running.call_pairs import in_keras_layout, order_of_rows
+from keras3conv.validators.running.call_pairs import in_keras_layout, order_of_rows, probe_calls
 from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
     """
     from keras3conv.frameworks.keras.local import Exchange
 
-    are_near = _outputs_are_near(subject)
+    agreeing = _agreeing_calls(subject) if _outputs_are_near(subject) else None
     pairs: Mapping[str, Pair] = {pair.keras: pair for pair in subject.pairs_in_call_order}
 
     def torch_call(path: str, number: int) -> Call | None:
@@ -62,7 +63,9 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
 
     @cache
     def order(path: str, number: int) -> Array | None:
-        return order_of_rows(subject, pairs[path], (number, number)) if are_near else None
+        if agreeing is None or (path, number) in agreeing:
+            return None
+        return order_of_rows(subject, pairs[path], (number, number))
 
     def feed(path: str, number: int, keras_inputs: Arrays) -> tuple[Array | None, ...]:
         call = torch_call(path, number)
@@ -81,6 +84,22 @@ def exchange(subject: Subject, recorded: Recording) -> "Exchange":
         return output if output.shape == keras_output.shape else None
 
     return Exchange(paths=frozenset(pairs), feed=feed, hand=hand)
+
+
+def _agreeing_calls(subject: Subject) -> frozenset[tuple[str, int]]:
+    """Return the calls of Keras layers that agree in float64 with the same call in torch, row by row in the same order.
+
+    Each is the path of the layer and the number of the call among those of this layer.
+    """
+    agreeing = set()
+    for call in probe_calls(subject):
+        if call.order is not None or call.diff is None or call.diff.max_rel > FLOAT64_LIMIT:
+            continue
+        calls = zip(subject.torch_probe.of(call.pair.torch), subject.keras_probe.of(call.pair.keras), strict=False)
+        for number, (torch_call, keras_call) in enumerate(calls):
+            if torch_call is call.torch_call and keras_call is call.keras_call:
+                agreeing.add((call.pair.keras, number))
+    return frozenset(agreeing)
 
 
 def _outputs_are_near(subject: Subject) -> bool:
