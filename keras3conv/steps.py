@@ -18,11 +18,7 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Report the code in a with statement to the listener as a step, when it starts and when it ends.
-
-    Args:
-        name: The name of the step.
-    """
+    """Report the code in a with statement to the listener as a step, when it starts and when it ends."""
     listener = _listener.get()
     if listener is None:
         yield

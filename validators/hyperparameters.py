@@ -203,11 +203,6 @@ def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
     """Return the relative change of the torch layer's output when a field gets the value of the Keras side.
 
     The change is infinite if the layer cannot run with this value.
-
-    Args:
-        subject: The two models.
-        field: The field.
-        inputs: The inputs of the layer.
     """
     from keras3conv.frameworks.torch import replay as torch_experiment
 

@@ -55,9 +55,6 @@ def _numbered_alike(keras: LayerView) -> Iterator[Evidence]:
     """Yield the `Evidence` that two variables of equal shapes may be exchanged, as a file only numbers the variables.
 
     Only their order shows which is which. If the rule lists them in another order, the two are exchanged.
-
-    Args:
-        keras: The Keras layer.
     """
     shapes = [
         one.shape for one in keras.tensors if one.path.rpartition("/")[2].isdecimal() and not one.role.isdecimal()
@@ -73,11 +70,6 @@ def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[
     Torch and Keras flatten an image in different axis orders. So the inputs of the next kernel are permuted, by the
     shape before the flatten. This is uncertain if only one of the models was run, so that the flatten of the other is
     unknown. It is also uncertain if all sizes of that shape are equal, so that they do not show the axis order.
-
-    Args:
-        rule: The rule of the pair.
-        torch: The torch layer.
-        keras: The Keras layer.
     """
     flattened = torch.run.flattened
     if flattened and keras.run.flattened == flattened and len(set(flattened)) == 1 and flattened[0] > 1:

@@ -223,12 +223,7 @@ def _containers(view: ModelView) -> set[str]:
 
 
 def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
-    """Return the layers of one model that have tensors, none of which is paired.
-
-    Args:
-        plan: The plan.
-        view: The model of the plan.
-    """
+    """Return the layers of one model that have tensors, none of which is paired."""
     mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
     return [layer for layer in view.layers if layer.tensors and not mapped & {tensor.path for tensor in layer.tensors}]
 

@@ -38,10 +38,6 @@ def _moves(given: Shape, wanted: Shape) -> Iterator[Transform]:
     """Yield the transforms that turn one shape into another by a permutation of the axes.
 
     Axes of size one may also be added or removed: (1, 4, 3) -> (3, 4).
-
-    Args:
-        given: The shape of the torch tensor.
-        wanted: The shape of the Keras tensor.
     """
     sizes = [size for size in given if size != 1]
     if sorted(sizes) != sorted(size for size in wanted if size != 1) or len(sizes) > _MOST_AXES:
@@ -60,12 +56,7 @@ def _pattern(shape: Shape, names: str) -> str:
 
 
 def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms that concatenate several tensors to one, and permute its axes if needed.
-
-    Args:
-        given: The shapes of the tensors to concatenate.
-        wanted: The shape of the result.
-    """
+    """Yield the transforms that concatenate several tensors to one, and permute its axes if needed."""
     for axis in range(min(map(len, given))):
         join = Concat(axis, tuple(shape[axis] for shape in given))
         try:
@@ -76,12 +67,7 @@ def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
 
 
 def _splits(given: Shape, wanted: Sequence[Shape]) -> Iterator[Transform]:
-    """Yield the transforms that split one tensor into several, after a permutation of its axes if needed.
-
-    Args:
-        given: The shape of the tensor to split.
-        wanted: The shapes of its parts.
-    """
+    """Yield the transforms that split one tensor into several, after a permutation of its axes if needed."""
     for transform in _joins(wanted, given):
         inverse = transform.inverse
         if inverse.shapes((given,)) == tuple(wanted):

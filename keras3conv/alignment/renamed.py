@@ -71,10 +71,6 @@ def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
     """Return the only variable that has a given shape, apart from axes of size one.
 
     Raise `LookupError` if no variable or more than one has it.
-
-    Args:
-        free: The variables to choose from.
-        shape: The shape.
     """
     fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
     if len(fitting) != 1:

@@ -147,11 +147,7 @@ class Staging:
         return self.read_together(path)[path]
 
     def read_together(self, path: str) -> dict[str, Array]:
-        """Return the new values, by path, of a target tensor and of the others that the same mapping computes.
-
-        Args:
-            path: The path of the target tensor.
-        """
+        """Return the new values, by path, of a target tensor and of the others that the same mapping computes."""
         if path in self._mapping_of:
             return self._apply(self._mapping_of[path])
         tied = self._mapped_name_of[self._target_tensors[path].storage]
@@ -221,11 +217,7 @@ class Staging:
 
 
 def _untied(path: str) -> tuple[str, ...]:
-    """Return a line of Python, in a tuple, that gives a tied torch parameter memory of its own.
-
-    Args:
-        path: The path of the parameter.
-    """
+    """Return a line of Python, in a tuple, that gives a tied torch parameter memory of its own."""
     owner, _, name = path.rpartition(".")
     own = f'torch.nn.Parameter(target.get_parameter("{path}").detach().clone())'
     return (f'target.get_submodule("{owner}").{name} = {own}',)

@@ -116,11 +116,7 @@ def accepted_difference(plan: Plan) -> dict[str, str]:
 
 
 def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
-    """Return one sentence that names the pairs which no run has confirmed, and how to confirm them; empty for no pairs.
-
-    Args:
-        pairs: The unconfirmed pairs.
-    """
+    """Return a sentence that names the pairs that no run has confirmed, and how to confirm them; empty for no pairs."""
     if not pairs:
         return ""
     differing = [pair for pair in pairs if pair.decided_by == "forced"]

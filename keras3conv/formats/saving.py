@@ -245,12 +245,7 @@ def _shard(
 
 
 def _finish(made: Written, temporary: Path) -> None:
-    """Write a marker file with digests beside a complete shard, for a later process that resumes the job.
-
-    Args:
-        made: The description of the shard.
-        temporary: The temporary path of the shard.
-    """
+    """Write a marker file with digests beside a complete shard, for a later process that resumes the job."""
     note = {"size": made.file.size, "sha256": made.file.sha256, "md5": made.file.md5}
     text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
     note_path = temporary.with_name(temporary.name + _FINISHED)

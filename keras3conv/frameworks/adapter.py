@@ -57,11 +57,7 @@ class LiveModel(Protocol):
         """Return the torch tensors of the model by path; raise `InputError` if its tensors are of another framework."""
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Return a context manager that restores the values of some tensors if the body of the `with` statement raises.
-
-        Args:
-            paths: The paths of the tensors.
-        """
+        """Return a context manager that restores the values of some tensors if the `with` block raises."""
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
         """Return the description of the files to which the model or its weights will be saved; nothing is written yet.

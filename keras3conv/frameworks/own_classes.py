@@ -85,11 +85,7 @@ def _missing(kind: str) -> str:
 
 
 def _defined(side: Side) -> set[str]:
-    """Return the qualified names of all layer classes that were defined in this process, in modules or elsewhere.
-
-    Args:
-        side: The framework of the classes.
-    """
+    """Return the qualified names of all layer classes that were defined in this process, in modules or elsewhere."""
     package = sys.modules.get(side)
     base: type | None = None if package is None else package.nn.Module if side == "torch" else package.layers.Layer
     left, found = [] if base is None else [base], set[str]()

@@ -51,11 +51,6 @@ class Death:
 def save(model: Any, inputs: Any, folder: Path) -> None:
     """Save a model and its inputs, so that another process can run the model.
 
-    Args:
-        model: The Keras model.
-        inputs: Its inputs.
-        folder: The folder to write to.
-
     Raises:
         ModelError: Keras cannot save the model, the inputs cannot be saved, or another process cannot import a custom
             class of the model. The message is one line: the reason why the comparison of the backends is skipped.
@@ -139,12 +134,7 @@ def main(folder: Path, backend: str) -> None:
 
 
 def _start(folder: Path, backend: str) -> "subprocess.Popen[str]":
-    """Start a process that runs a saved model with one Keras backend, with the import path of this process.
-
-    Args:
-        folder: The folder with the model.
-        backend: The backend.
-    """
+    """Start a process that runs a saved model with one Keras backend, with the import path of this process."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
     command = [sys.executable, "-m", "keras3conv.frameworks.processes", str(folder), backend]

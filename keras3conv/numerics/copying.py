@@ -148,12 +148,7 @@ def _long_axes(array: Array) -> list[int]:
 
 
 def _movable(target: Array, source: Array) -> bool:
-    """Return True if the elements can be copied as unsigned integers of their size, and the arrays share no memory.
-
-    Args:
-        target: The array to write.
-        source: The array to read.
-    """
+    """Return True if the elements can be copied as unsigned integers of their size, and the arrays share no memory."""
     plain = all(array.itemsize in _UNSIGNED and not array.dtype.hasobject for array in (target, source))
     return plain and not np.may_share_memory(target, source)
 
@@ -233,10 +228,6 @@ def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
 
     Return two lists: the size of a tile along each axis, and the indices of the axes along which a tile is contiguous
     in the source, that of the axis with the smallest source stride last.
-
-    Args:
-        axes: The axes of the copy.
-        itemsize: The size of an element in bytes.
     """
     by_source = sorted(range(len(axes)), key=lambda index: -abs(axes[index].source))
     tile = [1] * len(axes)

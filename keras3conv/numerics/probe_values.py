@@ -19,9 +19,6 @@ def _drawn(size: int) -> tuple[Array, Mapping[str, Any]]:
 
     They are drawn once per process, and every caller gets the same ones: to draw them takes longer than to validate a
     small model.
-
-    Args:
-        size: The number of numbers.
     """
     generator = np.random.default_rng(_SEED)
     numbers = generator.uniform(-1.0, 1.0, size)
@@ -45,13 +42,7 @@ class Pool:
         self._generator.bit_generator.state = state
 
     def between(self, low: float, high: float, shape: Shape) -> Array:
-        """Return an array of random numbers of the pool, uniformly distributed between two limits.
-
-        Args:
-            low: The lower limit.
-            high: The upper limit.
-            shape: The shape of the array.
-        """
+        """Return an array of random numbers of the pool, uniformly distributed between two limits."""
         made = np.empty(size_of(shape))
         start, filled = int(self._generator.integers(self._SIZE)), 0
         while filled < made.size:

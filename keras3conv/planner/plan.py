@@ -112,13 +112,7 @@ def _constants(
 
 
 def _left_out(view: ModelView, pairs: Sequence[Pair], ignored: Sequence[Ignored]) -> Iterator[str]:
-    """Yield the paths of the tensors of one side that are neither paired, nor tied to a paired tensor, nor ignored.
-
-    Args:
-        view: The side.
-        pairs: The pairs of the plan.
-        ignored: The ignored tensors.
-    """
+    """Yield the paths of the tensors of one side that are neither paired, nor tied to a paired tensor, nor ignored."""
     placed, storages = _tensor_paths(pairs), _storages(view, pairs) if view.side == "torch" else set()
     settled = {entry.path for entry in ignored if entry.side == view.side}
     for tensor in view.tensors():
@@ -132,14 +126,7 @@ _SHOWN = 3
 def _unused_notes(
     torch: ModelView, pairs: Sequence[Pair], ignored: Sequence[Ignored], probed: ProbeResult
 ) -> Iterator[str]:
-    """Yield a note that names the unpaired torch tensors on which no output depended in the run.
-
-    Args:
-        torch: The view of the torch model.
-        pairs: The pairs of the plan.
-        ignored: The ignored tensors.
-        probed: The result of the probe.
-    """
+    """Yield a note that names the unpaired torch tensors on which no output depended in the run."""
     if unused := [path for path in _left_out(torch, pairs, ignored) if path in probed.unused]:
         more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
         yield f"with these inputs no output of the module depends on {', '.join(unused[:_SHOWN])}{more}"
@@ -260,11 +247,6 @@ def _ignored(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Itera
     """Yield the tensors of both sides that need no counterpart, each with the reason.
 
     A rule ignores such a tensor, or it is a constant of the computation, or the state of a random generator.
-
-    Args:
-        torch: The view of the torch model.
-        keras: The view of the Keras model.
-        pairs: The pairs of the plan.
     """
     yield from ignored_tensors(torch, {name: pair for pair in pairs for name in pair.torch_layers})
     placed = {path for pair in pairs for mapping in pair.weights for path in mapping.keras}

@@ -125,10 +125,6 @@ def _without_settings(rule: Rule, keras: LayerView) -> tuple[WeightMapping, ...]
 
     Return None if the rule is not the user's or not for this class, if the arguments are known, or if the mappings need
     them.
-
-    Args:
-        rule: The rule.
-        keras: The Keras layer.
     """
     is_for_it = is_users_own(rule) and rule.keras in keras.kinds and keras.config is None
     return weights_without_settings(rule) if is_for_it else None

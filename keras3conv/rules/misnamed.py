@@ -43,12 +43,7 @@ def misnamed(side: Side, layer: LayerView) -> str:
 
 
 def _other_number(rule: Rule, layer: LayerView) -> str:
-    """Return an error sentence: a layer in a file has another number of variables than a user's rule names.
-
-    Args:
-        rule: The rule.
-        layer: The Keras layer in the file.
-    """
+    """Return an error sentence: a layer in a file has another number of variables than a user's rule names."""
     named = " or ".join(", ".join(names) for names in names_in_order(rule))
     has = count(len(layer.tensors), "variable")
     fact = f"{layer.path} has {has} in the file; the examples of the rule give {named}"

@@ -84,11 +84,7 @@ def write_card(card: Card, path: Path, *, overwrite: bool) -> None:
 
 
 def _verified(file: Path) -> str:
-    """Return the argument of the `verify` command for a file of weights; empty if no digests are beside the file.
-
-    Args:
-        file: The first file of weights.
-    """
+    """Return the argument of the `verify` command for a file of weights; empty if no digests are beside the file."""
     if formats.manifest_of(file).is_file():
         return file.name
     return "." if file.with_name(metadata.NAME).is_file() else ""

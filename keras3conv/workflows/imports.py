@@ -22,9 +22,6 @@ def with_imports(files: Iterable[Path]) -> tuple[Path, ...]:
     """Return Python files, each followed by the files that it imports, without those of installed packages.
 
     The files must have been imported. Paths are absolute, and a file that is named in two ways occurs once.
-
-    Args:
-        files: The files.
     """
     named = [*files]
     modules = _modules_by_file_name() if named else {}

@@ -183,11 +183,7 @@ _OF_THEIR_WEIGHTS = ("activations", "outputs")
 
 
 def _without_weights(sections: Sequence[Section]) -> str:
-    """Return the factories whose models have other weights than those that were transferred; empty if none has.
-
-    Args:
-        sections: The results of the proofs so far.
-    """
+    """Return the factories whose models have other weights than those that were transferred; empty if none has."""
     from keras3conv.validators.roundtrip import WITHOUT_WEIGHTS
 
     return next((section.facts[WITHOUT_WEIGHTS] for section in sections if WITHOUT_WEIGHTS in section.facts), "")

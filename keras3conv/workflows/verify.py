@@ -202,12 +202,7 @@ def _files(manifest: Path, content: Mapping[str, Any], keys: Sequence[str] = _KE
 
 
 def _tensors(manifest: Path, content: Mapping[str, Any]) -> Section:
-    """Compare every tensor with the manifest, so that the report names the damaged tensors; return the section.
-
-    Args:
-        manifest: The path of the manifest.
-        content: The content of the manifest.
-    """
+    """Compare every tensor with the manifest, so that the report names the damaged tensors; return the section."""
     entries = content["tensors"]
     problems = list(_differing(_beside(manifest, content["files"][-1]["path"]), entries))
     return Section(

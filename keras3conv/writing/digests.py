@@ -84,11 +84,7 @@ class HashedBlocks:
             yield block
 
     def description(self, path: str | os.PathLike[str]) -> WrittenFile:
-        """Return the size and the digests of the file, once all blocks were read.
-
-        Args:
-            path: The path to state.
-        """
+        """Return the size and the digests of the file, once all blocks were read."""
         sha256, md5 = [state.hexdigest() for state in self._hashes] or ("", "")
         return WrittenFile(path=os.fspath(path), size=self._size, sha256=sha256, md5=md5)
 

@@ -188,12 +188,7 @@ def _merged(array: Array, features: int) -> Array:
 
 
 def _with_axes_of(output: Array, shape: tuple[int, ...]) -> Array:
-    """Return torch's output with its last axis split as in Keras: (batch, 512) -> (batch, 8, 64), heads and head size.
-
-    Args:
-        output: The output of the torch layer.
-        shape: The shape of the Keras layer's output.
-    """
+    """Return torch's output with its last axis split as in Keras, into heads: (batch, 512) -> (batch, 8, 64)."""
     divides = 1 < output.ndim < len(shape) and output.shape[:-1] == shape[: output.ndim - 1]
     return output.reshape(shape) if divides and output.size == np.prod(shape) else output
 

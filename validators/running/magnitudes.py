@@ -91,9 +91,6 @@ def at_large_magnitudes(subject: Subject) -> Iterator[Rescaled]:
     """Run both models at large values, and again at larger ones while a bound (limit of a clip) is not passed.
 
     The last run is at the largest values of all, for values that a small factor has made small before the bound.
-
-    Args:
-        subject: The models with the original inputs.
     """
     best = _first_finite(run for magnitude in LARGE for run in _large_runs(subject, magnitude))
     yield best
@@ -147,12 +144,7 @@ def _large_run(subject: Subject, inputs: Inputs, magnitude: float) -> Rescaled:
 
 
 def _candidate_inputs(subject: Subject, change: Callable[[Inputs], Inputs]) -> Iterator[Inputs]:
-    """Yield inputs for a run at another magnitude: a few rescaled samples, then all of them, then the original inputs.
-
-    Args:
-        subject: The models with the original inputs.
-        change: Rescales inputs.
-    """
+    """Yield inputs for a run at another magnitude: a few rescaled samples, then all, then the original inputs."""
     specs = subject.outlines[1].input_specs
     few = first_samples(subject.required_inputs, specs, SAMPLES)
     if few is not None:

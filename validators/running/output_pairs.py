@@ -74,13 +74,7 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
 
 
 def shown_name(pair: OutputPair, keras: object, run: Recording) -> str:
-    """Return the name of an output for the report: the one in Keras if torch has only an index for it.
-
-    Args:
-        pair: The output.
-        keras: The Keras model.
-        run: A run of the Keras model.
-    """
+    """Return the name of an output for the report: the one in Keras if torch has only an index for it."""
     torch_key, keras_key = pair.keys
     names = tuple(getattr(keras, "output_names", ()))
     is_named = bool(torch_key) and not torch_key.isdecimal()

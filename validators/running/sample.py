@@ -69,9 +69,6 @@ def sampled_inputs(inputs: Inputs) -> tuple[Any, str] | None:
 
     The first axis is taken as the batch axis only if it has the same size in all arrays, and both sides have the same
     values in the first samples. Otherwise it may be a time axis, which is first in torch and second in Keras.
-
-    Args:
-        inputs: The inputs of both sides.
     """
     from keras3conv.frameworks.torch import module as torch_side
 

@@ -22,10 +22,6 @@ def with_rates_between(subject: Subject, field: FieldPair) -> FieldPair:
     """Return the field with the rate of the Keras `Dropout` layers between the recurrent layers; 0 without one.
 
     If these layers have different rates, the value is the first rate that differs from torch's.
-
-    Args:
-        subject: The two models.
-        field: The dropout of the torch module.
     """
     layers = next(pair.keras_layers for pair in subject.plan.pairs if (pair.torch, pair.keras) == _key(field))
     rates = [_rate(subject, *gap) for gap in pairwise(layers)]
@@ -39,13 +35,7 @@ def _key(field: FieldPair) -> tuple[str, str]:
 
 
 def _rate(subject: Subject, first: str, second: str) -> float:
-    """Return the rate with which values are dropped between two recurrent layers of Keras.
-
-    Args:
-        subject: The two models.
-        first: The path of a recurrent layer.
-        second: The path of the next one.
-    """
+    """Return the rate with which values are dropped between two recurrent layers of Keras."""
     calls = subject.keras_probe.calls
     start = next(place for place, call in enumerate(calls) if call.path == first)
     between: list[Call] = []

@@ -64,12 +64,7 @@ def torch_pads(pads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
 
 
 def _settings(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the strides and the dilation of a convolution, one number for each spatial axis.
-
-    Args:
-        call: The call.
-        rank: The number of axes of the input.
-    """
+    """Return the strides and the dilation of a convolution, one number for each spatial axis."""
     places = rank - 2
     return tuple_of(call["strides"], places), tuple_of(call.get("dilation_rate", 1), places)
 
@@ -98,13 +93,7 @@ def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Map
 
 
 def _options(call: Call, rank: int, groups: int) -> dict[str, Any]:
-    """Return the arguments `stride`, `dilation` and `groups` of a convolution that differ from torch's defaults.
-
-    Args:
-        call: The call of a convolution.
-        rank: The number of axes of the input.
-        groups: The number of groups of channels.
-    """
+    """Return the arguments `stride`, `dilation` and `groups` of a convolution that differ from torch's defaults."""
     strides, dilation = _settings(call, rank)
     options: dict[str, Any] = {}
     if {*strides} != {1}:

@@ -50,12 +50,7 @@ def folded(program: Program) -> Program:
 
 
 def called_module(step: Step, program: Program) -> Module | None:
-    """Return the submodule of a statement that only calls one, such as `x = self.conv(x)`; None for other statements.
-
-    Args:
-        step: The statement.
-        program: The program.
-    """
+    """Return the submodule of a statement that only calls one, as in `x = self.conv(x)`; None for any other statement."""
     match step.expression:
         case Operation("module", name, (Ref(),), kwargs) if not kwargs:
             return program.modules[name]

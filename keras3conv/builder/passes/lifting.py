@@ -81,11 +81,7 @@ class Arguments:
         return len({*values}) == 1 or values in self.named.values() or self._multiple(values) is not None
 
     def _multiple(self, values: list[Any]) -> Argument | None:
-        """Return a formula, such as `2 * units`, that computes the values from an existing argument; None without one.
-
-        Args:
-            values: The value in each repetition.
-        """
+        """Return a formula like `2 * units` that computes the values from an existing argument; None without one."""
         if any(type(value) not in (int, float) or value <= 0 for value in values):
             return None
         for known, others in self.named.items():

@@ -315,11 +315,6 @@ def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
 def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
     """Find an input, among several, that has an axis of the given dynamic size.
 
-    Args:
-        program: The program.
-        given: The names of the inputs.
-        symbol: The name of the dynamic size.
-
     Returns:
         The index of the input and the position of the axis; None if no axis has this size.
     """

@@ -39,20 +39,12 @@ class _Pair:
     second: Step
 
     def module(self, step: Step) -> Module | None:
-        """Return the submodule that a statement calls, if it is called nowhere else; None for all other statements.
-
-        Args:
-            step: One of the two statements.
-        """
+        """Return the submodule that a statement calls, if it is called nowhere else; None for all other statements."""
         module = called_module(step, self.program)
         return module if module and self.program.module_uses[module.name] == 1 else None
 
     def joined(self, expression: Operation) -> Step:
-        """Return the second statement with the merged expression as its right side.
-
-        Args:
-            expression: The expression of both statements together.
-        """
+        """Return the second statement with the merged expression as its right side."""
         return replace(self.second, expression=expression)
 
 

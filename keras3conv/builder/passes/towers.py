@@ -190,10 +190,6 @@ def _identity(program: Program, name: str) -> object:
     """Return a key of a module, equal for modules that compute the same.
 
     It is the name of a module with weights; for others, the class and the constructor arguments.
-
-    Args:
-        program: The program.
-        name: The name of the module.
     """
     module = program.modules.get(name)
     return name if module is None or module.source or module.spec.kind.startswith(".") else module.spec
@@ -208,10 +204,6 @@ def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
     """Return the outputs of a tower, each as (index of the statement, index of its output) in a call.
 
     They are the values that statements outside of the calls use.
-
-    Args:
-        program: The program.
-        calls: The calls of the tower.
     """
     found: set[Role] = set()
     for call in calls:

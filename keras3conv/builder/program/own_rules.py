@@ -19,9 +19,6 @@ def layout_hint(program: Program) -> str:
 
     The layer that such a rule creates gets images in the axis order of the source framework. That is right for a layer
     that treats all axes alike, and wrong for one that acts on the channels.
-
-    Args:
-        program: The converted model.
     """
     return "; ".join(dict.fromkeys(_hints(program)))
 

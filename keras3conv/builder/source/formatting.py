@@ -45,12 +45,7 @@ def statement(indent: int, text: str) -> Iterator[str]:
 
 
 def _is_list(text: str, start: int) -> bool:
-    """Return True if a bracket opens a list or the arguments of a call, not an index or a parenthesized operand.
-
-    Args:
-        text: The source code.
-        start: The position of the bracket in it.
-    """
+    """Return True if a bracket opens a list or the arguments of a call, not an index or a parenthesized operand."""
     after_name = start > 0 and (text[start - 1].isalnum() or text[start - 1] in "_)]")
     return after_name if text[start] == "(" else not after_name
 

@@ -102,10 +102,6 @@ def shortest(chosen: Collection[str], every: Collection[str]) -> tuple[str, ...]
     """Return the shortest prefixes of all chosen paths and no others: ("a",) for a.b and a.c, if d is not chosen.
 
     If all paths are chosen, the result is ("",).
-
-    Args:
-        chosen: The chosen paths.
-        every: All paths.
     """
     if chosen and len(chosen) == len(every):
         return ("",)

@@ -42,12 +42,7 @@ def layer_of(writer: Writer, parameter: Held, order: Order, ones: Value, *, for_
 
 
 def complex_of(writer: Writer, parameter: Held) -> Complex:
-    """Return the real and the imaginary part of a parameter of complex numbers.
-
-    Args:
-        writer: The program under construction.
-        parameter: The parameter.
-    """
+    """Return the real and the imaginary part of a parameter of complex numbers."""
     pairs = writer.value(parameter)
     parts = [writer.new(pairs.shape[:-1], identity(pairs.rank - 1), pairs.dtype) for _ in range(2)]
     for index, part in enumerate(parts):

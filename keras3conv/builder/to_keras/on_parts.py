@@ -101,13 +101,7 @@ def _on(call: Call, arguments: dict[str, Any], shapes: Sequence[Shape]) -> Resul
 
 
 def _along_last(call: Call, given: Unmerged, name: str) -> Value | Unmerged | None:
-    """Convert an operator along the last axis of an `Unmerged` argument; None if this axis is merged from several.
-
-    Args:
-        call: The call.
-        given: The argument.
-        name: The name of the argument.
-    """
+    """Convert an operator along the last axis of an `Unmerged` argument; None if this axis is merged from several."""
     parts = given.parts
     if len(given.groups[-1]) != 1 or parts.order[-1] != parts.rank - 1:
         return None

@@ -39,11 +39,6 @@ def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
     """Return a value permuted like `torch.permute`; if a reshape computed the value, record which axes it had merged.
 
     With this record, a later reshape that splits the merged axes again can start from the value before both.
-
-    Args:
-        call: The call.
-        value: The value.
-        dims: The argument of torch.permute.
     """
     made = permuted(value, dims)
     before = call.writer.before_reshape(value)
@@ -188,11 +183,6 @@ def _moved_for_reshape(call: Call, value: Value, shape: Shape) -> tuple[Value, O
     """Return a value permuted so that Keras can reshape it like torch, and the axis order of the reshaped value.
 
     A channels-last image stays channels-last.
-
-    Args:
-        call: The call.
-        value: The value.
-        shape: The new shape in torch's axis order.
     """
     is_image = len(shape) > 3 and value.order[-1] != value.rank - 1
     order = call.writer.image_order(len(shape)) if is_image else identity(len(shape))

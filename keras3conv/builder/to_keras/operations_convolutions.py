@@ -37,13 +37,7 @@ def _convolution(call: Call) -> Result:
 
 
 def _config(call: Call, shape: Any, rank: int) -> dict[str, Any]:
-    """Return the configuration of a torch convolution layer that computes the same as a call of the function.
-
-    Args:
-        call: The call.
-        shape: The shape of the weight.
-        rank: The number of spatial axes.
-    """
+    """Return the configuration of a torch convolution layer that computes the same as a call of the function."""
     is_transposed, groups, padding = "transpose" in call.name, call.get("groups", 1), call.get("padding", 0)
     channels = (shape[0], shape[1] * groups) if is_transposed else (shape[1] * groups, shape[0])
     config = {
@@ -188,11 +182,6 @@ def _with_zeros_between(call: Call, given: Value, config: Config) -> tuple[Value
 
     The kernel is then flipped. Zeros are put after each element, one fewer than the stride.
     `ops.conv_transpose` cannot be used: in a functional model, Keras 3.15 mistakes its padding for its output_padding.
-
-    Args:
-        call: The call.
-        given: The input.
-        config: The configuration of the torch convolution.
     """
     names = ("kernel_size", "dilation", "padding", "output_padding", "stride")
     widths = []
@@ -250,14 +239,7 @@ def _one(values: tuple[int, ...]) -> Any:
 
 
 def _shifted(call: Call, made: Value, bias: Value | Constant | Held, rank: int) -> Value:
-    """Add a bias to the channels of a convolution's result, and return the sum.
-
-    Args:
-        call: The call.
-        made: The result without the bias.
-        bias: The bias.
-        rank: The number of spatial axes.
-    """
+    """Add a bias to the channels of a convolution's result, and return the sum."""
     value = call.writer.value(bias)
     if made.order[1] == 1:
         size = value.shape[0]

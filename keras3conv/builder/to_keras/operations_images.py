@@ -108,12 +108,7 @@ def _repeated_border(call: Call, value: Value, axis: int, before: int, after: in
 
 
 def _scales(call: Call, rank: int) -> list[float | None]:
-    """Return the scale factor of a resize for each spatial axis; None for an axis with a given target size.
-
-    Args:
-        call: The call of the resize.
-        rank: The number of spatial axes.
-    """
+    """Return the scale factor of a resize for each spatial axis; None for an axis with a given target size."""
     given = call.get("scale_factors")
     if given is not None:
         return [float(one) for one in given]

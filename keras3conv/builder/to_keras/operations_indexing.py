@@ -117,17 +117,7 @@ def _narrow(call: Call) -> Result:
 
 
 def sliced(call: Call, value: Value, axis: int, start: Any, end: Any, step: int, shape: Shape) -> Value:
-    """Return the elements of a value that a slice selects along one axis.
-
-    Args:
-        call: The call.
-        value: The value.
-        axis: The axis.
-        start: The start of the slice.
-        end: The end of the slice.
-        step: The step of the slice.
-        shape: The shape of the result.
-    """
+    """Return the elements of a value that a slice selects along one axis."""
     size = value.shape[axis]
     end = None if end == size or (isinstance(end, int) and end > _LAST) else end
     end = None if isinstance(end, int) and isinstance(size, int) and end >= size else end

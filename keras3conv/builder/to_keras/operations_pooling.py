@@ -99,23 +99,13 @@ def _counted_average(call: Call, given: Value, config: Config) -> Value:
 
 
 def _windows_fit(sizes: Any, config: Config) -> bool:
-    """Return whether the last window of each axis ends at the border, so that ceil_mode changes nothing.
-
-    Args:
-        sizes: The spatial sizes of the image.
-        config: The configuration of the torch pooling layer.
-    """
+    """Return whether the last window of each axis ends at the border, so that ceil_mode changes nothing."""
     settings = zip(sizes, config["kernel_size"], config["stride"], config["padding"], strict=True)
     return all(isinstance(size, int) and (size + 2 * pad - window) % step == 0 for size, window, step, pad in settings)
 
 
 def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[Value, dict[str, Any]]:
     """Pad an image with minus infinity, so that its max pooling is the same without ceil_mode.
-
-    Args:
-        call: The call of the pooling.
-        given: The image.
-        config: The configuration of the torch pooling layer.
 
     Returns:
         The padded image, and the configuration without padding and ceil_mode; both unchanged without ceil_mode.

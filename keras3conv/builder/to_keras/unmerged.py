@@ -92,13 +92,7 @@ def with_axes_split(call: Call, value: Value, sizes: Sequence[Sequence[int | Siz
 
 
 def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | Unmerged | None:
-    """Reshape a tensor without a permutation, if necessary to an `Unmerged`; return None if that is impossible.
-
-    Args:
-        call: The call.
-        given: The tensor.
-        shape: The new shape.
-    """
+    """Reshape a tensor without a permutation, if necessary to an `Unmerged`; return None if that is impossible."""
     value = given.parts if isinstance(given, Unmerged) else given
     found = factors_with_ones(value.shape, shape)
     if found is None or sum(map(len, found[0])) > MOST_AXES:
@@ -110,10 +104,6 @@ def merged(writer: Writer, given: Unmerged) -> Value:
     """Return an `Unmerged` tensor as a value, with its axes merged after a permutation.
 
     A channels-last image stays channels-last.
-
-    Args:
-        writer: The program under construction.
-        given: The tensor.
     """
     parts, rank = given.parts, len(given.shape)
     is_image = rank > 3 and parts.order[-1] != parts.rank - 1

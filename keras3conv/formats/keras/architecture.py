@@ -244,9 +244,6 @@ def _first_numbers(model: LayerConfig) -> dict[str, int]:
     """Return the number of the first call of each inner model that other calls refer to: 0, or 1 in files of Keras 2.
 
     Keras 2 counts the creation of an inner model as its first call, so the number of its last call is then too high.
-
-    Args:
-        model: The model.
     """
     referred = {source for layer in model.children for call in layer.calls for source in call}
     referred |= set(_references(model.config.get("output_layers")))

@@ -53,13 +53,7 @@ def read(source: Source) -> ModelView:
 
 
 def _verified(source: Source, weights: Member, read: Reader) -> Reader:
-    """Return a tensor reader that checks the CRC of the weights in an archive before it reads the first tensor.
-
-    Args:
-        source: The archive.
-        weights: The member with the weights.
-        read: The reader without the check.
-    """
+    """Return a tensor reader that checks the CRC of the weights in an archive before it reads the first tensor."""
     checked: list[Member] = []
 
     def reader(path: str) -> Array:
@@ -150,12 +144,7 @@ def _copy(archive: zipfile.ZipFile, template: Source, member: Member, scratch: I
 
 @contextmanager
 def _opened(source: Source, weights: Member) -> Iterator[Any]:
-    """Yield the weights member of an archive as a file object: a byte range, or a copy in memory if compressed.
-
-    Args:
-        source: The archive.
-        weights: The member with the weights.
-    """
+    """Yield the weights member of an archive as a file object: a byte range, or a copy in memory if compressed."""
     if weights.compressed:
         yield io.BytesIO(read_member(source, weights, MAX_INFLATED))
         return

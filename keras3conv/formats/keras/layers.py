@@ -301,10 +301,6 @@ def _attribute(whole: LayerView, part: LayerView) -> str:
 
     In a Keras 3 file the names of the groups are the attributes. A file of Keras 2 has the names of the inner layers,
     from which the attributes follow.
-
-    Args:
-        whole: The outer layer.
-        part: The inner layer.
     """
     names = part.path.removeprefix(f"{whole.path}/").split("/")
     group, variables, _ = part.tensors[0].location.partition("/vars/") if part.tensors else ("", "", "")

@@ -19,21 +19,13 @@ def named_by_rules(view: ModelView) -> ModelView:
 
     Only the roles are new: the variable with the path "gate/0" has the role "kernel". A layer keeps its numbers if no
     rule of the user is for its class, or if the rule names another number of variables.
-
-    Args:
-        view: The view of the file.
     """
     rules = [rule for rule in registered.values() if is_users_own(rule) and rule.torch_count == rule.keras_count == 1]
     return replace(view, layers=tuple(_named(layer, rules) for layer in view.layers)) if rules else view
 
 
 def _named(layer: LayerView, rules: Sequence[Rule]) -> LayerView:
-    """Return a layer with the class and the roles that a rule has for it; unchanged if its tensors have names.
-
-    Args:
-        layer: The layer.
-        rules: The rules of the user.
-    """
+    """Return a layer with the class and the roles that a rule has for it; unchanged if its tensors have names."""
     if not layer.tensors or not all(tensor.role.isdecimal() for tensor in layer.tensors):
         return layer
     fitting = [rule for rule in rules if (rule.keras in layer.kinds if layer.kinds else _is_group_of(rule, layer))]

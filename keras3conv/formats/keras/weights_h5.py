@@ -87,10 +87,6 @@ def lay_out(path: Path, tensors: Sequence[TensorRef]) -> Layout:
 
     Every tensor needs a `location` such as "layers/dense/vars/0". The state of a seed generator without a location is
     not written, as in files that Keras saves.
-
-    Args:
-        path: The file to write.
-        tensors: All tensors of the model.
     """
     extents: dict[str, Extent] = {}
     names: set[str] = set()

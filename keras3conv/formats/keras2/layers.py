@@ -183,12 +183,7 @@ def name_in_file(class_name: str, name: str) -> str:
 
 
 def is_without_effect(name: str, value: Any) -> bool:
-    """Return True if an argument that Keras 3 no longer has can be left out, because its value changes nothing.
-
-    Args:
-        name: The name of the argument.
-        value: Its value in the file.
-    """
+    """Return True if an argument that Keras 3 no longer has can be left out, because its value changes nothing."""
     known = _WITHOUT_EFFECT.get(name, ())
     return _ANY in known or any(value is one or (type(value) is type(one) and value == one) for one in known)
 

@@ -136,11 +136,7 @@ def _attributes(kind: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _key(spec: Any) -> tuple[Any, ...]:
-    """Return the index of `tensor[index]`; a file stores a slice in it as {"start": 0, "stop": 2, "step": 1}.
-
-    Args:
-        spec: The index in the file.
-    """
+    """Return the index of `tensor[index]`; a file stores a slice in it as {"start": 0, "stop": 2, "step": 1}."""
     parts = spec if isinstance(spec, list) else [spec]
     return tuple(_part(part) for part in parts)
 

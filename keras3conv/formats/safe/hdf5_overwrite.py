@@ -49,13 +49,7 @@ def lay_out_copy(path: Path, file: Hdf5File, places: Mapping[str, TensorRef]) ->
 
 
 def _copy_around(path: Path, file: Hdf5File, extents: Iterable[Extent]) -> None:
-    """Copy a file except for some byte ranges, which are zeros in the copy.
-
-    Args:
-        path: The copy.
-        file: The file.
-        extents: The byte ranges.
-    """
+    """Copy a file except for some byte ranges, which are zeros in the copy."""
     source, done = file.source, 0
     with source.open() as original, path.open("wb") as copy:
         copy.truncate(source.size)

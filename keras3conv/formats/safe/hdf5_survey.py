@@ -304,10 +304,6 @@ def _layout(node: "h5py.Dataset", dtype: np.dtype[Any]) -> tuple[str, int]:
     """Return a dataset's numpy dtype and file offset for a direct read; "" and 0 if the library must read it.
 
     Values can be read directly if they are contiguous and numpy has exactly their type.
-
-    Args:
-        node: The dataset.
-        dtype: Its dtype in numpy.
     """
     import h5py
 

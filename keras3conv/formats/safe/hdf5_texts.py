@@ -186,10 +186,6 @@ def _collected(image: Image, references: Array) -> list[bytes]:
     """Return the texts that references into global heaps point to.
 
     A reference has the length of a text, the address of a heap, and the index of the text in this heap.
-
-    Args:
-        image: The file.
-        references: The address of each reference.
     """
     if not references.size:
         return []
@@ -215,10 +211,6 @@ def _texts_in(image: Image, collections: Array) -> tuple[Array, Array, Array]:
     """Return the key, the address and the length of every text in several global heaps, sorted by key.
 
     The key is the position of the heap in the list times 2**16, plus the index of the text in the heap.
-
-    Args:
-        image: The file.
-        collections: The addresses of the heaps.
     """
     image.need(collections, 16)
     require(image.numbers(collections) == _COLLECTION)

@@ -257,10 +257,6 @@ class _Survey:
         """Add the member names to `self.groups`; return the paths, addresses and table entries of the members.
 
         A member of the root group without weights, such as the state of an optimizer, is left out.
-
-        Args:
-            paths: The paths of the groups.
-            found: Their members.
         """
         try:
             names = [name.decode() for name in found.names]

@@ -122,12 +122,7 @@ def as_declared(array: Array, tensor: TensorRef) -> Array:
 
 
 def _allocate(descriptor: int, layout: Layout) -> None:
-    """Reserve disk space for all tensors of a file, so that a full disk is noticed before writing.
-
-    Args:
-        descriptor: The descriptor of the open file.
-        layout: The byte range of each tensor.
-    """
+    """Reserve disk space for all tensors of a file, so that a full disk is noticed before writing."""
     end = max((extent.start + extent.size for extent in layout.extents.values()), default=0)
     if end and hasattr(os, "posix_fallocate"):
         try:

@@ -75,12 +75,7 @@ def scan(source: Source) -> dict[str, Member]:
 
 
 def verify(source: Source, member: Member) -> None:
-    """Check the CRC of an uncompressed member, block by block; raise `MalformedCheckpoint` if it differs.
-
-    Args:
-        source: The archive.
-        member: The member.
-    """
+    """Check the CRC of an uncompressed member, block by block; raise `MalformedCheckpoint` if it differs."""
     crc, offset, end = 0, member.start, member.start + member.stored
     with source.open() as file:
         while offset < end:
@@ -294,10 +289,6 @@ def _agree(local: int, size: int) -> bool:
     """Return whether the size in a member's local header agrees with the size in the zip directory.
 
     The local header may have a placeholder instead, because zip64 stores large sizes elsewhere.
-
-    Args:
-        local: The number in the local header.
-        size: The number in the directory.
     """
     return local in (size, 0xFFFFFFFF)
 

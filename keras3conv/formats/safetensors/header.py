@@ -146,12 +146,7 @@ def _usual(raw: bytes, base: int, source: Source) -> tuple[dict[str, Entry], dic
 
 
 def _usual_metadata(text: str, source: Source) -> tuple[dict[str, str], int]:
-    """Return the metadata at the start of a header, and the position after it; none if they are not at the start.
-
-    Args:
-        text: The header.
-        source: The file.
-    """
+    """Return the metadata at the start of a header, and the position after it; none if they are not at the start."""
     match = _METADATA.match(text)
     if match is None:
         return {}, 1

@@ -234,13 +234,7 @@ def _shape(message: bytes, where: str) -> Shape:
 
 
 def _shards(source: Source, count: int, found: Mapping[str, Entry]) -> dict[int, Source]:
-    """Return the files with values by number; each must have exactly the bytes that the index describes.
-
-    Args:
-        source: The index.
-        count: The number of files.
-        found: The tensors in the index.
-    """
+    """Return the files with values by number; each must have exactly the bytes that the index describes."""
     where, prefix = source.path, source.path.name[: -len(INDEX)]
     places: dict[int, list[tuple[int, int, str]]] = {}
     for name, entry in found.items():

@@ -143,13 +143,7 @@ def _is_spectral_norm(weight: TensorRef, u: TensorRef, v: TensorRef) -> bool:
 
 
 def _axes(shape: tuple[int, ...], rows: int, columns: int) -> list[int]:
-    """Return the axes that can be the output axis of a spectral norm: those of the size of u (`rows`).
-
-    Args:
-        shape: The shape of the weight.
-        rows: The size of u.
-        columns: The size of v.
-    """
+    """Return the axes that can be the output axis of a spectral norm: those of the size of u (`rows`)."""
     return [axis for axis, size in enumerate(shape) if size == rows and rows * columns == prod(shape)]
 
 
@@ -176,12 +170,7 @@ def _reader(read: Reader, found: Mapping[str, Parts]) -> Reader:
 
 
 def weight_norm(length: Array, direction: Array) -> Array:
-    """Return `g * v / |v|`, with a norm over all axes along which the magnitude g has size 1.
-
-    Args:
-        length: The magnitude g.
-        direction: The direction v.
-    """
+    """Return `g * v / |v|`, with a norm over all axes along which the magnitude g has size 1."""
     axes = tuple(axis for axis in range(direction.ndim) if length.ndim == 0 or length.shape[axis] == 1)
     norm = np.sqrt(np.sum(direction**2, axis=axes, keepdims=length.ndim > 0))
     return np.asarray(direction * (length / norm))

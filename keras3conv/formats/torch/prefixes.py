@@ -36,9 +36,6 @@ def prefixes(names: Iterable[str]) -> list[str]:
     """Return the prefixes that divide tensor names: "module.a" and "module.b" for "module.a.weight", "module.b.weight".
 
     A prefix that all names have is part of each. The result is empty if the names are not divided.
-
-    Args:
-        names: The names of the tensors.
     """
     parts = [name.split(".")[:-1] for name in names]
     common: list[str] = []

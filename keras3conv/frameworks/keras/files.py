@@ -102,12 +102,7 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
 
 
 def require_loadable(layers: Iterable[LayerView], path: Path) -> None:
-    """Raise `ModelError` with every layer of a file that Keras cannot load; do nothing if there is none.
-
-    Args:
-        layers: The layers in the file.
-        path: The file.
-    """
+    """Raise `ModelError` with every layer of a file that Keras cannot load; do nothing if there is none."""
     if problems := list(unloadable([(layer.path, layer.kind) for layer in layers], path)):
         raise ModelError(lay_out(f"Keras cannot make a model of {path}", problems))
 
@@ -149,10 +144,6 @@ def _is_known(kind: str) -> bool:
 
 def load_weights(model: keras.Model, path: Path) -> None:
     """Load the weights of a Keras file into a live model.
-
-    Args:
-        model: The model.
-        path: The file.
 
     Raises:
         ModelError: The file does not contain exactly the weights of this model, or Keras cannot load it.

@@ -122,12 +122,7 @@ def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractCont
 
 
 def _torch_gradients(loss: Callable[[], Any], tensors: Sequence[torch.Tensor]) -> list[Array]:
-    """Return the gradients of a loss with respect to tensors; zero if the loss does not depend on a tensor.
-
-    Args:
-        loss: Computes the loss.
-        tensors: The tensors.
-    """
+    """Return the gradients of a loss with respect to tensors; zero if the loss does not depend on a tensor."""
     flags = [tensor.requires_grad for tensor in tensors]
     try:
         for tensor in tensors:

@@ -350,11 +350,7 @@ class KerasModel:
 
     @contextmanager
     def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
-        """Restore the values of some variables if the body of the `with` statement raises.
-
-        Args:
-            paths: The paths of the variables.
-        """
+        """Restore the values of some variables if the body of the `with` statement raises."""
         variables = variables_by_path(self.source)
         with _undone_on_failure(self.source, variables) as backup:
             for path in paths:

@@ -166,10 +166,6 @@ class BoundsObserver:
 
         Return, in a list, the largest number if no value exceeds its bound, and the smallest if no value is below its
         bound. Return an empty list if there are values on both sides of their bounds.
-
-        Args:
-            first: The tensor of values.
-            bounds: The tensor of bounds.
         """
         found = self.distances(first, bounds)
         if found is None:

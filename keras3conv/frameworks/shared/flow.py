@@ -58,10 +58,6 @@ class Follower:
         """Record that the outputs of an operation depend on its inputs.
 
         An in-place operation lists the changed tensor both as an input and as an output.
-
-        Args:
-            given: The inputs of the operation.
-            made: Its outputs.
         """
         sources = self._of(given)
         for value in made:
@@ -83,11 +79,7 @@ class Follower:
         self._open.append((path, self._of(values), number, False))
 
     def leave(self, made: Iterable[Any]) -> None:
-        """Record that the innermost running layer call returns.
-
-        Args:
-            made: The outputs of the call.
-        """
+        """Record that the innermost running layer call returns."""
         path, inputs, number, has_inner = self._open.pop()
         values = list(made)
         seen = self._sees_everything or any(self._known(value) for value in values)
@@ -116,10 +108,6 @@ class Follower:
         """Store the layers from whose outputs a tensor was computed, and a number that identifies the tensor.
 
         A tensor that is known already keeps its number, because many layers return their input.
-
-        Args:
-            value: The tensor.
-            sources: The layers.
         """
         key, made_of = id(value), self._made_of
         try:

@@ -103,12 +103,7 @@ def no_input(inputs: object) -> str:
 
 
 def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
-    """Raise `InputError` if a functional Keras model, which takes one argument, is to be called with a tuple.
-
-    Args:
-        keras: The Keras side.
-        keras_inputs: The user's inputs for the Keras model.
-    """
+    """Raise `InputError` if a functional Keras model, which takes one argument, is to be called with a tuple."""
     if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
         raise InputError(
             f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, but it "
@@ -181,12 +176,7 @@ def is_array(value: object) -> bool:
 
 
 def _cut(inputs: Any, number: int) -> Any:
-    """Return nested inputs of one side with only the first samples of each array.
-
-    Args:
-        inputs: The inputs of one side.
-        number: The number of samples to keep.
-    """
+    """Return nested inputs of one side with only the first samples of each array."""
     if is_array(inputs):
         return inputs[:number]
     if isinstance(inputs, Mapping):

@@ -208,10 +208,6 @@ def wider_integers(given: Inputs, rows: Iterable[int] = (), *, is_masked: bool =
 def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
     """Return the function that converts a Keras input to the layout of a torch input that has the same integers.
 
-    Args:
-        torch: The torch input.
-        keras: The Keras input.
-
     Returns:
         The function; None if the two do not have the same integers in any layout.
     """
@@ -259,10 +255,6 @@ def _covering(size: int, shape: tuple[int, ...]) -> Array:
 
     As many different integers as possible occur. The last rows have the same integer twice, because a module may count
     an integer or only note that it is there.
-
-    Args:
-        size: The number of possible integers.
-        shape: The shape of the array.
     """
     generator, room = np.random.default_rng(SEED), int(np.prod(shape))
     codes = np.arange(room) % size if room >= size else generator.choice(size, room, replace=False)

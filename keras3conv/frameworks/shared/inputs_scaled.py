@@ -38,12 +38,7 @@ def sizes_of(given: Inputs) -> tuple[float, ...]:
 
 
 def nudged(given: Inputs, factor: float) -> Inputs:
-    """Return the inputs with measurements (continuous values, not codes or masks) multiplied by a factor.
-
-    Args:
-        given: The inputs of both sides.
-        factor: A number close to one.
-    """
+    """Return the inputs with measurements (continuous values, not codes or masks) multiplied by a factor."""
     return _scaled(given, lambda array: factor)
 
 

@@ -163,11 +163,6 @@ def _arrays_of(given: Inputs) -> tuple[list[Array], list[Array]]:
 def _with_sizes(given: Inputs, specs: Sequence[InputSpec], change: "_Change") -> tuple[str, Inputs] | None:
     """Return a copy of the inputs with other sizes of their dynamic axes, and these sizes in words.
 
-    Args:
-        given: The inputs of both sides.
-        specs: The input specification of the Keras model.
-        change: Returns the new size of an axis.
-
     Returns:
         The sizes and the inputs; None if the dynamic axes of the torch inputs are unknown.
     """
@@ -235,11 +230,6 @@ def _axes_in_torch(array: Array, keras: Sequence[Array], axes: Sequence[tuple[in
     """Return the indices of a torch input's dynamic axes: those that are dynamic in the Keras input of the same values.
 
     None if no Keras input has the same values, in the same layout or with the channels last.
-
-    Args:
-        array: The torch input.
-        keras: The Keras inputs.
-        axes: The dynamic axes of each Keras input.
     """
     for other, free in zip(keras, axes, strict=True):
         if array.shape == other.shape and np.array_equal(array, other):

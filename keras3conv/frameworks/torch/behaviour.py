@@ -8,12 +8,7 @@ from torch import nn
 
 
 def overrides(module: nn.Module, *methods: str) -> bool:
-    """Return True if a user's class overrides one of the given methods of its torch.nn base class.
-
-    Args:
-        module: An instance of the class.
-        *methods: The names of the methods.
-    """
+    """Return True if a user's class overrides one of the given methods of its torch.nn base class."""
     functions = [getattr(type(module), name, None) for name in methods]
     return any(not str(getattr(function, "__module__", "")).startswith("torch.nn.") for function in functions)
 

@@ -29,12 +29,7 @@ def constructor(kind: str) -> Mapping[str, Any]:
 
 
 def misfit(kind: str, given: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the required parameters of a class that are not given, and the given names that are no parameters.
-
-    Args:
-        kind: The qualified name of a class.
-        given: The names of the arguments.
-    """
+    """Return the required parameters of a class that are not given, and the given names that are no parameters."""
     module, _, name = kind.rpartition(".")
     parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
     named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]

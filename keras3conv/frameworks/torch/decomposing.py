@@ -71,11 +71,7 @@ def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
 
 
 def _kept(name: str) -> Any:
-    """Register and return an operator to put in a graph in place of a dropout, which torch would remove.
-
-    Args:
-        name: The name of the new operator.
-    """
+    """Register and return an operator to put in a graph in place of a dropout, which torch would remove."""
     _LIBRARY.define(f"{name}(Tensor input, float p, bool train) -> Tensor")
     _LIBRARY.impl(name, lambda given, p, train: given.clone(), "CompositeExplicitAutograd")
     return getattr(torch.ops.keras3conv, name).default

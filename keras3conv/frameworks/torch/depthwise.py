@@ -140,12 +140,6 @@ def _terms(
 ) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
     """Yield, for each element of a depthwise kernel, the window of the inputs and the factor of each channel.
 
-    Args:
-        values: The padded inputs.
-        weight: The kernel of each channel.
-        stride: The stride along each spatial axis.
-        dilation: The dilation along each spatial axis.
-
     Yields:
         The slices that select the window from `values`, and the factors in a shape that multiplies with the window.
     """

@@ -274,11 +274,6 @@ def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> 
     Spectral norm divides by `u @ W @ v`. Power iteration finds the singular vectors of the largest singular value, and
     u is divided by this singular value, so that the divisor is one and the weight keeps its values.
 
-    Args:
-        weight: The weight.
-        dim: The axis of the outputs.
-        start: The initial u.
-
     Raises:
         ModelError: The weight is zero, which spectral norm cannot represent.
     """

@@ -155,13 +155,7 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
 
 
 def _nothing(module: nn.Module, described: ModelView, found: Exported) -> Captured:
-    """Return an empty call graph with the problems, for a module whose own code torch.export cannot capture.
-
-    Args:
-        module: The module.
-        described: Its layers and tensors.
-        found: The result of the export.
-    """
+    """Return an empty call graph with the problems, for a module whose own code torch.export cannot capture."""
     graph = Graph(name=type(module).__name__, view=described, inputs=(), nodes=(), outputs=())
     return Captured(graph=graph, shapes={}, lines={}, problems=found.problems, inner=found.inner, read_from=None)
 

@@ -31,10 +31,6 @@ def place_of(error: BaseException, module: nn.Module) -> tuple[str, str]:
     """Return the path of the innermost module that was running when an error was raised, and the user's line of code.
 
     The line is text: 'File "/home/me/net.py", line 12, in forward if x.sum() > 0:'.
-
-    Args:
-        error: The exception.
-        module: The whole module.
     """
     paths = {id(child): path for path, child in reversed(named_modules(module))}
     found, line = "", ""

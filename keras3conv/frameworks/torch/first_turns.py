@@ -114,11 +114,7 @@ class _Turns:
             yield from (start for start in found if start.constant not in changing)
 
     def _starts_at(self, place: int) -> list[_Start]:
-        """Return the constants that a node uses where the same node in the next turn uses a value from the node's turn.
-
-        Args:
-            place: The index of the node.
-        """
+        """Return the constants that a node uses where the same node of the next turn uses a value of this turn."""
         operands = _operands(self.nodes[place])
         given = {leaf: one for leaf, one in operands.items() if one in self.constants and _may_start(one)}
         for other in self.places[self.keys[place]] if given else ():

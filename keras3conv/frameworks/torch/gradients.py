@@ -87,12 +87,7 @@ def _first_names(module: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def _training(module: nn.Module, paths: Collection[str]) -> Iterator[None]:
-    """Set some modules to training mode inside the `with` block; `evaluating`, in which this runs, restores them.
-
-    Args:
-        module: The module.
-        paths: The paths of the modules to set.
-    """
+    """Set some modules to training mode inside the `with` block; `evaluating`, in which this runs, restores them."""
     for path in paths:
         module.get_submodule(path).training = True
     yield

@@ -43,10 +43,6 @@ def buffers_of(module: nn.Module, in_parts: Collection[str]) -> dict[str, tuple[
     """Return the paths of the buffers that computed weights depend on: {"conv.weight": ("conv.weight_u",)}.
 
     A weight that depends on no buffer is left out.
-
-    Args:
-        module: The module.
-        in_parts: The paths of the computed weights.
     """
     buffers = dict(named_buffers(module))
     derived = derived_tensors(module)

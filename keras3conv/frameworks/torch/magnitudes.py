@@ -140,10 +140,6 @@ class _Scaling:
         """Scale the weight of the layer after its first call, and call the layer again.
 
         Return the new output, which replaces the given one; None if the weight is not scaled.
-
-        Args:
-            given: The arguments of the layer's call.
-            output: The output with the unscaled weight.
         """
         first = next(iter(self._own))
         if not self._waits or self._own[first] in self._found:
@@ -156,12 +152,7 @@ class _Scaling:
         return again
 
     def _scaled(self, given: Arguments, output: Any) -> Any:
-        """Scale a layer's weight in place and return the layer's new output; None if the weight keeps its values.
-
-        Args:
-            given: The arguments of the layer's call.
-            output: The output with the unscaled weight.
-        """
+        """Scale a layer's weight in place and return the layer's new output; None if the weight keeps its values."""
         layer, (args, kwargs) = self._layer, given
         weight, *others = _parameters(layer).values()
         is_product = not others and type(layer) in _PRODUCTS and "forward" not in vars(layer)

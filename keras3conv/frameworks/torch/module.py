@@ -304,11 +304,7 @@ class TorchModule:
         return dict(named_tensors(self.source))
 
     def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Return a context manager that restores the values of some tensors if the body of the `with` statement raises.
-
-        Args:
-            paths: The paths of the tensors.
-        """
+        """Return a context manager that restores the values of some tensors if the `with` block raises."""
         return restored_on_failure(self.source, paths)
 
     def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:

@@ -94,14 +94,7 @@ class OperationsFollowed(TorchFunctionMode):
         return result
 
     def _note_flattening(self, flattened: Flattened, func: Any, args: Any, result: Any) -> None:
-        """Record a tensor that a function reshaped to two axes, or computed elementwise from a reshaped tensor.
-
-        Args:
-            flattened: Receives the records.
-            func: The function.
-            args: Its positional arguments.
-            result: Its result.
-        """
+        """Record a tensor that a function reshaped to two axes, or computed elementwise from a reshaped tensor."""
         mixes = getattr(func, "__name__", "") in MIXES_FEATURES
         if args and is_tensor(args[0]) and isinstance(result, torch.Tensor) and result.ndim == 2 and not mixes:
             flattened.note(args[0], result)

@@ -60,11 +60,7 @@ class Calls:
         return [call for call in self.calls if call.path == path]
 
     def inside(self, path: str) -> Iterator[ModuleCall]:
-        """Yield the first call of each module that a given module calls directly.
-
-        Args:
-            path: The path of the given module.
-        """
+        """Yield the first call of each module that a given module calls directly."""
         seen: set[str] = set()
         for call in self.calls:
             if call.caller == path and call.path not in seen:
@@ -74,11 +70,6 @@ class Calls:
 
 def recorded_calls(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Calls:
     """Run a module in its present mode and return the calls of its submodules.
-
-    Args:
-        module: The module.
-        args: The positional arguments of the call.
-        kwargs: The keyword arguments of the call.
 
     Raises:
         ModelError: The module raised.

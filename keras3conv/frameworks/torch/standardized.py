@@ -151,12 +151,7 @@ def _for_outputs(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def convolving_with(module: nn.Module, value: torch.Tensor) -> Iterator[None]:
-    """Make a convolution module convolve with a given kernel instead of the one it computes, inside the `with` block.
-
-    Args:
-        module: The convolution.
-        value: The given kernel.
-    """
+    """Make a convolution module use a given kernel instead of the one it computes, inside the `with` block."""
     forward = module.forward
 
     def with_kernel(*arguments: Any, **keywords: Any) -> Any:

@@ -81,11 +81,6 @@ def training_dropouts(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[
     """Call a module once in training mode and return the calls of dropout functions, with their rates.
 
     Afterwards the module is as it was before. If it raises in training mode, the result is empty.
-
-    Args:
-        module: The module.
-        args: The positional arguments of the call.
-        kwargs: The keyword arguments of the call.
     """
     recorder = _Recorder()
     modules = named_modules(module)

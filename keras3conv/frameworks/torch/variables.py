@@ -90,12 +90,7 @@ def _in_helper(file: str, statement: ast.Return, attribute: str) -> str:
 
 @lru_cache(maxsize=256)
 def _assignments(file: str, method: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """Return the variables that methods of a given name assign, each with the attributes in the assigned expression.
-
-    Args:
-        file: A Python file.
-        method: The name of the methods in it.
-    """
+    """Return the variables that methods of a given name assign, each with the attributes in the assigned expression."""
     found = []
     for function in ast.walk(_tree(file)):
         if isinstance(function, ast.FunctionDef) and function.name == method:

@@ -61,10 +61,6 @@ def _doubt(pair: Pair, shape: Shape) -> Evidence | None:
     """Return the `Evidence` that the axes or parts of two tensors may have different orders; None if they cannot.
 
     A square tensor may be transposed. A packed tensor ("qkv") may have query, key and value in another order.
-
-    Args:
-        pair: The pair of the tensor.
-        shape: Its shape without axes of size one.
     """
     if len(set(shape)) < len(shape):
         return Evidence(kind="interchangeable", detail=f"square, {shape}: the axis order is unknown")

@@ -22,11 +22,6 @@ def with_unseen_flattens(pairs: Iterable[Pair], torch: ModelView, keras: ModelVi
     """Yield all pairs of a plan; mark as unconfirmed the pairs of a Linear and a Dense after a possible flatten.
 
     Such a pair also lists, among its candidates, the call of `plan.pair` that permutes the inputs of the kernel.
-
-    Args:
-        pairs: The pairs.
-        torch: The view of the torch model.
-        keras: The view of the Keras model.
     """
     torch_layers = {layer.path: layer for layer in torch.layers}
     keras_layers = {layer.path: layer for layer in keras.layers}
@@ -46,13 +41,7 @@ def with_unseen_flattens(pairs: Iterable[Pair], torch: ModelView, keras: ModelVi
 
 
 def _line(torch: LayerView, keras: LayerView, channels: int) -> str:
-    """Return the call of `plan.pair` for a Linear and a Dense that follow the flatten of an image, as code.
-
-    Args:
-        torch: The Linear.
-        keras: The Dense.
-        channels: The number of channels of the image.
-    """
+    """Return the call of `plan.pair` for a Linear and a Dense that follow the flatten of an image, as code."""
     has_bias = "bias" in torch.shapes and "bias" in keras.shapes
     biases = f'.pair("{torch.path}.bias", "{keras.path}/bias")' if has_bias else ""
     transform = f'k3c.transforms.Axes("o (c s) -> (s c) o", c={channels})'

@@ -146,10 +146,6 @@ def _by_path(layers: Iterable[LayerView], find_keys: Callable[[LayerView], T]) -
     """Return the result of `find_keys` for every layer, by the path of the layer.
 
     Layers that differ only in their paths share one result.
-
-    Args:
-        layers: The layers.
-        find_keys: Computes the keys of one layer.
     """
     known: dict[Hashable, T] = {}
     found = {}

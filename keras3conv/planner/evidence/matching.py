@@ -191,10 +191,6 @@ def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
     """Split a group of fitting layers into subgroups of layers with the same label.
 
     Yield the whole group if a label is more frequent on one side than on the other.
-
-    Args:
-        group: The group.
-        label: Computes the label of a layer.
     """
     torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
     if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:

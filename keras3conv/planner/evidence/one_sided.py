@@ -179,11 +179,6 @@ def with_zeros(pairs: Iterable[Pair], torch: ModelView, keras: ModelView) -> Ite
 
     A transfer writes zeros into such a bias of the target, and requires zeros in such a bias of the source. If a pair
     names two tensors, the layers that own them are compared.
-
-    Args:
-        pairs: The pairs.
-        torch: The view of the torch model.
-        keras: The view of the Keras model.
     """
     pairs = tuple(pairs)
     owner = {tensor.path: layer for view in (torch, keras) for layer in view.layers for tensor in layer.tensors}

@@ -161,10 +161,6 @@ def with_doubtful_rows(pairs: Iterable[Pair], torch: ModelView) -> Iterator[Pair
 
     The weights of both layers have the same rows, but perhaps in another order: first all rows of the query, or first
     the query, key and value rows of the first attention head.
-
-    Args:
-        pairs: The pairs.
-        torch: The view of the torch model.
     """
     layers = {layer.path: layer for layer in torch.layers}
     inputs = {tensor.shape[1] for tensor in torch.tensors() if len(tensor.shape) > 1}

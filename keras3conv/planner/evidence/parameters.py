@@ -55,12 +55,7 @@ class Held:
 
 
 def held_parameters(torch: ModelView, keras: ModelView) -> Iterator[Held]:
-    """Yield each torch parameter for which there is a Keras layer of the same name with one variable of its size.
-
-    Args:
-        torch: The view of the torch model.
-        keras: The view of the Keras model.
-    """
+    """Yield each torch parameter for which there is a Keras layer of the same name with one variable of its size."""
     holders = _by_words((layer.path, layer) for layer in keras.layers if holds_one_parameter(layer))
     parameters = _by_words((tensor.path, tensor) for tensor in torch.tensors() if not tensor.is_computed)
     for words, layer in holders.items():
@@ -140,12 +135,7 @@ def _as_a_name(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _moves_channels(transform: Transform, tensor: TensorRef) -> bool:
-    """Return whether a transform turns a kernel (out, in, height, width) into (height, width, in, out).
-
-    Args:
-        transform: The transform.
-        tensor: The kernel.
-    """
+    """Return whether a transform turns a kernel (out, in, height, width) into (height, width, in, out)."""
     letters = iter("abcdefghijklmnop")
     named = [next(letters) if size != 1 else "" for size in tensor.shape]
     moved = [named[axis] for axis in (*range(2, len(named)), 1, 0) if named[axis]]

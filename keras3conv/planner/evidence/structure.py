@@ -55,10 +55,6 @@ class Group:
     def rule_for(self, torch: LayerView, keras: LayerView) -> Rule | None:
         """Return the first rule by which a torch layer and a Keras layer of this group can be paired.
 
-        Args:
-            torch: A torch layer of the group.
-            keras: A Keras layer of the group.
-
         Returns:
             The rule; None if the configurations of the layers exclude every rule.
         """
@@ -151,12 +147,7 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
 
 
 def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerView, ...]:
-    """Return the layers that have no paired tensor.
-
-    Args:
-        layers: Layers of one model.
-        placed: The paths of the paired tensors.
-    """
+    """Return the layers that have no paired tensor."""
     return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
 
 

@@ -86,11 +86,6 @@ class Lists:
 def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
     """Build both lists, reorder the Keras list, and pair the entries at the same position.
 
-    Args:
-        torch: The view of the torch model.
-        keras: The view of the Keras model.
-        order: The options.
-
     Raises:
         InputError: A table names an unknown layer or a position outside of the list.
     """

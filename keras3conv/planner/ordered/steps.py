@@ -100,10 +100,6 @@ def _source(found: Array, given: Sequence[Array]) -> int | None:
     """Return the index of the input array that has the same numbers as an output array; None if there is none.
 
     The order of the numbers and the shape do not count.
-
-    Args:
-        found: The output array.
-        given: The input arrays.
     """
     values = np.sort(found, axis=None)
     return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)

@@ -325,11 +325,7 @@ class CandidateFinder:
                         yield from islice(tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
 
     def by_name(self, keras: LayerView) -> Iterator[Candidate]:
-        """Yield candidates from the torch parameters with the name of a Keras layer, one for each transform that fits.
-
-        Args:
-            keras: The Keras layer.
-        """
+        """Yield a candidate for each torch parameter with the name of a Keras layer and each transform that fits."""
         if held := self.held.get(keras.path):
             likely = held.transforms
             found = self.single_tensors(keras, held.keras, [held.torch])
@@ -340,12 +336,7 @@ class CandidateFinder:
                     yield replace(candidate, kind="parameter", rule=None)
 
     def _by_rules_of(self, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
-        """Yield the candidates that the rules give for a torch layer, even one that never ran, and a Keras layer.
-
-        Args:
-            torch: The torch layer.
-            keras: The Keras layer.
-        """
+        """Yield the candidates that the rules give for a torch layer, even one that never ran, and a Keras layer."""
         for known, in_keras in ((self._keys, False), (self._keys_in_keras, True)):
             for key, rules in self._keys_of(keras, in_keras=in_keras).items():
                 if rule := first_common(rules, known[torch.path].get(key, ())):
@@ -361,13 +352,7 @@ class CandidateFinder:
         return tuple(layer for layer in uncalled if any(self.run.is_used(one.path) for one in layer.tensors))
 
     def single_tensors(self, keras: LayerView, variable: TensorRef, among: Iterable[TensorRef]) -> Iterator[Candidate]:
-        """Yield the torch tensors with as many values as a Keras variable, as candidates for this variable.
-
-        Args:
-            keras: The Keras layer.
-            variable: A variable of the Keras layer.
-            among: The torch tensors to choose from.
-        """
+        """Yield the torch tensors with as many values as a Keras variable, as candidates for this variable."""
         for tensor in among:
             if size_of(tensor.shape) == size_of(variable.shape):
                 candidates = tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")

@@ -34,12 +34,7 @@ def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
 
 
 def _repeats(shape: Shape, wanted: Shape) -> bool:
-    """Return whether an array can be broadcast to a shape: along its axes of size one, or along a new first axis.
-
-    Args:
-        shape: The shape of the array.
-        wanted: The shape to broadcast to.
-    """
+    """Return whether an array can be broadcast to a shape: along its axes of size one, or along a new first axis."""
     if len(shape) == len(wanted) - 1:
         return shape == wanted[1:]
     return len(shape) == len(wanted) and all(size in (1, to) for size, to in zip(shape, wanted, strict=True))
@@ -88,12 +83,7 @@ def _with_ones(names: Sequence[str], shape: Shape) -> str:
 
 
 def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    """Yield the transforms between shapes with different numbers of axes, which merge or split adjacent axes.
-
-    Args:
-        torch: The shape in torch.
-        keras: The shape in Keras.
-    """
+    """Yield the transforms between shapes with different numbers of axes, which merge or split adjacent axes."""
     if len(_without_ones(torch)) < len(_without_ones(keras)):
         yield from _merged(torch, keras)
     else:
@@ -101,12 +91,7 @@ def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
 
 
 def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
-    """Yield the transforms that split the axes of one shape into the axes of another: (12, 5) into (3, 4, 5).
-
-    Args:
-        coarse: The shape with merged axes.
-        fine: The shape with more axes.
-    """
+    """Yield the transforms that split the axes of one shape into the axes of another: (12, 5) into (3, 4, 5)."""
     sizes = _without_ones(fine)
     if len(sizes) > 4:
         return

@@ -73,12 +73,7 @@ def distance(
 
 
 def is_outside(trail: Trail, owner: str) -> bool:
-    """Return whether the torch layer that was chosen last is outside a torch module.
-
-    Args:
-        trail: The torch layers chosen so far.
-        owner: The path of the torch module.
-    """
+    """Return whether the torch layer that was chosen last is outside a torch module."""
     last = next((choice.candidate.owner for choice in reversed(trail.choices.values())), "")
     return bool(owner) and not f"{last}.".startswith(f"{owner}.")
 
@@ -94,10 +89,6 @@ def name_distance(torch: str, keras: str) -> tuple[bool, int]:
 
     The key has two items: whether the names express different functions (query, key), and the negated number of words
     that both names have.
-
-    Args:
-        torch: The path of the torch layer.
-        keras: The path of the Keras layer.
     """
     meanings = {names.meaning(torch), names.meaning(keras.rpartition("/")[0]), names.meaning(keras)} - {""}
     return len(meanings) > 1, -count_shared_words(torch, keras)

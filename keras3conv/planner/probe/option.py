@@ -35,11 +35,7 @@ class TensorSlice:
     storage: str = ""
 
     def take(self, array: Array) -> Array:
-        """Return the part of a tensor's values that this slice selects.
-
-        Args:
-            array: The values of the whole tensor.
-        """
+        """Return the part of a tensor's values that this slice selects."""
         if array.ndim == 0:
             return array
         return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
@@ -174,9 +170,6 @@ class Candidate:
         """Return the torch output that corresponds to the output of a Keras layer with joined or sliced weights.
 
         Outputs of several torch layers are joined. From the output of a single torch layer a slice is taken.
-
-        Args:
-            outputs: The recorded outputs of each torch layer.
         """
         axis = self._output_axis(outputs[0][0])
         if self.kind == "joined":

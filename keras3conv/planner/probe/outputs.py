@@ -83,10 +83,6 @@ def layouts(array: Array, shape: Shape) -> Iterator[Array]:
 
     These layouts are tried: unchanged, and channels last; both also without axes of size one. The layout with time
     before the batch is tried only if none of them has the shape.
-
-    Args:
-        array: The torch output.
-        shape: The shape of the Keras output.
     """
     found = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
     fitting = [each.reshape(shape) for each in found if _without_ones(each.shape) == _without_ones(shape)]

@@ -128,13 +128,7 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with.
-
-    Args:
-        torch: The view of the torch model.
-        keras: The view of the Keras model.
-        pairs: The pairs so far.
-    """
+    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with."""
     siblings = {
         tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
     }

@@ -106,13 +106,7 @@ def _slice_candidate(
 
 
 def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    """Yield the candidates in which a Keras variable is a stack of torch tensors whose paths differ in one number.
-
-    Args:
-        layers: The torch layers to choose from.
-        keras: The Keras layer.
-        variable: A variable of the Keras layer.
-    """
+    """Yield the candidates in which a Keras variable is a stack of torch tensors whose paths differ in one number."""
     for family in _families(layers, variable):
         tensors = [tensor for _, tensor in family]
         axis = variable.shape.index(len(family))

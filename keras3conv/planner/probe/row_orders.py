@@ -51,11 +51,7 @@ class RowOrder:
         return self.transform(tensor.ndim)((tensor,))[0]
 
     def fits(self, shape: Shape) -> bool:
-        """Return whether this permutation can be applied to a tensor: its rows must divide into the heads and parts.
-
-        Args:
-            shape: The shape of the tensor.
-        """
+        """Return whether this permutation can be applied to a tensor: its rows must divide into the heads and parts."""
         try:
             self.transform(len(shape)).shapes((shape,))
         except TransformError:
@@ -90,12 +86,7 @@ class RowOrders:
     rotated: Callable[[int], RowOrder | None] | None = None
 
     def of(self, torch: str, rows: int) -> RowOrder | None:
-        """Return the assumed order of the rows of a torch layer's weight; None if Keras has the same order.
-
-        Args:
-            torch: The path of the torch layer.
-            rows: The number of rows.
-        """
+        """Return the assumed order of the rows of a torch layer's weight; None if Keras has the same order."""
         order = self.fused.get(without_numbers(torch))
         if order and order.fits((rows,)):  # another layer with the same name but for numbers may have other rows
             return order
@@ -150,11 +141,7 @@ def fused_orders(rows: int, parts: tuple[int, ...], integers: frozenset[int], *,
 
 
 def half_orders(shape: Shape) -> Iterator[RowOrder]:
-    """Yield the orders of the gate and up rows in a tensor of all experts, whose first axis counts the experts.
-
-    Args:
-        shape: The shape of the tensor.
-    """
+    """Yield the orders of the gate and up rows in a tensor of all experts, whose first axis counts the experts."""
     for axis in (axis for axis in range(1, len(shape)) if shape[axis] % 2 == 0 and shape[axis] > 2):
         exchanged = RowOrder(f"the halves of axis {axis} exchanged", lambda _, axis=axis: Take(axis, (1, 0)))  # type: ignore[misc]
         alternating = _alternating(axis)

@@ -65,14 +65,7 @@ def _fits(mapping: WeightMapping, torch: LayerView, keras: LayerView) -> bool:
 def _sequences(
     first: LayerView, layers: Sequence[LayerView], run: TorchRun, length: int
 ) -> Iterator[tuple[LayerView, ...]]:
-    """Yield the sequences of torch layers, from `first` on, in which each layer receives its predecessor's output.
-
-    Args:
-        first: The first layer of the sequences.
-        layers: The torch layers to choose from.
-        run: The recorded torch run.
-        length: The number of layers in a sequence.
-    """
+    """Yield the sequences of torch layers, from `first` on, in which each layer receives its predecessor's output."""
     if length == 1:
         yield (first,)
         return

@@ -78,11 +78,7 @@ class _Nan:
     suspect: str = ""
 
     def reached(self, path: str) -> "_Nan":
-        """Return the updated record after a layer received or returned NaN although torch had none.
-
-        Args:
-            path: The path of the layer.
-        """
+        """Return the updated record after a layer received or returned NaN although torch had none."""
         return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 

@@ -179,10 +179,6 @@ def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]
     """Return a context manager in which every call of every submodule is recorded in the log.
 
     The context manager yields the list of the paths of the running modules, the innermost last.
-
-    Args:
-        module: The module.
-        log: The log.
     """
     indices = count()
     open_calls: dict[str, list[tuple[TorchCall, Call]]] = {}

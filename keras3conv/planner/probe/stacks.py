@@ -32,12 +32,7 @@ class Stack:
     limit: float = 0.0
 
     def values(self, run: TorchRun, keras: LayerView) -> dict[str, Array]:
-        """Return the values that one of the Keras layers gets from the weights of the torch layer, by variable path.
-
-        Args:
-            run: The recorded torch run.
-            keras: The Keras layer.
-        """
+        """Return the values that one of the Keras layers gets from the weights of the torch layer, by variable path."""
         own = {tensor.path for tensor in keras.tensors}
         values: dict[str, Array] = {}
         for mapping in self.pair.weights:

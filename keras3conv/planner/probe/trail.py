@@ -268,9 +268,6 @@ class Trail:
     def _forget_from(self, first: Choice) -> int:
         """Remove a choice of torch weights and all later choices.
 
-        Args:
-            first: The choice.
-
         Returns:
             The number of the innermost call that was running when the choice was made and is still running.
         """

@@ -45,21 +45,12 @@ def last(layers: LayerSpecs) -> LayerSpec:
 
 
 def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
-    """Return a function for `Rule.to_keras` that builds one Keras layer with given arguments.
-
-    Args:
-        kind: The class of the Keras layer.
-        **settings: The arguments of the layer.
-    """
+    """Return a function for `Rule.to_keras` that builds one Keras layer with given arguments."""
     return lambda config: (LayerSpec(kind=kind, config=settings),)
 
 
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
-    """Return a function for `Rule.to_torch` that builds one torch module without arguments.
-
-    Args:
-        kind: The class of the module.
-    """
+    """Return a function for `Rule.to_torch` that builds one torch module without arguments."""
     return lambda layers: (LayerSpec(kind=kind),)
 
 

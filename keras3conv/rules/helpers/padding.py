@@ -58,12 +58,7 @@ def reach(kernel_size: Shape, dilation: Shape) -> Shape:
 
 
 def padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
-    """Return the padding layers that Keras needs before a convolution, and the convolution's own argument `padding`.
-
-    Args:
-        config: The configuration of the torch convolution.
-        rank: The number of spatial axes.
-    """
+    """Return the padding layers that Keras needs before a convolution, and the convolution's own argument `padding`."""
     axes = _torch_pads(config, rank)
     if not any(map(any, axes)):
         return (), "valid"
@@ -117,12 +112,7 @@ def _same_pads(kernel_size: Shape, dilation: Shape) -> Pads:
 
 
 def _is_same(config: Config, rank: int) -> bool:
-    """Return whether Keras' padding="same" pads exactly as a torch convolution does.
-
-    Args:
-        config: The configuration of the torch convolution.
-        rank: The number of spatial axes.
-    """
+    """Return whether Keras' padding="same" pads exactly as a torch convolution does."""
     if isinstance(config["padding"], str):
         return bool(config["padding"] == "same")
     totals = reach(config["kernel_size"], ints(config["dilation"], rank))
@@ -177,12 +167,7 @@ def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str
 
 
 def _pads_before(before: LayerSpec, rank: int) -> Pads:
-    """Return the numbers of elements that the Keras layer before a convolution adds at the start and end of each axis.
-
-    Args:
-        before: The padding layer.
-        rank: The number of spatial axes.
-    """
+    """Return the numbers of elements that the Keras layer before a convolution adds to each axis, at start and end."""
     if before.kind == PAD:
         return pads(before.config["pad_width"], rank + 2)[1:-1]
     return pads(before.config.get("padding", 1), rank)

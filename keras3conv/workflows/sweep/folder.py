@@ -82,9 +82,6 @@ class Results:
         """Rewrite `results.jsonl` with one row for each task of the sweep, in the order of `rows`.
 
         Rows of tasks that the sweep no longer has are moved to `former.jsonl`.
-
-        Args:
-            rows: The results of all tasks.
         """
         names = {row.name for row in rows}
         former = [row for row in self.rows() if row.name not in names]

@@ -65,12 +65,6 @@ def _received(ray: Any, reference: Any, task: Task, out: Path) -> Row:
     """Return the row (the result) of a finished task, and write the files of the task.
 
     If the worker of the task was lost again and again, the row says so.
-
-    Args:
-        ray: The module of Ray.
-        reference: The reference to the result in Ray.
-        task: The task.
-        out: The folder for the files.
     """
     try:
         row, files = ray.get(reference)

@@ -333,11 +333,7 @@ def _own_sources() -> Iterator[tuple[str, str]]:
 
 
 def _end_with(parent: int) -> None:
-    """Let Linux kill this process when its parent ends, so that no task runs on after its sweep was killed.
-
-    Args:
-        parent: The identifier of the parent.
-    """
+    """Let Linux kill this process when its parent ends, so that no task runs on after its sweep was killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         if os.getppid() != parent:

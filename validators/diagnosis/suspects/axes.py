@@ -92,11 +92,7 @@ def _reshapings(case: Case) -> Iterator[Operation]:
 
 
 def _other_orders(sizes: Shape) -> Iterator[tuple[int, ...]]:
-    """Yield every order of axes but the present one: (1, 0) for two axes; none if at most one axis is longer than 1.
-
-    Args:
-        sizes: The sizes of the axes.
-    """
+    """Yield every order of axes but the present one: (1, 0) for two axes; none if at most one axis is longer than 1."""
     if sum(size > 1 for size in sizes) > 1:
         yield from (order for order in permutations(range(len(sizes))) if list(order) != sorted(order))
 

@@ -276,10 +276,6 @@ class _Builder:
         """Return the second layer of a Bidirectional whose first runs backwards; as in Keras 2, it runs forwards.
 
         Keras 3 makes a backward layer that runs backwards, whichever way the layer runs, and then refuses it.
-
-        Args:
-            config: The configuration of the Bidirectional.
-            path: Its path in the file.
         """
         inner: Config = config.get("layer") or {}
         if not is_entry(inner) or not inner["config"].get("go_backwards"):

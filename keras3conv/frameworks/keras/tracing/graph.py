@@ -380,9 +380,6 @@ def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
     """Return a function that selects the layers that become one node: layers of known classes.
 
     A subclass that overrides `call` is traced into, unless its class sets `stands_for_its_base` to True.
-
-    Args:
-        known: The qualified names of the classes.
     """
 
     def is_leaf(layer: keras.layers.Layer, kinds: tuple[str, ...]) -> bool:

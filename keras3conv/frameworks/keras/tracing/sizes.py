@@ -129,10 +129,6 @@ class Sizes:
         """Return the size that has these numbers in the two traces: a number if they are equal, else a `Size`.
 
         Return None if the numbers do not follow from those of the dynamic sizes.
-
-        Args:
-            first: The number in the first trace.
-            second: The number in the second trace.
         """
         if first == second:
             return first
@@ -174,12 +170,7 @@ def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes,
 
 
 def _argument_names(model: keras.layers.Layer, nested: Any) -> tuple[str, ...]:
-    """Return the names of a model's inputs: the keys of a dict, or the arguments of `call`; empty if they have none.
-
-    Args:
-        model: The model.
-        nested: The inputs as the user gave them.
-    """
+    """Return the names of a model's inputs: the keys of a dict, or the arguments of `call`; empty if they have none."""
     if isinstance(nested, dict) and all(hasattr(value, "shape") for value in nested.values()):
         return tuple(sorted(nested))  # the order in which Keras flattens a dict
     given = nested if isinstance(nested, tuple) else (nested,)

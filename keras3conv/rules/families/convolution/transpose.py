@@ -51,12 +51,7 @@ def _to_keras(config: Config, *, rank: int) -> LayerSpecs:
 
 
 def _is_widened(config: Config, rank: int) -> bool:
-    """Return whether zeros must be inserted between the kernel's elements, because Keras has no dilation with a stride.
-
-    Args:
-        config: The configuration of the torch convolution.
-        rank: The number of spatial axes.
-    """
+    """Return whether the kernel must be spread with zeros, because Keras has no dilation together with a stride."""
     return max(ints(config["stride"], rank)) > 1 and max(ints(config["dilation"], rank)) > 1
 
 
@@ -65,11 +60,6 @@ def _added_and_cropped(config: Config, strides: Shape, rank: int) -> tuple[Shape
 
     Keras' output_padding must be less than the stride. If torch's is larger (with a dilation), fewer elements are
     cropped at the end instead.
-
-    Args:
-        config: The configuration of the torch convolution.
-        strides: Its strides.
-        rank: The number of spatial axes.
     """
     wanted, padding = ints(config["output_padding"], rank), ints(config["padding"], rank)
     added = tuple(min(extra, stride - 1) for extra, stride in zip(wanted, strides, strict=True))
@@ -183,12 +173,6 @@ def _cropped(array: Array, torch: Config, keras: Config, *, rank: int) -> Array:
 
     A Keras convolution with padding="valid" returns the full output, and a layer after it crops. With padding="same" or
     channels first, the output is returned unchanged.
-
-    Args:
-        array: The output of the Keras convolution.
-        torch: The configuration of the torch convolution.
-        keras: The configuration of the Keras convolution.
-        rank: The number of spatial axes.
     """
     if keras.get("padding", "valid") != "valid" or keras.get("data_format") == "channels_first":
         return array

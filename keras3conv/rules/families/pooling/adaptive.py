@@ -69,9 +69,6 @@ def _adaptive_examples(rank: int) -> tuple[Example, ...]:
     """Return examples to test the rules for a number of spatial axes: two for one axis, else one.
 
     More would be slow, because JAX takes seconds to compile each.
-
-    Args:
-        rank: The number of spatial axes.
     """
     different = Example(config={"output_size": (4, 3, 2)[-rank:]}, inputs=((2, 6, *(3, 4, 5)[-rank:]),))
     alike = Example(config={"output_size": 3}, inputs=((2, 1, 4),), canonical=False)
@@ -122,10 +119,6 @@ def _power_to_keras(config: Config, *, rank: int) -> LayerSpecs:
     """Return the Keras layers for torch's `LPPool`, which computes the root of the sum of powers in each window.
 
     The layers compute the power, the average, its product with the window size (which is the sum), and the root.
-
-    Args:
-        config: The configuration of the torch layer.
-        rank: The number of spatial axes.
     """
     require_value(f"torch.nn.LPPool{rank}d", "ceil_mode", config["ceil_mode"], False)
     size, power = ints(config["kernel_size"], rank), float(config["norm_type"])

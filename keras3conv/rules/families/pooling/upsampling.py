@@ -21,10 +21,6 @@ _SIZE_FIELDS = {name: name for name in ("size", "scale_factor", "mode", "align_c
 def _scales(config: Config, rank: int) -> tuple[int, ...] | None:
     """Return the integer scale factor of each axis of a torch Upsample.
 
-    Args:
-        config: The configuration of the torch layer.
-        rank: The number of spatial axes.
-
     Returns:
         The factors; None if one is not an integer, or if there is neither one factor for all axes nor one for each.
     """

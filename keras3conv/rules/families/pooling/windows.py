@@ -41,12 +41,7 @@ def _of_rank(fields: Fields, rank: int) -> Fields:
 
 
 def _geometry(config: Config, rank: int) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return kernel size, stride and padding of a torch pooling layer for every axis.
-
-    Args:
-        config: The configuration of the torch layer.
-        rank: The number of spatial axes.
-    """
+    """Return kernel size, stride and padding of a torch pooling layer for every axis."""
     kernel, padding = ints(config["kernel_size"], rank), ints(config["padding"], rank)
     return kernel, ints(config["stride"] or kernel, rank), padding
 
@@ -71,10 +66,6 @@ def _max_is_stock(config: Config, *, rank: int) -> bool:
     """Return whether Keras' MaxPooling can compute the same as a torch MaxPool.
 
     This is possible if there is no dilation, no indices are returned, and no window starts in the padding at the end.
-
-    Args:
-        config: The configuration of the torch layer.
-        rank: The number of spatial axes.
     """
     inside = all(
         not more or more < size - pad
@@ -145,11 +136,6 @@ def _sizes(pool: LayerSpec, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]
 def _keras_pads(pool: LayerSpec, kernel: tuple[int, ...], strides: tuple[int, ...]) -> Pads:
     """Return the numbers of elements that a Keras pooling layer adds at the start and end of each axis.
 
-    Args:
-        pool: The pooling layer.
-        kernel: The size of the windows.
-        strides: The strides of the windows.
-
     Raises:
         RuleError: The numbers depend on an input size that is unknown.
     """
@@ -196,10 +182,6 @@ def _average_is_stock(config: Config, *, rank: int) -> bool:
 
     This is possible if the output size is not rounded up, and if the padding is absent, is averaged too, or is that of
     padding="same".
-
-    Args:
-        config: The configuration of the torch layer.
-        rank: The number of spatial axes.
     """
     kernel, strides, padding = _geometry(config, rank)
     if config["ceil_mode"] and set(strides) != {1}:
@@ -254,11 +236,6 @@ def _same_padding_arguments(pool: LayerSpec, kernel: tuple[int, ...], strides: t
 
     The padding is not averaged. If Keras pads more at the end of an axis, ceil_mode does so too, with a stride above 1.
     With a stride of 1, both ends are padded as much as the end in Keras; the averages that are too many are removed.
-
-    Args:
-        pool: The Keras pooling layer.
-        kernel: The size of the windows.
-        strides: The strides of the windows.
     """
     axes = _keras_pads(pool, kernel, strides)
     padding = tuple(end if stride == 1 else start for (start, end), stride in zip(axes, strides, strict=True))

@@ -57,12 +57,7 @@ def _applies(config: Config, *, stacked: bool, both: bool) -> bool:
 
 
 def _serialised(kind: Kind, config: Config) -> dict[str, Any]:
-    """Return the dict that Keras stores for a recurrent layer inside a wrapper such as Bidirectional.
-
-    Args:
-        kind: The kind of the layer.
-        config: The constructor arguments of the layer.
-    """
+    """Return the dict that Keras stores for a recurrent layer inside a wrapper such as Bidirectional."""
     return {"module": "keras.layers", "class_name": kind.keras, "config": config, "registered_name": None}
 
 
@@ -134,12 +129,7 @@ def _inner(spec: LayerSpec, kind: Kind) -> LayerSpec:
 
 
 def _layer_to_torch(spec: LayerSpec, kind: Kind) -> dict[str, Any]:
-    """Return the torch configuration of one Keras layer of a stack, which may be a Bidirectional.
-
-    Args:
-        spec: The Keras layer.
-        kind: The kind of recurrent layer.
-    """
+    """Return the torch configuration of one Keras layer of a stack, which may be a Bidirectional."""
     if spec.kind == _BIDIRECTIONAL:
         return {**torch_config(kind, _inner(spec, kind), _DIRECTIONS[0]), "bidirectional": True}
     require_value(f"torch.nn.{kind.torch}", "layer", spec.kind, f"keras.layers.{kind.keras}")

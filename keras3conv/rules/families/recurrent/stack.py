@@ -67,11 +67,7 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
 
 
 def rnn_config(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the configuration of a Keras RNN with the given cells; several cells are put into StackedRNNCells.
-
-    Args:
-        cells: The cells in serialised form.
-    """
+    """Return the configuration of a Keras RNN with the given cells; several cells are put into StackedRNNCells."""
     if len(cells) == 1:
         return {"cell": cells[0]}
     return {"cell": serialised(_STACK, {"cells": cells})}
@@ -91,9 +87,6 @@ def prefixes(number: int) -> tuple[str, ...]:
     """Return the beginnings of the variables' roles for each cell of a Keras RNN: ("cell/",) for one cell.
 
     For several they are ("cell/cells.0/", "cell/cells.1/", ...).
-
-    Args:
-        number: The number of cells.
     """
     return ("cell/",) if number == 1 else tuple(f"cell/cells.{place}/" for place in range(number))
 

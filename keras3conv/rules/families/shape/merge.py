@@ -16,11 +16,7 @@ _BROADCAST = "All inputs must have the same number of axes: torch adds missing a
 
 
 def as_list(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arguments of a Keras merge layer such as Add: one list of all input arrays.
-
-    Args:
-        arrays: The input arrays.
-    """
+    """Return the arguments of a Keras merge layer such as Add: one list of all input arrays."""
     return (list(arrays),)
 
 

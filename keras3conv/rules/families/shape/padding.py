@@ -147,12 +147,7 @@ for _rank in (1, 2, 3):
 
 
 def _widths(config: Config, rank: int) -> Pads:
-    """Return `keras.ops.pad`'s argument `pad_width` for a torch padding layer; batch and channels are not padded.
-
-    Args:
-        config: The configuration of the torch padding layer.
-        rank: The number of spatial axes.
-    """
+    """Return `keras.ops.pad`'s argument `pad_width` for a torch padding layer; batch and channels are not padded."""
     return ((0, 0), *axes_of(config, rank), (0, 0))
 
 
@@ -190,12 +185,7 @@ def _ops_pad_to_torch(layers: LayerSpecs, *, rank: int, name: str, mode: str) ->
 
 
 def _pad_examples(rank: int, **options: Any) -> tuple[Example, ...]:
-    """Return two examples to test a padding rule: with different numbers at all ends, and with equal numbers.
-
-    Args:
-        rank: The number of spatial axes.
-        options: Further constructor arguments of the torch layer.
-    """
+    """Return two examples to test a padding rule: with different numbers at all ends, and with equal numbers."""
     padding = (1, 2, 0, 3, 2, 1)[: 2 * rank]
     return (
         Example(config={"padding": padding, **options}, inputs=(_SIZES[0][: rank + 2],)),
