@@ -15,10 +15,7 @@ from keras3conv.validators.running.nearby import LARGEST, NearbyRun
 from keras3conv.validators.running.nearby import NOTE as ROUNDING
 from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
 from keras3conv.validators.running.output_pairs import output_pairs, shown_name
-from keras3conv.validators.running.rounded_constants import NOTE as CONSTANTS
-from keras3conv.validators.running.rounded_constants import may_be_rounded
-from keras3conv.validators.running.rounded_sines import NOTE as SINES
-from keras3conv.validators.running.rounded_sines import sines_rounded
+from keras3conv.validators.running.rounded_constants import CONSTANTS, SINES, may_be_rounded, sines_rounded
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.variants import Variant, exercised, unreached_in_words, variants
 

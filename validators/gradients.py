@@ -20,26 +20,25 @@ from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
-from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import (
     BatchNorm,
     batch_norms,
+    explain_step,
     renormalised,
     statistics_in_training,
     unbiased_step,
 )
-from keras3conv.validators.running.computed_weights import kept_states, trained_as_a_whole
-from keras3conv.validators.running.loss import weights_of_the_loss
-from keras3conv.validators.running.mapped_gradients import mapped_gradients, tied_gradients
+from keras3conv.validators.running.mapped_gradients import mapped_gradients, tied_gradients, weights_of_the_loss
 from keras3conv.validators.running.nearby import NearbyRun, repeats
-from keras3conv.validators.running.rounded_constants import may_be_rounded
-from keras3conv.validators.running.rounded_sines import sines_rounded
+from keras3conv.validators.running.rounded_constants import may_be_rounded, sines_rounded
 from keras3conv.validators.running.smaller import on_smaller_images
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.training_facts import (
     corrected,
+    kept_states,
     not_alike,
     statistics_facts,
+    trained_as_a_whole,
     unlike,
     untrained_facts,
     untried_facts,

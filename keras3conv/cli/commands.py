@@ -15,7 +15,7 @@ import typer
 from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, imported_code, note
 from keras3conv.cli.converting import convert
 from keras3conv.cli.handing import hand_out, is_complete, print_report, status_of
-from keras3conv.cli.information import demo, doctor, inspect, rules
+from keras3conv.cli.information import demo, doctor, inspect, rules, verify
 from keras3conv.cli.options import (
     Backends,
     ClassNamesFile,
@@ -60,7 +60,6 @@ from keras3conv.cli.sides import (
     words_of,
 )
 from keras3conv.cli.sweeping import card, sweep
-from keras3conv.cli.verify import verify
 from keras3conv.garbage import process_of_a_command
 
 __all__ = [

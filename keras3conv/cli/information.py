@@ -1,12 +1,17 @@
-"""Define the commands `inspect`, `rules`, `doctor` and `demo`."""
+"""Define the commands `inspect`, `rules`, `doctor`, `demo` and `verify`."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from keras3conv.cli.app import FAILED, PASSED, command
+from keras3conv.cli.handing import hand_out
 from keras3conv.cli.options import Debug, EntryName, Json, KerasWeights, TorchWeights
+
+if TYPE_CHECKING:
+    from keras3conv.frameworks.adapter import Adapter
 
 
 @command("keras3conv inspect model.safetensors")
@@ -22,7 +27,6 @@ def inspect(
     debug: Debug = False,
 ) -> int:
     """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
-    from keras3conv.cli.old_settings import settings_read_as_keras_2
     from keras3conv.cli.output import model_json, model_text
     from keras3conv.garbage import collection_paused
     from keras3conv.workflows.factories import Weights, resolve
@@ -74,3 +78,33 @@ def demo(
     from keras3conv.demo.story import tell
 
     return PASSED if tell(out) else FAILED
+
+
+_MODELS = (".h5", ".hdf5", ".keras")
+"""The suffixes of the files that may hold an architecture of Keras 2."""
+
+
+def settings_read_as_keras_2(model: "Adapter") -> tuple[tuple[str, str], ...]:
+    """Return the layers of a Keras 2 file with settings that mean something else in Keras 3, each with the change."""
+    from keras3conv.formats.keras2.changes import changed_settings
+    from keras3conv.formats.keras2.file import saved_model
+
+    if model.is_live or model.side != "keras" or not os.fspath(model.source).lower().endswith(_MODELS):
+        return ()
+    saved = saved_model(model.source)
+    return changed_settings(saved.config) if saved else ()
+
+
+@command("keras3conv verify net.safetensors")
+def verify(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A file that was written, the index of its shards, or a folder.")
+    ],
+    *,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Compare what `transfer` or `convert` wrote with the digests beside it. The exit status is 1 if a byte differs."""
+    from keras3conv import api
+
+    return hand_out(api.verify(out), (), as_json=as_json)

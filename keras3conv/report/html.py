@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from keras3conv.errors import MissingExtra
 from keras3conv.messages import count
-from keras3conv.report import headline, markdown, words
+from keras3conv.report import headline, markdown
 from keras3conv.report.card import Card
 from keras3conv.report.cells import show, visible
 from keras3conv.report.grids import arrange, is_wide
@@ -104,7 +104,7 @@ def _template(name: str) -> "Template":
     }
     environment.tests |= {"wide": is_wide, "certificate": headline.is_certificate}
     environment.globals |= {"glyphs": GLYPHS, "limits": LIMITS, "limits_title": TITLE, "limits_page": PAGE}
-    environment.globals |= {"words": words.WORDS, "words_title": words.TITLE}
+    environment.globals |= {"words": WORDS, "words_title": WORDS_TITLE}
     return environment.from_string(_resource(name))
 
 
@@ -127,3 +127,23 @@ def _resource(name: str) -> str:
 
 def _digest(text: str) -> str:
     return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+WORDS_TITLE = "Words of this page"
+
+WORDS = {
+    "noise floor": "the rounding error of the torch module: its output in its own dtype minus its output in float64. A "
+    "difference of the models up to 8 times as large is rounding.",
+    "ratio": "a difference divided by the noise floor.",
+    "probe weights": "random weights for the float64 runs, the same on both sides. All tensors differ, so that a swap "
+    "shows.",
+    "layer call": "one call of a layer in a run of the model; a layer that is called twice has two.",
+    "in isolation": "the Keras layer alone, on the inputs that the torch layer had, so that errors of earlier layers "
+    "are left out.",
+    "bounds": "the values at which activations and clips change, such as the 6 of ReLU6. A bound is reached if a run "
+    "had values on both sides of it.",
+    "1e-10": "the largest relative difference in float64 that rounding can explain; the same for all models.",
+    "skipped": "not run, for the reason that is given. It proves nothing, and is not a failure.",
+    "unconfirmed": "the pairs fit by their names or shapes, but no run of the models has confirmed them.",
+}
+"""The meaning of each word, in a sentence or two."""

@@ -14,10 +14,9 @@ from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.formats.torch import prefixes
 from keras3conv.formats.torch.parts import vectors
 from keras3conv.frameworks.adapter import Model, TorchFile
-from keras3conv.frameworks.opening import with_live_keras
 from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
-from keras3conv.frameworks.sides import Sides, Views
+from keras3conv.frameworks.sides import Sides, Views, with_live_keras
 from keras3conv.frameworks.stored import view_in_parts
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths

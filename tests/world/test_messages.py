@@ -14,11 +14,10 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError, UnsupportedLayerError
-from keras3conv.formats.keras2.file import saved_model
+from keras3conv.formats.keras2.file import plain_values, saved_model
 from keras3conv.formats.keras2.layers import changed_meaning
 from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.order import proven_order
-from keras3conv.formats.keras2.values import plain_values
 from keras3conv.frameworks.keras import files as keras_files
 from keras3conv.frameworks.keras.keras2.reading import read_model
 from keras3conv.frameworks.keras.origin import notes_of, origin_of

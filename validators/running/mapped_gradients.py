@@ -1,13 +1,17 @@
-"""Map the gradients of both models to each other by the plan."""
+"""Choose the loss whose gradients are compared, and map the gradients of both models to each other by the plan."""
 
+import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import numpy as np
 
 from keras3conv.frameworks.shared.inputs import SEED
+from keras3conv.frameworks.shared.layout import channels_first
+from keras3conv.frameworks.shared.layout import moved as moved_shape
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Array, Arrays
-from keras3conv.validators.running.permutation import is_permutation
+from keras3conv.transforms import Array, Arrays, Shape, Transform
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 
@@ -63,3 +67,44 @@ def mapped_gradients(
 
 def _directional_derivative(gradients: Arrays, steps: Arrays) -> Array:
     return np.array([sum(float(np.sum(gradient * step)) for gradient, step in zip(gradients, steps, strict=True))])
+
+
+@lru_cache(maxsize=1024)
+def is_permutation(transform: Transform, shapes: tuple[Shape, ...]) -> bool:
+    """Return whether a transform only permutes elements of arrays with these shapes, tested on `arange` arrays."""
+    numbered, start = [], 1
+    for shape in shapes:
+        size = math.prod(shape)
+        numbered.append(np.arange(start, start + size, dtype=np.float64).reshape(shape))
+        start += size
+    transformed = transform(tuple(numbered))
+    if sum(array.size for array in transformed) != start - 1:
+        return False
+    seen = np.zeros(start, dtype=bool)
+    for array in transformed:
+        places = array.astype(np.int64)
+        if not np.array_equal(places, array) or places.min(initial=1) < 1 or places.max(initial=1) >= start:
+            return False
+        seen[places.ravel()] = True
+    return bool(seen[1:].all())
+
+
+def weights_of_the_loss(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
+    """Return the weight of each output element in the loss, for torch and Keras.
+
+    If there can be no loss, return the reason instead.
+    """
+    generator = np.random.default_rng(SEED)
+    torch: dict[str, Array] = {}
+    keras: dict[str, Array] = {}
+    for pair in output_pairs(subject.torch_probe, subject.keras_probe):
+        if pair.mismatch:
+            return f"the outputs cannot be compared: {pair.mismatch}"
+        if pair.keras_output.dtype.kind == "f":
+            weight = generator.uniform(0.5, 1.5, pair.keras_output.shape)
+            keras[pair.keys[1]] = weight
+            shape = subject.torch_probe.outputs[pair.keys[0]].shape
+            if pair.layout.startswith("channels moved last"):
+                weight = channels_first(weight.reshape(moved_shape(shape)))
+            torch[pair.keys[0]] = np.ascontiguousarray(weight.reshape(shape))
+    return (torch, keras) if keras else "no output is floating point, so nothing has a gradient"

@@ -1,4 +1,4 @@
-"""Convert operations that select or write values by index: slices, gather, scatter, one-hot, triangles, diagonals."""
+"""Convert operations that select or write values by index: slices, gather, scatter, one-hot, embeddings, diagonals."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -282,3 +282,14 @@ def _segment_sum(call: Call) -> None:
     data, segments = call.keras_order(call["data"]), converted(call, call["segment_ids"], "int64")
     zeros = data.method("new_zeros", *call.sizes(call.shape))
     call.returns(zeros.method("index_add", 0, segments, data))
+
+
+@handles("keras.layers.Embedding")
+def _embedding(call: Call) -> None:
+    """Convert an Embedding; as in Keras, indices in floating-point numbers are rounded towards zero."""
+    given = call.tensor
+    if not given.dtype.startswith(("float", "bfloat")):
+        call.by_rule()
+        return
+    table = call.rule_module("torch.nn.")
+    call.returns(table(call.keras_order(given).method("int")))

@@ -50,7 +50,7 @@ def folded(program: Program) -> Program:
 
 
 def called_module(step: Step, program: Program) -> Module | None:
-    """Return the submodule of a statement that only calls one, as in `x = self.conv(x)`; None for any other statement."""
+    """Return the submodule of a statement that only calls one, as in `x = self.conv(x)`; else None."""
     match step.expression:
         case Operation("module", name, (Ref(),), kwargs) if not kwargs:
             return program.modules[name]

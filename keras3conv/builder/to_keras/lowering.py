@@ -24,7 +24,6 @@ from keras3conv.builder.to_keras.call import (
     Unmerged,
     ops,
 )
-from keras3conv.builder.to_keras.counting import numbers_up_to
 from keras3conv.builder.to_keras.finishing import finished
 from keras3conv.builder.to_keras.holding import complex_of, layer_of
 from keras3conv.builder.to_keras.layers import (
@@ -41,7 +40,7 @@ from keras3conv.builder.to_keras.lowered import Lowered
 from keras3conv.builder.to_keras.on_parts import handled
 from keras3conv.builder.to_keras.ordering import ordered
 from keras3conv.builder.to_keras.returning import dependent
-from keras3conv.builder.to_keras.sizes import unknown_after
+from keras3conv.builder.to_keras.sizes import numbers_up_to, unknown_after
 from keras3conv.builder.to_keras.unmerged import merged
 from keras3conv.errors import Problem, RuleError
 from keras3conv.frameworks.keras.operations import own_names

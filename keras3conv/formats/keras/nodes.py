@@ -1,16 +1,17 @@
 """Find the layers in the groups of a `.weights.h5` file: their names, classes and variables."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
+from math import prod
 from typing import NamedTuple
 
 from keras3conv.errors import MalformedCheckpoint, listed, quoted
 from keras3conv.formats.keras.architecture import LayerConfig, inner_layer
-from keras3conv.formats.keras.inferred import class_of_parts, class_of_shapes
 from keras3conv.formats.keras.names import DOUBLED, child_class, class_of, roles, snake_case
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
+from keras3conv.transforms import Shape
 
 _LEAF = ("vars",)
 """The members of the group of a layer that contains no other layer."""
@@ -252,3 +253,56 @@ def _in_order(names: Iterable[str]) -> list[str]:
         number = name[len(text) :]
         numbered.setdefault(text.removesuffix("_"), []).append((int(number) if number else -1, name))
     return [name for text in sorted(numbered) for _, name in sorted(numbered[text])]
+
+
+_ATTENTION = frozenset({"query_dense", "key_dense", "value_dense", "output_dense"})
+
+_DENSE = re.compile(
+    r"(^|_)(q|k|v|o|query|key|value|out|output|proj|projection|dense|linear|fc|gate|up|down|w[1-3qkvo])\d*$"
+)
+"""The names of layers without a bias that are Dense and no Embedding."""
+
+_NORMS = {2: "LayerNormalization", 4: "BatchNormalization"}
+"""The class of a layer that has only vectors of one size, by their number."""
+
+
+def class_of_shapes(name: str, shapes: Sequence[Shape]) -> str:
+    """Return the class of a layer by the shapes of its variables, in the order of the file; "" if it is unknown.
+
+    Args:
+        name: The name of the layer or of its attribute.
+        shapes: The shapes of the variables.
+    """
+    if len(shapes) in _NORMS and len(set(shapes)) == 1 and len(shapes[0]) == 1:
+        return _NORMS[len(shapes)]
+    if len(shapes) == 1:
+        return "Dense" if len(shapes[0]) == 2 and _DENSE.search(name.lower()) else ""
+    return _with_bias(*shapes) if len(shapes) == 2 else ""
+
+
+def _with_bias(kernel: Shape, bias: Shape) -> str:
+    """Return the class of a layer with a kernel and a bias; "" if several classes have them."""
+    rank = len(kernel) - 2
+    if rank == 0:
+        return "Dense" if bias == kernel[1:] else ""
+    if rank == 1:
+        return "EinsumDense" if bias == kernel[1:] else ""  # with a bias of one axis, it may be a Conv1D
+    if rank not in (2, 3):
+        return ""
+    if rank == 2 and bias == (prod(kernel[2:]),) and kernel[2] > 1 and kernel[3] == 1:
+        return "DepthwiseConv2D"
+    # The kernel of a transposed convolution has the same axes, and is read and written in the same order.
+    return f"Conv{rank}D" if bias == kernel[-1:] else f"Conv{rank}DTranspose" if bias == kernel[-2:-1] else ""
+
+
+def class_of_parts(attributes: Collection[str], query: Shape, key: Shape) -> str:
+    """Return the class of an attention by the attributes that hold its projections; "" for any other layer.
+
+    Args:
+        attributes: The names of the groups inside the group of the layer.
+        query: The shape of the kernel of the query; empty if there is none.
+        key: The shape of the kernel of the key; empty if there is none.
+    """
+    if not {name.lstrip("_") for name in attributes} >= _ATTENTION or not len(query) == len(key) == 3:
+        return ""
+    return "MultiHeadAttention" if query[1] == key[1] else "GroupQueryAttention"

@@ -1,4 +1,4 @@
-"""Read the architecture and the weights in a file of Keras 2; names and order stay as in the file."""
+"""Read the architecture and the weights in a file of Keras 2, with the names and the order of the file."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ from typing import Any
 from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint, quoted
 from keras3conv.formats.keras import archive, json
 from keras3conv.formats.keras.legacy_h5 import WEIGHTS
-from keras3conv.formats.keras2.values import plain_values
 from keras3conv.formats.safe.hdf5_reader import SIGNATURE, Hdf5File
 from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source, parse_json
@@ -154,3 +153,29 @@ def role_of(name: str) -> str:
     return (
         re.sub(r"(:\d+)?('?_\d+)?$", "", name.rpartition("/")[2], count=1) if ":" in name else name.rpartition("/")[2]
     )
+
+
+_WITH_ITEMS = frozenset({"__tuple__", "TensorShape"})
+_WITH_VALUE = frozenset({"__numpy__", "__tensor__"})
+
+
+def plain_values(value: Any) -> Any:
+    """Return nested values with serialised NumPy scalars, arrays, tensors, tuples and functions as plain values.
+
+    Keras 2 wrote `numpy.float32(0.3)` as {"type": "float32", "value": 0.3} or, in `.keras` archives, as
+    {"class_name": "__numpy__", "config": {"value": 0.3, "dtype": "float32"}}.
+    """
+    if isinstance(value, list):
+        return [plain_values(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"type", "value"}:
+        return plain_values(value["value"])
+    class_name, config = value.get("class_name"), value.get("config")
+    if class_name in _WITH_ITEMS and "items" in value:
+        return plain_values(value["items"])
+    if class_name in _WITH_VALUE and isinstance(config, Mapping) and "value" in config:
+        return plain_values(config["value"])
+    if class_name == "function" and isinstance(config, str):
+        return config
+    return {name: plain_values(item) for name, item in value.items()}

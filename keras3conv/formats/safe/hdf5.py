@@ -78,7 +78,7 @@ class Declarations:
         return self._groups[path]
 
     def text(self, group: "h5py.Group", name: str, value: str) -> None:
-        """Write a text attribute of a group: the same bytes as `group.attrs[name] = value`, but several times faster."""
+        """Write a text attribute of a group: the bytes of `group.attrs[name] = value`, several times faster."""
         import h5py
 
         if "text" not in self._types:

@@ -16,10 +16,10 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from keras3conv.errors import Problem, UnsupportedLayerError
-from keras3conv.frameworks.torch.causal import causal_masks_unread
 from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
+from keras3conv.frameworks.torch.exportable import TakenAlongAnyBatch, causal_masks_unread
 from keras3conv.frameworks.torch.exporting import Exported, Inner, exported, with_two_examples
 from keras3conv.frameworks.torch.first_turns import constants_of
 from keras3conv.frameworks.torch.folding import is_number
@@ -28,7 +28,6 @@ from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
 from keras3conv.frameworks.torch.observing import Arguments
 from keras3conv.frameworks.torch.opaque import KIND, registered_modules
-from keras3conv.frameworks.torch.picking import TakenAlongAnyBatch
 from keras3conv.frameworks.torch.program_nodes import (
     bound_arguments,
     calls_of,

@@ -1,5 +1,7 @@
 """Tell in one line why a task of a sweep failed: the headline of the error or proof, and its first problem."""
 
+import re
+
 from keras3conv.errors import Problem, message_of
 from keras3conv.report.values import Section
 
@@ -45,3 +47,22 @@ def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
+
+
+_KEYS = (
+    (re.compile(r"k3c\.validate\(torch, keras, plan=plan\)"), 'do = ["align", "transfer", "validate"]'),
+    (re.compile(r"\baccept_difference=True"), "accept_difference = true"),
+    (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "cast = true"),
+    (re.compile(r'plan = plan\.pair\(("[^"]+"), ("[^"]+")\)'), r"hints = { \1 = \2 }"),
+    (re.compile(r'plan = plan\.ignore\(("[^"]+"), ("[^"]+")\)'), r"ignore = { \1 = \2 }"),
+)
+
+
+def as_keys(message: str) -> str:
+    """Return an error message with Python calls replaced by the keys of a sweep file that have the same effect.
+
+    For example, `k3c.transfer(source, target, plan, cast=True)` becomes `cast = true`.
+    """
+    for pattern, key in _KEYS:
+        message = pattern.sub(key, message)
+    return message

@@ -21,8 +21,7 @@ from keras3conv.report.headline import counted, first_cause, most_telling_first
 from keras3conv.report.overview import StepResult
 from keras3conv.report.report import Report
 from keras3conv.workflows.imports import is_installed
-from keras3conv.workflows.sweep.fixes import as_keys
-from keras3conv.workflows.sweep.outcomes import of_error, with_cause
+from keras3conv.workflows.sweep.outcomes import as_keys, of_error, with_cause
 from keras3conv.workflows.sweep.task import STEPS, Task
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.tree import variables_by_path
 from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.frameworks.shared import backup
-from keras3conv.frameworks.shared.freed import anonymous_memory
+from keras3conv.frameworks.shared.backup import anonymous_memory
 
 
 def models() -> tuple[nn.Module, keras.Model]:

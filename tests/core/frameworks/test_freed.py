@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras3conv.frameworks.shared import freed
+from keras3conv.frameworks.shared import backup
 
 STEP, GROWTH = 9 << 20, 30 << 20
 
@@ -10,14 +10,14 @@ STEP, GROWTH = 9 << 20, 30 << 20
 @pytest.fixture
 def returned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
-    monkeypatch.setattr(freed, "_trim", lambda: calls.append)
+    monkeypatch.setattr(backup, "_trim", lambda: calls.append)
     return calls
 
 
-def grown_by(size: int, monkeypatch: pytest.MonkeyPatch) -> freed.FreedMemory:
+def grown_by(size: int, monkeypatch: pytest.MonkeyPatch) -> backup.FreedMemory:
     sizes = [100 << 20]
-    monkeypatch.setattr(freed, "anonymous_memory", lambda: sizes[0])
-    watch = freed.FreedMemory()
+    monkeypatch.setattr(backup, "anonymous_memory", lambda: sizes[0])
+    watch = backup.FreedMemory()
     sizes[0] += size
     return watch
 
@@ -46,4 +46,4 @@ def test_memory_that_is_reused_or_kept_on_purpose_is_not_returned(
 
 
 def test_the_size_of_this_process_is_known_or_zero() -> None:
-    assert freed.anonymous_memory() >= 0
+    assert backup.anonymous_memory() >= 0

@@ -11,10 +11,10 @@ from keras3conv.errors import MissingExtra, Problem
 from keras3conv.report import html as report_html
 from keras3conv.report.grids import arrange
 from keras3conv.report.headline import key_facts
+from keras3conv.report.html import WORDS
 from keras3conv.report.limits import LIMITS
 from keras3conv.report.report import Report
 from keras3conv.report.values import Plot, Section, Series, Status, Table
-from keras3conv.report.words import WORDS
 from keras3conv.writing.digests import WrittenFile
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}

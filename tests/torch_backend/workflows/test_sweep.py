@@ -10,7 +10,7 @@ import pytest
 from keras3conv.report.report import Report
 from keras3conv.validators.judges import judges
 from keras3conv.validators.running.options import Options
-from keras3conv.workflows.sweep.fixes import as_keys
+from keras3conv.workflows.sweep.outcomes import as_keys
 from keras3conv.workflows.sweep.run import sweep
 from keras3conv.workflows.sweep.task import KEYS, OPTIONAL_PROOFS, PROOFS, Task
 from keras3conv.workflows.sweep.worker import run

@@ -26,8 +26,7 @@ from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operati
 from keras3conv.frameworks.keras.state import tensors_kept
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config, output_names
-from keras3conv.frameworks.keras.tracing.inferred import corrected
-from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow
+from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow, corrected
 from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
 from keras3conv.frameworks.keras.training_only import training_only

@@ -1,9 +1,12 @@
-"""Report the part of a model that cannot be called with symbolic tensors, with the reason."""
+"""Report the part of a model that cannot be called with symbolic tensors; correct shapes that Keras infers wrongly."""
+
+from typing import Any
 
 import keras
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.operations import arguments_of
 from keras3conv.frameworks.keras.tree import variables_of
 from keras3conv.messages import lay_out
 from keras3conv.rules.rule import stub
@@ -41,3 +44,21 @@ def cannot_call(model: keras.layers.Layer, error: Exception, problems: list[Prob
             [*problems, Problem(keras=model.name, fact=fact)],
         )
     )
+
+
+def corrected(operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) -> Any:
+    """Return the symbolic outputs of an operation with the shape that the operation computes.
+
+    Keras infers the shape of the query for the result of `dot_product_attention`, but the last axis of the result is
+    that of the value. Without the correction, a `MultiHeadAttention` with unequal value_dim and key_dim raises.
+
+    Args:
+        operation: The operation that was called.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
+        outputs: What Keras inferred.
+    """
+    if type(operation).__name__ != "DotProductAttention":
+        return outputs
+    value = arguments_of(operation, args, kwargs)["value"]
+    return keras.KerasTensor((*outputs.shape[:-1], value.shape[-1]), dtype=outputs.dtype)

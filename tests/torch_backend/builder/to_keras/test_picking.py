@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.frameworks.torch.picking import TakenAlongAnyBatch
+from keras3conv.frameworks.torch.exportable import TakenAlongAnyBatch
 from tests.support.to_keras import converted
 from tests.torch_backend.builder.to_keras.test_text_functions import GridSample
 

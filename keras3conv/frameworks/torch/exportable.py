@@ -1,9 +1,11 @@
-"""Export `torch.take_along_dim` without fixing the batch size to that of the example."""
+"""Change two functions of torch that `torch.export` cannot follow: `take_along_dim`, and the test for causal masks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
 _FUNCTIONS = (torch.take_along_dim, torch.Tensor.take_along_dim)
@@ -53,3 +55,26 @@ def _is_one(size: Any) -> bool:
 _LIBRARY: Any = vars(torch.library)["Library"]("keras3conv", "FRAGMENT")
 _LIBRARY.define("take_along_dim(Tensor self, Tensor indices, int dim) -> Tensor")
 _LIBRARY.impl("take_along_dim", _taken, "CompositeExplicitAutograd")
+
+
+@contextmanager
+def causal_masks_unread() -> Iterator[None]:
+    """Make `nn.TransformerEncoder` and `nn.TransformerDecoder` apply a mask without testing if it is causal.
+
+    They compare a mask with the causal one, to choose a faster kernel. This branch depends on values, which
+    `torch.export` cannot follow. Without the comparison the mask itself is applied, which gives the same values.
+    """
+    name = "_detect_is_causal_mask"
+    original = getattr(transformer, name, None)
+    if original is None:
+        yield
+        return
+
+    def as_given(_mask: Any, is_causal: bool | None = None, _size: int | None = None) -> bool:
+        return is_causal is True
+
+    setattr(transformer, name, as_given)
+    try:
+        yield
+    finally:
+        setattr(transformer, name, original)
