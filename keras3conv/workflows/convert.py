@@ -16,7 +16,7 @@ from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.frameworks.own_classes import require_classes
-from keras3conv.frameworks.shared.input_names import only_array
+from keras3conv.frameworks.shared.inputs import only_array
 from keras3conv.garbage import rare_collections
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report

@@ -11,7 +11,6 @@ from keras3conv.formats.safe.source import Source
 from keras3conv.formats.shards import weight_map_files
 from keras3conv.formats.tensorflow import bundle
 from keras3conv.frameworks.adapter import Adapter, Model, resolve
-from keras3conv.model.views import ModelView
 from keras3conv.writing.digests import ReadFile, digest
 
 
@@ -109,16 +108,15 @@ def read_file(path: Path, entry: str = "") -> ReadFile:
     return ReadFile(**{**vars(digest(path)), "path": path.name}, entry=entry)
 
 
-def weights_read(path: Path, entry: str = "", planned: ModelView | None = None) -> tuple[ReadFile, ...]:
+def weights_read(path: Path, entry: str = "") -> tuple[ReadFile, ...]:
     """Return the files of weights with their digests, and the full name of the state dict that is read from them.
 
     Args:
         path: The file, or the index of several.
         entry: The state dict that was asked for, if a torch checkpoint holds several.
-        planned: The torch tensors in a plan, whose state dict is read if none was asked for.
     """
     files = files_of(path)
-    name = formats.read(path, entry=entry, planned=planned).state_dict if formats.side_of(path) == "torch" else ""
+    name = formats.read(path, entry=entry).state_dict if formats.side_of(path) == "torch" else ""
     return tuple(read_file(file, name) for file in files)
 
 

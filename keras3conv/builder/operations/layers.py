@@ -1,4 +1,4 @@
-"""Convert global pooling layers and functional layers in `keras.ops`: convolutions, pooling, normalization, attention."""
+"""Convert global pooling and the functional layers of `keras.ops`: convolutions, pooling, normalization, attention."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -24,7 +24,6 @@ def structured(
     structure: Structure,
     taken: Iterable[str] = (),
     *,
-    classes: Mapping[str, str] | None = None,
     with_shared: bool = True,
     least: int = 2,
 ) -> Structure:
@@ -35,16 +34,14 @@ def structured(
     Args:
         structure: A program; it may already have blocks.
         taken: Class names that must not be used.
-        classes: The class of each source layer, by its path; a block that is one layer takes the name of its class.
         with_shared: Whether segments (runs of statements) that call the same modules may become calls of one block.
         least: The minimum number of modules and weights that a block has.
 
     Returns:
         The new program with all blocks, old and new.
     """
-    for paths in [classes, None] if classes else [None]:  # first the blocks that are layers of the source model
-        while segments := repeated(structure.program, with_shared=with_shared, paths=paths, least=least):
-            structure = with_block(structure, segments, taken, classes or {})
+    while segments := repeated(structure.program, with_shared=with_shared, least=least):
+        structure = with_block(structure, segments, taken, {})
     return structure
 
 

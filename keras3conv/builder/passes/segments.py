@@ -6,7 +6,7 @@ become calls of one module.
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from keras3conv.builder.program.operation import signature, transformed
@@ -57,9 +57,7 @@ class Segment:
         return self.stop - self.start
 
 
-def repeated(
-    program: Program, *, with_shared: bool = True, paths: Container[str] | None = None, least: int = 2
-) -> tuple[Segment, ...]:
+def repeated(program: Program, *, with_shared: bool = True, least: int = 2) -> tuple[Segment, ...]:
     """Return the segments (runs of statements) whose replacement by calls of one block shortens the code most.
 
     The result is empty if none does. For speed, segments are first compared by a hash, and only equal ones exactly.
@@ -67,7 +65,6 @@ def repeated(
     Args:
         program: The program.
         with_shared: Whether segments that call the same modules may become calls of one block.
-        paths: The paths of source layers; then each segment must be the call of one of them. None for any segments.
         least: The minimum number of modules and weights that a segment has.
     """
     tokens = [_token(program, step) for step in program.steps]
@@ -77,9 +74,6 @@ def repeated(
         groups.setdefault((segment.length, segment.key), []).append(segment)
     best: tuple[float, tuple[Segment, ...]] = (0.0, ())
     several = {key: found for key, found in groups.items() if len(found) > 1}
-    if paths is not None:
-        own = {key: [one for one in found if path_of(program, one) in paths] for key, found in several.items()}
-        several = {key: found for key, found in own.items() if len(found) > 1}
     bounds = {key: _upper_bound(owners, found) for key, found in several.items()}
     for group in sorted(several, key=lambda one: bounds[one], reverse=True):
         if bounds[group] <= best[0]:
@@ -90,12 +84,6 @@ def repeated(
             if score > best[0] and _are_equal(program, tokens, chosen):
                 best = score, chosen
     return best[1]
-
-
-def path_of(program: Program, segment: Segment) -> str:
-    """Return the path of the innermost source layer that contains all statements of a segment."""
-    paths = [step.path for step in program.steps[segment.start : segment.stop] if step.path]
-    return prefix_of(paths).strip("_/.")
 
 
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:

@@ -35,22 +35,21 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
     return fitted, order
 
 
-def elementwise(call: Call, given: Sequence[Any], expression: Any, dtype: str = "") -> Value:
+def elementwise(call: Call, given: Sequence[Any], expression: Any) -> Value:
     """Add a step (a statement of the program) that computes an elementwise operation, and return its result.
 
     Args:
         call: The call.
         given: The operands: values, constants, parameters or numbers.
         expression: Returns the Keras expression for the operands, after these have been permuted to one axis order.
-        dtype: The dtype of the result, by default that of the call.
     """
     if len(given) == 1 and isinstance(given[0], Value):
         (value,) = given
-        made = call.writer.new(call.shape, value.order, dtype or call.dtype, value.flattened)
+        made = call.writer.new(call.shape, value.order, call.dtype, value.flattened)
         call.writer.write(expression(value), [made])
         return made
     values, order = aligned(call, given)
-    return call.step(expression(*values), order=order, dtype=dtype)
+    return call.step(expression(*values), order=order)
 
 
 def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:

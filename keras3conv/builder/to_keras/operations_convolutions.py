@@ -31,7 +31,7 @@ def _convolution(call: Call) -> Result:
     if not is_transposed and {*steps} != {1} and {*config["dilation"]} != {1}:
         # A Keras layer cannot have both a stride and a dilation: convolve without stride, then take every n-th
         # position.
-        made = _layer(call, {**config, "stride": (1,) * rank}, rank, _without_steps(call, config, rank))
+        made = _layer(call, {**config, "stride": (1,) * rank}, rank, _without_steps(call, config))
         return _every(call, made, steps)
     return _layer(call, config, rank, call.node.outputs[0])
 
@@ -88,13 +88,12 @@ def _widths(config: Config) -> list[tuple[int, int]]:
     return [(width, width) for width in config["padding"]]
 
 
-def _without_steps(call: Call, config: Config, rank: int) -> Tensor:
+def _without_steps(call: Call, config: Config) -> Tensor:
     """Return a tensor of the graph with the shape and dtype that the result of a convolution would have with stride 1.
 
     Args:
         call: The call.
         config: The configuration of the torch layer that computes the same.
-        rank: The number of spatial axes.
     """
     given = call.value("input").shape[2:]
     sizes = [
@@ -149,7 +148,7 @@ def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
         options["dilation_rate"] = _one(gaps)
     if order[1] == 1:
         options["data_format"] = "channels_first"
-    result = _without_steps(call, config, rank).shape if both else call.shape
+    result = _without_steps(call, config).shape if both else call.shape
     made = call.step(_grouped(call, given, kernel, config, options), result, order)
     made = _every(call, made, steps) if both else made
     bias = call.get("bias")

@@ -99,7 +99,7 @@ def _gelu(node: Node, uses: _Uses, graph: Graph) -> Node | None:
         given = _scaled(half, 0.5, uses)
         total = uses.maker(gate, "add")
         curve = uses.maker(total.arguments["self"], "erf", "tanh") if total is not None else None
-        if given is None or total is None or curve is None or not _adds(total, 1.0):
+        if given is None or total is None or curve is None or not _adds_one(total):
             continue
         inner = curve.arguments["self"]
         if _name(curve) == "erf" and _is_over_root_of_two(inner, given, uses):
@@ -116,8 +116,8 @@ def _scaled(value: Any, factor: float, uses: _Uses) -> Any:
     return uses.origin(product.arguments["self"]) if product is not None and is_scaled else None
 
 
-def _adds(total: Node, number: float) -> bool:
-    return _is_number(total.arguments.get("other"), number) and total.arguments.get("alpha", 1) == 1
+def _adds_one(total: Node) -> bool:
+    return _is_number(total.arguments.get("other"), 1.0) and total.arguments.get("alpha", 1) == 1
 
 
 def _is_number(value: Any, number: float) -> bool:

@@ -15,7 +15,6 @@ import numpy as np
 from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.keras.deviations import deviation_notes
-from keras3conv.frameworks.keras.inputs import call_arguments, input_specs
 from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
 from keras3conv.frameworks.keras.memory import Orders, arrange_kernels, assign, assign_all, memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
@@ -23,8 +22,10 @@ from keras3conv.frameworks.keras.origin import notes_of
 from keras3conv.frameworks.keras.precision import float64_mode, narrow_compute_dtype, precise, without_gradients
 from keras3conv.frameworks.keras.state import layers_of, state_kept
 from keras3conv.frameworks.keras.tree import (
+    call_arguments,
     class_name,
     config_of,
+    input_specs,
     is_built,
     kinds_of,
     named_layers,

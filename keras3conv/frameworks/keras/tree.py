@@ -1,5 +1,6 @@
 """Create the view of a live Keras model: the paths, classes, configurations and variables of its layers."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import keras
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.keras.inputs import call_arguments, input_specs, paddings
 from keras3conv.frameworks.keras.internals import (
     public_name,
     saving_lib,
@@ -19,7 +19,7 @@ from keras3conv.frameworks.keras.origin import original_name
 from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.frameworks.shared.recording import plain
 from keras3conv.messages import lay_out
-from keras3conv.model.views import LayerView, ModelView, TensorRef, made
+from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef, made
 from keras3conv.transforms import Array
 
 
@@ -291,3 +291,70 @@ def file_locations(model: keras.layers.Layer) -> dict[int, str]:
     with replaced([no_assignment, (saving_lib, "get_attr_skipset", unsaved_attributes)]):
         saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
     return store.found
+
+
+def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
+    """Return the input specifications of a functional or sequential model; an empty tuple for a subclassed model."""
+    tensors = _inputs_of(model)
+    keys = _input_keys(model) or ("",) * len(tensors)
+    words, steps = paddings(model) if tensors else (None, None)
+    return tuple(
+        InputSpec(
+            shape=tuple(tensor.shape),
+            dtype=_dtype_of(tensor),
+            name=str(tensor.name),
+            key=key,
+            padding=words if "int" in _dtype_of(tensor) or len(tensor.shape) < 3 else steps,
+        )
+        for tensor, key in zip(tensors, keys, strict=True)
+    )
+
+
+def _inputs_of(model: keras.layers.Layer) -> list[keras.KerasTensor]:
+    """Return the symbolic inputs of a functional or sequential model; an empty list for a subclassed model."""
+    found: list[keras.KerasTensor] = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    return found
+
+
+def _dtype_of(tensor: keras.KerasTensor) -> str:
+    """Return the dtype of an input; "int32" for a float input that is the input of Embedding layers only.
+
+    Old files store float32 for such an input, but the models were called with integers. Keras casts the indices.
+    """
+    dtype = str(tensor.dtype)
+    takers = [node.operation for node in getattr(tensor._keras_history.operation, "_outbound_nodes", ())]
+    others = [taker for taker in takers if type(taker).__name__ != "NotEqual"]  # it makes the mask of an Embedding
+    are_indices = bool(others) and all(isinstance(taker, keras.layers.Embedding) for taker in others)
+    return "int32" if are_indices and "int" not in dtype else dtype
+
+
+def paddings(model: keras.layers.Layer) -> tuple[float | None, float | None]:
+    """Return two values that a model masks as padding: that of its Embedding (0), and that of its Masking layer.
+
+    A value is None if the model has no such layer, or the Embedding does not mask.
+    """
+    words, steps = None, None
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Embedding) and layer.mask_zero:
+            words = 0.0
+        elif isinstance(layer, keras.layers.Masking):
+            steps = float(layer.mask_value)
+    return words, steps
+
+
+def _input_keys(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the keys of the dict of inputs that a functional model takes; an empty tuple if it takes no flat dict."""
+    structure = getattr(model, "_inputs_struct", None)
+    if not isinstance(structure, dict) or any(not isinstance(value, keras.KerasTensor) for value in structure.values()):
+        return ()
+    keys = {id(value): key for key, value in structure.items()}
+    return tuple(keys[id(tensor)] for tensor in model.inputs)
+
+
+def call_arguments(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the names of the positional arguments of a subclassed model's `call`; an empty tuple for other models."""
+    if _inputs_of(model):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    found = [name for name, parameter in inspect.signature(model.call).parameters.items() if parameter.kind in kinds]
+    return tuple(name for name in found if name != "training")

@@ -8,13 +8,14 @@ import numpy as np
 
 from keras3conv.errors import InputError
 from keras3conv.formats.safe.source import dtype_named
-from keras3conv.frameworks.shared.input_names import only_array, require_names
 from keras3conv.frameworks.shared.inputs import (
     SEED,
     Inputs,
     as_array,
     given_inputs,
     is_array,
+    only_array,
+    require_names,
     require_numbers,
     together,
 )

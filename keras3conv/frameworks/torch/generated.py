@@ -37,13 +37,8 @@ def module_of(text: str, name: str, path: Path | None = None) -> ModuleType:
     return module
 
 
-def instance_of(text: str, name: str = "model") -> nn.Module:
-    """Return an instance of the class `Model` in a generated text, in evaluation mode.
-
-    Args:
-        text: The source text of a generated module.
-        name: The name of the module in tracebacks.
-    """
-    made = module_of(text, name).Model()
+def instance_of(text: str) -> nn.Module:
+    """Return an instance of the class `Model` in a generated text, in evaluation mode."""
+    made = module_of(text, "model").Model()
     assert isinstance(made, nn.Module)
     return made.eval()

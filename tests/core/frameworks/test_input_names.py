@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.input_names import OneArray, only_array, require_names
+from keras3conv.frameworks.shared.inputs import OneArray, only_array, require_names
 from keras3conv.frameworks.shared.inputs_made import both_inputs
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.workflows.files import read_inputs, read_labels

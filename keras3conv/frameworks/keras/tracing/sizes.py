@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.keras.inputs import call_arguments
+from keras3conv.frameworks.keras.tree import call_arguments
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Size, Tensor, leaves, mapped
 
