@@ -50,7 +50,7 @@ def _fix(line: str, width: int) -> list[str]:
     """Return the suggested code of a message as it is printed, which may take several lines.
 
     Args:
-        line: A call, or alternatives separated by "or"; each has a line of its own if they do not fit on one.
+        line: A call, or alternatives separated by "or"; each is on a separate line if they do not fit on one.
         width: The width of the terminal.
     """
     first, *others = line.split(_OR)

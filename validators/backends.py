@@ -153,14 +153,14 @@ def _compare_backends(
 
 
 def _judge(subject: Subject, actual: Array, source: Array, name: str, run: Recording) -> Judgement:
-    """Judge, by torch's noise floor, how far an output of a backend is from that of another run.
+    """Compare an output of a backend with the output of another run; allow differences up to torch's noise floor.
 
     Args:
         subject: The two models.
         actual: The output of the backend.
         source: The output of the other run.
         name: The name of the output.
-        run: The run of the backend, into whose layout torch's float64 output is converted.
+        run: The run of the backend; torch's float64 output is converted to its layout.
     """
     truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, run)}
     return judge(actual, source, truths.get(name), subject.options.tolerance)

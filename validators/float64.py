@@ -31,7 +31,7 @@ OTHER_CLAIM = (
 
 
 ORDER = ": the same rows in another order"
-"""What is added to the difference of a layer that returns torch's values in another order."""
+"""The remark for a layer that returns torch's values in a different order."""
 
 
 @dataclass(frozen=True, kw_only=True)

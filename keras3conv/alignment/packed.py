@@ -36,7 +36,7 @@ def packed_mappings(
     """Return the mappings between a packed layer of one model (query, key and value in one) and its parts in the other.
 
     If only some of the parts have a bias, the packed layer has a bias of zeros for the others. If both layers are
-    packed, the torch rows go head by head, and are reordered part by part for Keras.
+    packed, torch stores the rows head by head, and Keras stores all of the query, then the key, then the value.
 
     Args:
         torch: The torch layers: the packed one, or the parts in the order that their rows have in the packed Keras

@@ -1,4 +1,4 @@
-"""Define what a plan consists of: pairs of layers with the evidence for them, and ignored tensors."""
+"""Define the parts of a plan: pairs of layers with the evidence for them, and ignored tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -30,7 +30,7 @@ class Alignment:
         format: The version of the JSON format.
         notes: How the pairs were found, in sentences: the inputs of the probe, or the reason why the models were not
             probed.
-        difference: How the outputs of the two models differed when both ran with the same weights, in words; empty if
+        difference: A sentence on how the outputs of the two models differed with the same weights; empty if
             no difference is known. A change of the pairs removes it, because the models have not run with the new ones.
         accepted_difference: The text of `difference`, after the user has accepted the difference; else empty.
     """

@@ -108,8 +108,8 @@ def first_difference(plan: Plan) -> str:
     both at the same position, the sentence has their shapes instead.
 
     Returns:
-        The sentence. It is empty if only one layer of both models is unpaired, because that layer has a problem of its
-        own, or if the call order is unknown.
+        The sentence. It is empty if only one layer of both models is unpaired, because `problems` lists
+        that layer, or if the call order is unknown.
     """
     torch_layers, keras_layers = _running(plan.torch), _running(plan.keras)
     torch_left, keras_left = _left(plan, plan.torch, torch_layers), _left(plan, plan.keras, keras_layers)

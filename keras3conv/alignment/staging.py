@@ -217,7 +217,7 @@ class Staging:
 
 
 def _untied(path: str) -> tuple[str, ...]:
-    """Return a line of Python, in a tuple, that gives a tied torch parameter memory of its own."""
+    """Return a line of Python, in a tuple, that unties a torch parameter by giving it a separate copy of its values."""
     owner, _, name = path.rpartition(".")
     own = f'torch.nn.Parameter(target.get_parameter("{path}").detach().clone())'
     return (f'target.get_submodule("{owner}").{name} = {own}',)

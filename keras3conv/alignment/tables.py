@@ -76,7 +76,7 @@ def other_table(
 
 
 def _use(tensor: TensorRef) -> str:
-    """Return what a table is for, as its name shows: "positions", "vocabulary" or only "embed"; empty for no table."""
+    """Return the use of a table that its name shows: "positions", "vocabulary" or only "embed"; empty for no table."""
     name = tensor.path.lower()
     if len(tensor.shape) < 2:
         return ""
@@ -156,7 +156,7 @@ def _last_rows(torch: TensorRef, keras: TensorRef, axis: int, rows: tuple[int, i
         keras: The Keras table.
         axis: The axis of the rows.
         rows: The numbers of rows in torch and in Keras, such as (50257, 50304).
-        use: What the last rows of the longer table may be for, to complete the sentence "if they ...".
+        use: The likely use of the last rows of the longer table, as the end of the sentence "if they ...".
     """
     more = rows[0] - rows[1]
     longer, shorter = (torch, keras) if more > 0 else (keras, torch)

@@ -96,7 +96,7 @@ def _origin(plan: Plan) -> tuple[str, ...]:
 
 
 def declared_loss(mappings: Iterable[WeightMapping]) -> str:
-    """Return what the transforms of some mappings lose, and where: "only the sum ...: a, b <-> c"; empty for nothing.
+    """Return the values that transforms lose, with the tensors: "only the sum ...: a, b <-> c"; empty if none do.
 
     Args:
         mappings: The mappings; those with a lossless transform are left out.
@@ -154,7 +154,7 @@ def _first(texts: Sequence[str], separator: str) -> str:
 def _table(part: _Part) -> list[str]:
     """Return the lines of one table of a plan, indented by two characters and not wider than the terminal.
 
-    If words would be broken, every path has a line of its own, so that it can be copied.
+    If words would be broken, every path is on a separate line, so that it can be copied.
     """
     rows, width = [tuple(map(visible, row)) for row in part.rows], columns() - 2
     if keeps_words(part.columns, rows, width):

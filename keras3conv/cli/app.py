@@ -153,7 +153,7 @@ _WITH_IMPORT = ("align", "convert", "inspect", "rules", "transfer", "validate")
 """The commands that read models, which may need code of the user, and the one that lists rules."""
 
 _is_verbose: ContextVar[bool] = ContextVar("is_verbose", default=False)
-"""Whether the running command was given --verbose."""
+"""True if the running command has the option --verbose."""
 
 _imports: ContextVar[tuple[str, ...]] = ContextVar("imports", default=())
 """The modules and Python files of --import of the running command."""

@@ -106,7 +106,7 @@ def archive_message(path: Path, names: Collection[str]) -> str:
 
 
 def file_message(path: Path, head: bytes) -> str:
-    """Return an error message for a file of other software: what it is (GGUF, tar, gzip), and how to convert it.
+    """Return an error message for a file of other software, with its format (GGUF, tar, gzip) and a way to convert it.
 
     The message is empty if the first bytes are not those of a known kind of file.
 
@@ -136,7 +136,7 @@ def _remedy(remedy: str, placeholder: str, path: Path) -> str:
 
 
 def folder_message(path: Path, names: Collection[str]) -> str:
-    """Return an error message for a folder of other software (DeepSpeed, Orbax): what it is, and how to convert it.
+    """Return an error message for a folder of other software (DeepSpeed, Orbax), with a way to convert it.
 
     The message is empty if the file names are not those of a known kind of folder.
 

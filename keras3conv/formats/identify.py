@@ -185,7 +185,7 @@ _USUAL = {"HDF5": ".h5", "a torch checkpoint": ".pt", "safetensors": ".safetenso
 
 
 def _content(expected: str, source: Source) -> str:
-    """Return what a file contains, in words, such as "HDF5"; raise `MalformedCheckpoint` if its suffix says otherwise.
+    """Return the format of a file, such as "HDF5"; raise `MalformedCheckpoint` if its suffix means another format.
 
     Args:
         expected: The format that belongs to the suffix of the file.
@@ -225,7 +225,7 @@ _ALSO_READ = (("torch", "safetensors"), ("keras", "HDF5"))  # TensorFlow up to 2
 
 
 def _zip_content(expected: str, source: Source) -> str:
-    """Return what a zip file contains, in words: "a Keras archive", "a torch checkpoint" or "a zip archive".
+    """Return the kind of a zip file: "a Keras archive", "a torch checkpoint" or "a zip archive".
 
     Args:
         expected: The format that belongs to the suffix; it decides if the content could be either.

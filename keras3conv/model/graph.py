@@ -13,7 +13,7 @@ from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
 MODULE_CALL = "keras3conv.module.default"
-"""The kind of a node that stands for the call of a whole torch module, such as one for which the user has a rule."""
+"""The kind of a node for the call of a whole torch module, such as one for which the user has a rule."""
 
 FIRST_VALUE = "keras3conv.first_value.default"
 """The kind of a node that returns a constant with which a loop starts: its first turn uses it as a variable.

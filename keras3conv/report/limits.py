@@ -1,4 +1,4 @@
-"""State what a certificate (the report of `validate`) does not prove; its HTML and Markdown forms end with that."""
+"""List the limits of a certificate (the report of `validate`); its HTML and Markdown forms end with this list."""
 
 TITLE = "What a certificate does not say"
 

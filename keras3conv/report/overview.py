@@ -183,7 +183,7 @@ class Overview:
 
     @property
     def verdict(self) -> str:
-        """The status of the sweep in words: "Passed", "Failed" or "Not finished"."""
+        """The status of the sweep as text: "Passed", "Failed" or "Not finished"."""
         return {"passed": "Passed", "failed": "Failed"}.get(self.status, "Not finished")
 
     @property

@@ -70,7 +70,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The overall status in words: "Passed", "Failed", "Not confirmed" or "Nothing proven"."""
+        """The overall status as text: "Passed", "Failed", "Not confirmed" or "Nothing proven"."""
         words = {"passed": "Passed", "failed": "Failed", "unconfirmed": "Not confirmed"}
         return words.get(self.status, "Nothing proven")
 
@@ -81,7 +81,7 @@ class Report:
 
     @property
     def tally(self) -> str:
-        """The number of sections with each status, in words: "3 passed, 1 skipped".
+        """The number of sections with each status, as text: "3 passed, 1 skipped".
 
         For a single section that is unconfirmed, it is the part that no run has confirmed: "4 of 6 pairs".
         """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Acts = Literal["always", "in training", "between calls"]
-"""When an argument acts: on every output, in training mode only, or on the state that the next call begins with."""
+"""The scope of an argument: every output, training mode only, or the state at the start of the next call."""
 
 
 @dataclass(frozen=True, kw_only=True)

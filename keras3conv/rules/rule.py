@@ -92,7 +92,7 @@ class Example:
 
     @property
     def beyond(self) -> Config:
-        """What rules may read besides `config`: "inputs" (the input shapes) and "keras" (the Keras layer)."""
+        """The further keys that rules may read: "inputs" (the input shapes) and "keras" (the Keras layer)."""
         return {"inputs": self.inputs, **({} if self.keras is None else {"keras": self.keras})}
 
 

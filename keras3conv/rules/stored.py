@@ -18,7 +18,7 @@ def names_in_order(rule: Rule) -> tuple[tuple[str, ...], ...]:
 
 
 def weights_without_settings(rule: Rule) -> tuple[WeightMapping, ...] | None:
-    """Return the mappings of a rule that are the same for every configuration; None if the rule reads a setting."""
+    """Return a rule's weight mappings if they do not depend on the layer's configuration, else None."""
     try:
         return rule.weights(_Unknown())
     except RuleError:
@@ -26,7 +26,7 @@ def weights_without_settings(rule: Rule) -> tuple[WeightMapping, ...] | None:
 
 
 class _Unknown(Mapping[str, Any]):
-    """A configuration of which nothing is known: every question about its content raises `RuleError`."""
+    """An unknown layer configuration: any attempt to read from it raises `RuleError`."""
 
     def __getitem__(self, name: str) -> Any:
         raise RuleError(f"the rule reads the setting {name!r}, but a file of weights stores no settings")

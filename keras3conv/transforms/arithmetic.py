@@ -36,7 +36,7 @@ class Sum(_Summands):
 
     @property
     def loss(self) -> str:
-        """Return in words what the sum loses."""
+        """Return a description of the values that the sum loses."""
         return f"only the sum of {self.count} tensors is kept, and no output depends on more"
 
     def shapes(self, shapes: Shapes) -> Shapes:

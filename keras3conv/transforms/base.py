@@ -36,7 +36,7 @@ class Transform(ABC):
       `{"take": [1, 0], "axis": 0}`. The last field is the main field unless the class variable `main_field` names it.
     - The inverse is the other class of a pair with the same fields: `class Concat(Transform, inverse_of=Split)`.
       Classes that are not in a pair define `inverse`.
-    - A transform is lossless unless its class sets `lossless = False`; `loss` then says in words what is lost.
+    - A transform is lossless unless its class sets `lossless = False`; `loss` then describes the lost values.
     """
 
     main_field: ClassVar[str] = ""
@@ -60,7 +60,7 @@ class Transform(ABC):
 
     @property
     def loss(self) -> str:
-        """Return in words what the transform loses; empty if it is lossless."""
+        """Return a description of the values that the transform loses; empty if it is lossless."""
         return "" if self.lossless else "the inverse does not restore every value"
 
     @property

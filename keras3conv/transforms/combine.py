@@ -44,7 +44,7 @@ class _Several(Transform):
 
     @property
     def loss(self) -> str:
-        """Return in words what the combined transforms lose; empty if all are lossless."""
+        """Return a description of the values that the transforms lose; empty if all are lossless."""
         return "; ".join(dict.fromkeys(transform.loss for transform in self.transforms if transform.loss))
 
     @classmethod
@@ -132,7 +132,7 @@ class Each(Transform):
 
     @property
     def loss(self) -> str:
-        """Return in words what the transform of each array loses; empty if it is lossless."""
+        """Return a description of the values that each array's transform loses; empty if it is lossless."""
         return self.transform.loss
 
     @property

@@ -72,7 +72,7 @@ class _Fewer(_Rows):
 
     @property
     def loss(self) -> str:
-        """Return in words what the transform loses."""
+        """Return a description of the values that the transform loses."""
         return f"elements along axis {self.axis} are left out ({self.count}) and come back as zeros"
 
     def _shape(self, shape: Shape) -> Shape:

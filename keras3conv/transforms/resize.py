@@ -42,7 +42,7 @@ class ResizeGrid(OneArray):
 
     @property
     def loss(self) -> str:
-        """Return in words what the interpolation loses."""
+        """Return a description of the values that the interpolation loses."""
         return "a grid is interpolated to another size, which cannot be undone"
 
     @property

@@ -22,7 +22,7 @@ def connected(address: str, purpose: str) -> Any:
 
     Args:
         address: The address of a cluster; "auto" for the cluster that runs on this machine, "local" for a new one.
-        purpose: What Ray is needed for, in words, for the message if it is not installed.
+        purpose: The feature that needs Ray, for the message if Ray is not installed.
 
     Raises:
         MissingExtra: Ray is not installed.

@@ -157,7 +157,7 @@ def import_code(where: str) -> None:
 
 @contextmanager
 def notes_to_stderr() -> Iterator[None]:
-    """Redirect what the user's code prints to stderr during the with statement, so that stdout has only the result."""
+    """Redirect the prints of the user's code to stderr in the `with` block, so that stdout has only the result."""
     with redirect_stdout(sys.stderr):
         yield
 

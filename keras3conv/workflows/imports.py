@@ -65,8 +65,8 @@ def is_installed(path: Path) -> bool:
 def _modules_by_file_name() -> Modules:
     """Return the imported modules that have a file, by the last part of its path.
 
-    The frameworks import thousands of modules, and to follow the links of one path takes as long as to convert a small
-    layer: only modules whose file has the name that is looked for are compared by the whole path.
+    The frameworks import thousands of modules, and resolving the links in one path takes as long as converting a small
+    layer. So the caller resolves only the paths that end in the right file name.
     """
     found: Modules = {}
     for name, module in list(sys.modules.items()):

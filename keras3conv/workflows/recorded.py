@@ -99,7 +99,7 @@ def _for_models(plan: Alignment, torch: ModelView, keras: ModelView) -> Alignmen
 
 
 def _differences(view: ModelView, plan: Alignment) -> Iterator[str]:
-    """Yield in words how the tensors of a model differ from those in a plan; nothing if the plan is for this model.
+    """Yield phrases on how the tensors of a model differ from those in a plan; nothing if the plan is for this model.
 
     A file may lack tensors that the plan does not map: constant buffers, and further names of tied tensors.
 

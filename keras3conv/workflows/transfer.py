@@ -33,7 +33,7 @@ from keras3conv.workflows.sources import notes_of_origin, other_state_dict
 from keras3conv.writing.digests import ReadFile, WrittenFile
 
 Memory = Literal["copy", "share"]
-"""How a live target stores its new values: in memory of its own, or in memory shared with the source."""
+"""The memory of a live target's new values: a copy, or the memory of the source."""
 
 
 def _report_bytes(_: str, done: int, total: int) -> None:

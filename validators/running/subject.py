@@ -234,7 +234,7 @@ class Subject:
 
     @cached_property
     def outputs_are_near(self) -> bool:
-        """Whether the models return almost the same outputs in the float64 runs under probe weights."""
+        """True if the models return almost the same outputs in the float64 runs under probe weights."""
         return are_near(self.torch_probe, self.keras_probe)
 
     @cached_property

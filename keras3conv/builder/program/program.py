@@ -213,7 +213,7 @@ class Program:
 
     @cached_property
     def uses(self) -> Counter[str]:
-        """How often the program uses each value, as an input of a statement or as an output of the program."""
+        """The number of uses of each value, as an input of a statement or as an output of the program."""
         used = Counter(name for step in self.steps for name in step.inputs)
         used.update(ref.name for ref in refs(self.outputs))
         return used

@@ -1,4 +1,4 @@
-"""Copy the functions of keras3conv that a generated Keras model calls into its source code."""
+"""Copy functions of keras3conv into the source code of a generated Keras model that calls them."""
 
 import ast
 from functools import cache

@@ -18,7 +18,7 @@ from keras3conv.formats.keras2.network import name_of
 from keras3conv.messages import collapse
 
 _SHAPES = ("batch_input_shape", "batch_shape", "dtype", "axis", "name")
-"""The arguments whose form differs, but not their meaning; half precision has a note of its own."""
+"""The arguments whose form differs, but not their meaning; half precision has a separate note."""
 
 
 _NAMED = 5

@@ -143,7 +143,7 @@ def _is_spectral_norm(weight: TensorRef, u: TensorRef, v: TensorRef) -> bool:
 
 
 def _axes(shape: tuple[int, ...], rows: int, columns: int) -> list[int]:
-    """Return the axes that can be the output axis of a spectral norm: those of the size of u (`rows`)."""
+    """Return the axes that may be the output axis of a spectral norm: those as long as the left singular vector u."""
     return [axis for axis, size in enumerate(shape) if size == rows and rows * columns == prod(shape)]
 
 

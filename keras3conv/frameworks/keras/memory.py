@@ -52,7 +52,7 @@ def memory_orders(model: keras.layers.Layer, *, float64: bool = False) -> Orders
 
 
 def _order(layer: Any, variable: keras.Variable, float64: bool) -> tuple[int, ...]:
-    """Return the axes of a kernel in the memory order in which the convolution is fastest, slowest axis first.
+    """Return the memory order of a kernel's axes with which the convolution runs fastest, outermost axis first.
 
     Args:
         layer: The convolution.

@@ -161,7 +161,7 @@ def _arrays_of(given: Inputs) -> tuple[list[Array], list[Array]]:
 
 
 def _with_sizes(given: Inputs, specs: Sequence[InputSpec], change: "_Change") -> tuple[str, Inputs] | None:
-    """Return a copy of the inputs with other sizes of their dynamic axes, and these sizes in words.
+    """Return the new sizes as text ("256x256"), and a copy of the inputs in which the dynamic axes have these sizes.
 
     Returns:
         The sizes and the inputs; None if the dynamic axes of the torch inputs are unknown.

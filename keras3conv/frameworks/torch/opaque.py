@@ -1,4 +1,4 @@
-"""Represent a call of a module by one operator, whose inside `torch.export` does not see.
+"""Represent a call of a module by one operator, so that `torch.export` does not trace into the module.
 
 This is done for modules that a rule of the user converts, and for those that cannot be captured, so that the rest of
 the model still can. The operator stands for one call: its results have the shapes that the call returned in a run of

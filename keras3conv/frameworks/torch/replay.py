@@ -165,7 +165,7 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The call of a module that a rerun ends with, and whose inputs and outputs the rerun returns.
+    """The module call at which a rerun of the model stops; the rerun returns the inputs and outputs of this call.
 
     Attributes:
         path: The path of the module; empty for the whole model.

@@ -18,10 +18,10 @@ Place = tuple[str, int]
 
 
 def variables_of(stack_trace: str, modules: Sequence[str], count: int) -> tuple[tuple[str, ...], ...]:
-    """Return the variable names of each output of an operator, one in each of the module calls that contain it.
+    """Return the names of the Python variables to which the outputs of an operator are assigned.
 
-    The calls are the `forward` methods, the outermost first. In each `forward`, the variable is the one that the
-    statement with the operator assigns; if this statement is a return, the variable is that of the caller.
+    The result has a tuple for each output: one name for each `forward` call that contains the operator, the outermost
+    first. If the statement with the operator is a return, the name is that of the variable in the caller.
 
     Args:
         stack_trace: The stack trace of a node, the outermost call first.

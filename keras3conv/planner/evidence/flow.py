@@ -19,7 +19,7 @@ LayerKey = tuple[Side, str]
 class Position:
     """The position of a layer in the call graph, as numbers that can be compared between the two models.
 
-    Each of the first three numbers stands for a part of the call graph; isomorphic parts have the same number.
+    Each of the first three numbers identifies a part of the call graph; isomorphic parts have the same number.
 
     Attributes:
         before: The number of the part that has all layers before the layer.
@@ -129,7 +129,7 @@ def _numbered(
     edges: Mapping[str, set[str]],
     numbers: dict[tuple[object, ...], int],
 ) -> dict[str, int]:
-    """Return a number for each layer, which stands for the subgraph of the layer and all layers before it.
+    """Return a number for each layer, which identifies the subgraph of the layer and all layers before it.
 
     Two layers, of one model or of both, get the same number if these subgraphs are equal except for names: their layers
     are in the same groups.

@@ -58,7 +58,7 @@ def fitting_one_sided(unmatched: Unmatched) -> Iterator[Group]:
 
 
 def fitting_by_core(unmatched: Unmatched) -> Iterator[Group]:
-    """Yield groups of layers of one class and size, if torch and Keras have different numbers of biases or scales.
+    """Yield groups of layers to pair with each other: the same class and size, but some lack a bias or a scale.
 
     This is for models that were not run. Example: only in Keras the key projection of an attention has a bias. Then
     names and order decide among all four projections, not only among those with a bias. A group has as many torch

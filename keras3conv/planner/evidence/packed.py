@@ -142,7 +142,7 @@ def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], or
     Args:
         torch: The torch layers: either the packed layer, or the layers of its parts.
         keras: The Keras layers: either the layers of the parts, or the packed layer.
-        order: What the parts are, in the order of the rows: ("query", "key", "value") or ("gate", "up").
+        order: The names of the parts, in the order of the rows: ("query", "key", "value") or ("gate", "up").
     """
     named = [[layer.path for layer in side] for side in (torch, keras)]
     first, second = (json.dumps(paths[0] if len(paths) == 1 else paths) for paths in named)

@@ -136,7 +136,7 @@ def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
 def _torch_entries(torch: ModelView, order: Order) -> list[Entry]:
     """Return an entry for every torch layer, in the order of the state dict.
 
-    Each tensor that the option `unstack_weights` names becomes an entry of its own.
+    Each tensor that the option `unstack_weights` names becomes a separate entry.
     """
     entries: list[Entry] = []
     for layer in _outermost(torch):

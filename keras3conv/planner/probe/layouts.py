@@ -110,7 +110,7 @@ def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
 
 
 def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:
-    """Return for each axis the number of sizes whose product it is: [2, 1] for the axes (12, 5) and the sizes 3, 4, 5.
+    """Return how many of the sizes multiply to each axis: [2, 1] for the axes (12, 5) and the sizes 3, 4, 5.
 
     Args:
         coarse: The shape.

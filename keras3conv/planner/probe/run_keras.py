@@ -78,7 +78,7 @@ class _Nan:
     suspect: str = ""
 
     def reached(self, path: str) -> "_Nan":
-        """Return the updated record after a layer received or returned NaN although torch had none."""
+        """Return the record after NaN reached a layer: its `path` is the suspect if there is one, else this layer."""
         return self if self.path else _Nan(self.suspect or path, self.suspect)
 
 

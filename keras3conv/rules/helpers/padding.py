@@ -190,7 +190,7 @@ def _padding_mode(layers: LayerSpecs) -> str:
 def _may_be_same(layers: LayerSpecs) -> bool:
     """Return whether a torch convolution may get padding="same"; False after a Keras ZeroPadding layer.
 
-    The ZeroPadding then becomes a torch layer of its own, too.
+    The ZeroPadding then becomes a separate torch layer, too.
 
     Args:
         layers: The Keras convolution, after a padding layer if there is one.

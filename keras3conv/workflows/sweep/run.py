@@ -119,7 +119,7 @@ def _require(jobs: int | None, ray: str | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Where:
-    """Where the tasks run: on this machine, with a number of processes (0 for the default), or on a Ray cluster.
+    """The machines that run the tasks: this one, with a number of processes (0 for the default), or a Ray cluster.
 
     `started` is called when a task starts on this machine.
     """

@@ -1,4 +1,4 @@
-"""Propose mistakes in activations as causes: another variant or slope, or an activation of only one side."""
+"""Propose mistakes in activations as causes: another variant or slope, or an activation that only one side has."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

@@ -72,7 +72,7 @@ def _merged(case: Case) -> Iterator[Hypothesis]:
 
 
 def _split_and_merged(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that the axis of the heads is split in another order, and merged again in that other order."""
+    """Yield hypotheses that Keras splits and merges the axis of the heads in a different order: (size, heads)."""
     split, merged = [*_split(case)], [*_merged(case)]
     if split and merged:
         changes = {key: change for hypothesis in (*split, *merged) for key, change in hypothesis.changes.items()}

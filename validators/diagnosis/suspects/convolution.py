@@ -184,7 +184,7 @@ def _cropped(call: TorchCall, start: int) -> Any:
 
 
 def _border(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that a separate padding operation of Keras has another mode, or start and end swapped."""
+    """Yield hypotheses that a separate padding operation of Keras has a different mode, or swaps start and end."""
     for operation in case.operations_named("pad"):
         mode, pads = operation.get("mode", "constant"), list(operation.get("pad", ()))
         swapped = [pads[index ^ 1] for index in range(len(pads))]

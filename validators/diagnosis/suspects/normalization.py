@@ -35,7 +35,7 @@ def _other_epsilons(case: Case, torch_epsilon: float | None) -> list[float]:
 
 
 def _added_epsilon(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that Keras adds another epsilon, in a normalisation that the model's own code computes."""
+    """Yield hypotheses that Keras uses a different epsilon in a normalisation written out in the model's own code."""
     for operation in case.operations_named("add"):
         torch_epsilon = operation.get("dim")  # the second argument is named `dim`
         if isinstance(torch_epsilon, float) and 0 < torch_epsilon < 0.01:

@@ -129,7 +129,7 @@ def _other_rotation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _interleaved(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that Keras rotates other pairs of features: neighbours, or one feature from each half."""
+    """Yield hypotheses that Keras rotates different pairs of features: neighbours, or one feature from each half."""
     if not any(operation.name == "cos" for operation in case.torch.operations_before):
         return
     splits = [

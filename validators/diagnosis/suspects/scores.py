@@ -26,7 +26,7 @@ def _is_square(shape: Any) -> bool:
 
 
 def _mask(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that Keras uses the attention mask in another way than torch, which adds it to the scores.
+    """Yield hypotheses that Keras applies the attention mask differently from torch, which adds it to the scores.
 
     Instead of adding the mask, torch may also fill masked scores with a low number.
     """

@@ -59,7 +59,7 @@ def _concatenation(case: Case) -> Iterator[Hypothesis]:
 
 
 def _split(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that Keras uses the parts of a split (a packed query, key and value) in another order."""
+    """Yield hypotheses that Keras uses the parts of a split (packed query, key and value) in a different order."""
     for operation in case.operations_named("split", "chunk", "unbind", "tensor_split"):
         for order in _orders(operation.parts):
             yield Hypothesis(
@@ -134,7 +134,7 @@ def _parts_in_order(call: TorchCall, order: list[int]) -> Any:
 
 
 def _selection(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that Keras selects another position (first token, last step), or takes the mean."""
+    """Yield hypotheses that Keras selects a different position (first token, last step), or takes the mean."""
     for operation in case.operations_named("__getitem__", "select"):
         selected = _selected_position(operation)
         if selected is None:

@@ -62,7 +62,7 @@ _ADDITIONS = 3
 
 
 def _other_summand(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that Keras adds another tensor: a shortcut that begins before or after a layer."""
+    """Yield hypotheses that Keras adds a different tensor: a shortcut that begins before or after a layer."""
     additions = [one for one in case.operations_named("add") if isinstance(one.get("input"), tuple)]
     for addition in additions[-_ADDITIONS:]:
         if addition.get("input") != addition.result or addition.get("dim") != addition.result:
@@ -119,7 +119,7 @@ _COMBINING = {"add": torch.add, "mul": torch.mul, "sub": torch.sub, "maximum": t
 
 
 def _other_combination(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that Keras combines two tensors by another operation (adds instead of multiplying)."""
+    """Yield hypotheses that Keras combines two tensors by a different operation (adds instead of multiplying)."""
     for operation in case.operations_named(*_COMBINING):
         if not all(isinstance(operation.get(name), tuple) for name in ("input", "dim")):
             continue
@@ -203,7 +203,7 @@ def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
 
 
 def _other_layer(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that the Keras layer has the weights of another torch layer with equal shapes."""
+    """Yield hypotheses that the Keras layer has the weights of a different torch layer with the same shapes."""
     if not case.point.in_layer:
         return
     roles = _own_shapes(case, case.point.torch_path)

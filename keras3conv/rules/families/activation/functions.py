@@ -1,4 +1,4 @@
-"""Rules for torch activations whose arguments a function of `keras.ops` has, but no Keras layer."""
+"""Rules for torch activations that `keras.ops` has with the same arguments, but that are no Keras layers."""
 
 from collections.abc import Mapping
 from functools import partial
