@@ -207,7 +207,7 @@ class MissingExtra(Keras3ConvError, ImportError):
         """Create the error that a feature needs packages which are not installed.
 
         Args:
-            feature: The feature, in words.
+            feature: The feature, as it is called in the message.
             *packages: The packages, by the names under which they are imported.
         """
         *others, last = packages
@@ -242,7 +242,7 @@ class Problem:
         Args:
             side: The side: "torch" or "keras".
             path: The path of the layer or tensor on this side.
-            fact: What is wrong, in words.
+            fact: A sentence on the problem.
             fixes: The calls that fix it.
         """
         if side == "torch":

@@ -36,8 +36,8 @@ def report_fraction(name: str, done: int, total: int) -> None:
 
     Args:
         name: The name of the step.
-        done: What is finished, in any unit.
-        total: What there is to do, in the same unit.
+        done: The finished amount, in any unit.
+        total: The whole amount, in the same unit.
     """
     listener = _listener.get()
     if listener is not None:

@@ -173,7 +173,7 @@ def _no_rule(torch: LayerView, keras: LayerView, counts: tuple[int, int]) -> str
     Args:
         torch: The torch layer, or several as one.
         keras: The Keras layer, or several as one.
-        counts: How many torch layers and how many Keras layers these are.
+        counts: The numbers of torch layers and of Keras layers.
     """
     first, second = (layer.kind or "an unknown class" for layer in (torch, keras))
     advice = _without_rule(torch, keras) if counts == (1, 1) else ""

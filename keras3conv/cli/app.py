@@ -95,7 +95,7 @@ def command(
 
     Args:
         example: A command line that the help shows after the function's docstring.
-        on_interrupt: What to print after an interrupt if the function itself does not say how far it got.
+        on_interrupt: The text to print after an interrupt, unless the function prints its own progress.
         choose_backend: Whether Keras uses an installed backend if the one that it would use is not installed.
     """
 

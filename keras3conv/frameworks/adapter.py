@@ -42,8 +42,8 @@ class LiveModel(Protocol):
                 that it is computed from if the plan has those.
         """
 
-    def run(self, inputs: object) -> Recording:
-        """Run the model once and return a recording of the run with its layer calls; the model does not change."""
+    def run(self, inputs: object, *, watch: bool = True) -> Recording:
+        """Run the model once and record its outputs and, with `watch`, its layer calls; the model does not change."""
 
     def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
         """Write values into the tensors with these paths; after an exception all tensors have their old values.

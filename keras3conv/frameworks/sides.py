@@ -123,7 +123,7 @@ class Sides:
         try:
             for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
                 if not isinstance(side, ModelFile):
-                    side.run(arguments)
+                    side.run(arguments, watch=False)
         except ModelError:
             return False
         return True

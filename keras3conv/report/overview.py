@@ -49,7 +49,7 @@ class Row:
 
     Attributes:
         name: The name of the task.
-        status: How the task ended.
+        status: The result of the task.
         outcome: The result in one line.
         message: The full message of an error, or the last lines that the process wrote.
         sides: The models of the task.

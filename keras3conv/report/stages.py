@@ -15,7 +15,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the time of a with statement as that of a stage, and show the stage as a running step.
+        """Measure the time of the `with` block, add it to the time of a stage, and show the stage as a running step.
 
         The times of a stage with the same name are added up.
         """

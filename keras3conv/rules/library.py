@@ -36,7 +36,7 @@ def lookup(
     Args:
         torch_kinds: The class names of the torch layer, the most derived first.
         keras_kinds: The class names of the Keras layer, the most derived first.
-        counts: How many torch layers and how many Keras layers one pair has: (1, 3) for a packed layer.
+        counts: The numbers of torch layers and of Keras layers in one pair: (1, 3) for a packed layer.
     """
     _load()
     return iter(ranked(torch_kinds, keras_kinds, counts))

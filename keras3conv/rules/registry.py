@@ -50,7 +50,7 @@ def ranked(torch_kinds: tuple[str, ...], keras_kinds: tuple[str, ...], counts: t
     Args:
         torch_kinds: The class names of the torch layer, the most derived first; empty if unknown.
         keras_kinds: The class names of the Keras layer, the most derived first; empty if unknown.
-        counts: How many torch layers and how many Keras layers one pair has: (1, 3) for a packed layer.
+        counts: The numbers of torch layers and of Keras layers in one pair: (1, 3) for a packed layer.
     """
     found = [
         rule

@@ -141,7 +141,7 @@ class Rule:
         keras_count: The number of Keras layers; 0 for any number. If it is not 1, roles are numbered: "0/kernel".
         parallel: Whether several layers receive the same input, and their outputs are joined along the last axis
             (query, key and value); otherwise they run in sequence.
-        between: What the model's code computes between several torch layers, in words: "the scores of an attention". A
+        between: A name for the computation of the model's code between torch layers: "the scores of an attention". A
             rule with such code translates only weights.
         torch_arguments: Returns the positional arguments of the torch layer for the input arrays of an example.
         keras_arguments: Returns the positional arguments of the Keras layer for the same arrays in Keras' layout.

@@ -55,7 +55,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
         validate: Whether to validate the new model.
         entry: The name of the state dict in a torch checkpoint of weights that holds several.
         read: The files from which a live model was loaded; the report of the validation states their digests.
-        origin: Where the inputs come from, for the report of the validation, if the user did not give them.
+        origin: The origin of inputs that the user did not give, for the report of the validation.
     """
     require("convert", "torch", "keras")
     require_classes()
@@ -276,7 +276,7 @@ def _certificate(
         plan: The plan (the pairs of tensors).
         stages: The times of the conversion's stages, which come first among the times in the certificate.
         sources: The files that the source model was made of, whose digests the certificate states.
-        origin: Where the inputs come from.
+        origin: The origin of the inputs, for the report.
     """
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.validate import validate

@@ -49,7 +49,7 @@ class Options:
         overwrite: Whether to replace existing files.
         cast: Whether values may lose precision.
         accept_unconfirmed: Whether the report passes although no run has confirmed pairs of the plan.
-        memory: How a live target stores its values: "copy", or "share" for memory shared with the source.
+        memory: The memory of a live target's values: "copy", or "share" for the memory of the source.
         max_shard_size: The size of a shard in bytes, if the tensors are to be divided among several files.
         ray: The address of a Ray cluster that writes the shards of an output; None to write them in this process.
         progress: A function to call before every tensor that is written to a file.

@@ -65,7 +65,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         weight_files: The files that were loaded into live models, to state their digests; with `options.local`, the
             files from which the values of live models are read.
         code: The Python files of the factories that made live models, to state their digests.
-        origin: Where the inputs come from, if the user did not give them.
+        origin: The origin of inputs that the user did not give.
     """
     asked = judges(options)
     if options.expected and inputs is None and keras_inputs is None:
@@ -242,7 +242,7 @@ def _subject(
         plan: The plan; None to make a plan.
         options: The proofs, and how strict they are.
         port: The side whose weights a transfer wrote; None if that is unknown.
-        origin: Where the inputs come from, if the user did not give them.
+        origin: The origin of inputs that the user did not give.
     """
     sides.build(inputs, keras_inputs)
     planned = plan.torch if plan is not None else None

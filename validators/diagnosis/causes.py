@@ -68,7 +68,7 @@ def explained_problem(torch: str, keras: str, fact: str, explanation: Explanatio
     Args:
         torch: The path of the torch layer.
         keras: The path of the Keras layer.
-        fact: How they differ, in words.
+        fact: A sentence on their difference.
         explanation: The cause and the lines that fix it; None if unknown.
     """
     if explanation is None:

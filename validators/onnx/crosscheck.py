@@ -215,7 +215,7 @@ def _problem(line: str, suspected: str, disagreeing: list[Verdict]) -> Problem:
 
 
 def table(verdicts: list[Verdict]) -> Table:
-    """Return a table of all comparisons: torch, Keras and their ONNX files, each two of them, output by output."""
+    """Return a table of all comparisons: every output of torch, Keras and their ONNX files, compared pairwise."""
     rows = tuple(
         (
             verdict.output,

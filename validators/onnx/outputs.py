@@ -31,7 +31,7 @@ class Opinion:
 
 
 def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdict]:
-    """Compare every output of torch, Keras and their ONNX files, each two of them.
+    """Compare every output of torch, Keras and their ONNX files pairwise.
 
     A file with a wrong number of outputs disagrees with all others.
     """

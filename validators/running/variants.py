@@ -60,7 +60,7 @@ class Variant:
     """Two models, with other inputs or weights than in the first run.
 
     Attributes:
-        name: What differs, in words: "at values of 32".
+        name: The difference from the original run: "at values of 32".
         subject: The models; None if they do not run, or if their run was judged and dropped.
         reason: Why they do not run; empty if they do.
         is_small: The values are so small that an activation hardly changes anything.
@@ -135,8 +135,8 @@ def _at_other_sizes(subject: Subject, beyond: int) -> Iterator[Variant]:
 
     Args:
         subject: The models with the original inputs.
-        beyond: The end of the slice in the models that ends furthest beyond the size of its axis, such as 512 for
-            `x[:512]`; 0 if no slice does.
+        beyond: The largest end of a slice that is beyond its axis, such as 512 for `x[:512]` of 77 elements; 0 if
+            there is no such slice.
     """
     smaller = at_smaller_size(subject)
     if smaller is not None:

@@ -81,7 +81,7 @@ class ProgramBuilder(Protocol):
         Args:
             call: The call.
             config: Arguments that replace those in the layer's configuration before it is converted.
-            only: How the name of the torch class must begin: "torch.nn.".
+            only: The required prefix of the torch class name: "torch.nn.".
         """
 
     def only_dense_uses(self, name: str) -> bool:
@@ -303,7 +303,7 @@ class Call:
         """Return the submodule to which a rule converts the layer of this call, without a statement that calls it.
 
         Args:
-            only: How the name of the torch class must begin: "torch.nn.".
+            only: The required prefix of the torch class name: "torch.nn.".
             config: Arguments that replace those in the layer's configuration: the handler converts these itself.
 
         Raises:

@@ -36,7 +36,7 @@ def _encode(call: Call, indices: Value, depth: int, weights: Any) -> None:
         call: The call of the layer, with an output_mode and sparse.
         indices: The indices, in the axis order of Keras. An index that is no category sets no position.
         depth: The number of categories.
-        weights: How much each index counts, with output_mode="count"; None if each counts one.
+        weights: The weight of each index, with output_mode="count"; None if all weights are one.
     """
     mode = call.get("output_mode")
     if call.get("sparse"):

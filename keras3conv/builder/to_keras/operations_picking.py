@@ -141,7 +141,7 @@ def _scaled(call: Call, index: Any, stride: int) -> Any:
     Args:
         call: The call.
         index: The indices, constant or computed.
-        stride: How far apart, along the merged axis, two neighbours along this axis are.
+        stride: The distance along the merged axis of two neighbours along this axis.
     """
     if isinstance(index, Constant):
         return replace(index, name=f"{index.name} {stride}", array=index.array * stride)

@@ -56,7 +56,7 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
     Args:
         layer: The Keras layer, with the tensors of its sublayers.
         given: The first input of the layer.
-        only: How the names of the torch classes must begin: "torch.nn."; empty for any.
+        only: The required prefix of the torch class names: "torch.nn."; empty for any.
 
     Raises:
         RuleError: No rule can convert the layer; the message has the reasons of all rules that were tried.

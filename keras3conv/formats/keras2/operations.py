@@ -86,7 +86,7 @@ def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Appl
     method = keywords.get("method")
     if function == "image.resize" and method not in (None, *RESIZED_ALIKE):
         raise RuleError(
-            f"tf.image.resize is called with method={method!r}, which torch cannot compute; the conversion has "
+            f"tf.image.resize is called with method={method!r}, which torch cannot compute; supported are "
             f"{', '.join(RESIZED_ALIKE)}"
         )
     for name, value in keywords.items():

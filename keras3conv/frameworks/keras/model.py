@@ -327,9 +327,9 @@ class KerasModel:
         """Return the view of the model: its layers and variables by name; with `described`, also configurations."""
         return view(self.source, described=described)
 
-    def run(self, inputs: object) -> Recording:
-        """Run the model once and record the calls of its layers."""
-        return run(self.source, inputs)
+    def run(self, inputs: object, *, watch: bool = True) -> Recording:
+        """Run the model once and record its outputs and, with `watch`, the calls of its layers."""
+        return run(self.source, inputs, watch=watch)
 
     def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
         """Write values into variables; if one cannot be written, all keep their old values. `planned` is ignored.

@@ -14,7 +14,7 @@ class Origin:
     Attributes:
         writer: The software that saved it, with its version: "Keras 2.15.0".
         file: The name of the file.
-        notes: What the reader changed or dropped, a sentence each, for plans and reports.
+        notes: A sentence on each change that the reader made, for plans and reports.
         renamed: The original names of the layers whose names Keras 3 does not allow, by their new names.
     """
 

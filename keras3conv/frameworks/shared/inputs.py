@@ -299,7 +299,7 @@ def only_array(inputs: Any, names: Sequence[str], *, required: int, known: Colle
     """Return inputs for a model, and a note if its only input gets an array of another name.
 
     Args:
-        inputs: What the user gave: an array, a tuple, or a dict by name.
+        inputs: The user's inputs: an array, a tuple, or a dict by name.
         names: The names of the inputs of the model, the required ones first; empty if they are unknown.
         required: The number of inputs that the model needs.
         known: Other names of the first input, which need no note.
@@ -317,7 +317,7 @@ def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) 
     """Raise `InputError` if a dict of inputs has other names than the inputs of a model.
 
     Args:
-        inputs: What the user gave; only a dict has names.
+        inputs: The user's inputs; only a dict has names.
         names: The names of the inputs of the model; empty if they are unknown.
         argument: The argument with the inputs: "keras_inputs".
         title: The model.

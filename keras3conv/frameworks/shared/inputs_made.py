@@ -53,8 +53,8 @@ def both_inputs(
     Args:
         torch: The torch side, whose layers show which inputs are channels-first.
         keras: The Keras side, for its input specification.
-        inputs: What the user gave for the torch side, or None.
-        keras_inputs: What the user gave for the Keras side, or None.
+        inputs: The user's inputs for the torch side, or None.
+        keras_inputs: The user's inputs for the Keras side, or None.
         accepts: Returns whether the models run on inputs, to choose dynamic sizes; None if the models cannot be run.
 
     Raises:
@@ -106,7 +106,7 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
     Args:
         torch: The torch side.
         keras: The Keras side, whose input specification has the order and the names of the inputs.
-        keras_inputs: What the user gave for the Keras side.
+        keras_inputs: The user's inputs for the Keras side.
         accepts: Returns whether the models run on inputs, to choose the layout of sequences in torch; or None.
 
     Raises:

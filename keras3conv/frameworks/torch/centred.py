@@ -67,7 +67,7 @@ _known: dict[Hashable, CentredNorm | None] = {}
 
 
 def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | None:
-    """Return the norm with `1 + weight` that computes the same as a module; None if there is none."""
+    """Return the description of a module that normalizes and multiplies by `1 + weight`; None for any other module."""
     if not may_be_norm(module):
         return None
     shapes = tuple((name, tensor is not None and tensor.shape) for name, tensor in module._parameters.items())

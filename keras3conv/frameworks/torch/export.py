@@ -68,7 +68,7 @@ class Captured:
         lines: The line of the user's source code for each node, by the name of its first output.
         shapes: The shape of each constant; an axis along which it repeats one value for each sample of the batch has
             the dynamic batch size.
-        problems: What cannot be captured, and what the module does besides computing its outputs.
+        problems: The parts that cannot be captured, and side effects of the module.
         inner: The modules that are called by modules that cannot be captured.
         read_from: The program of torch.export and the view of the module; None if the module cannot be captured.
     """

@@ -286,9 +286,9 @@ class TorchModule:
             require_fields(found)
         return found
 
-    def run(self, inputs: object) -> Recording:
-        """Run the module once and record the calls of its submodules."""
-        return run(self.source, inputs)
+    def run(self, inputs: object, *, watch: bool = True) -> Recording:
+        """Run the module once and record its outputs and, with `watch`, the calls of its submodules."""
+        return run(self.source, inputs, watch=watch)
 
     def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
         """Write values into parameters and buffers; if one cannot be written, all keep their old values.

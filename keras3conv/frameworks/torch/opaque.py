@@ -40,7 +40,7 @@ class ModuleCall:
         path: The path of the module.
         arguments: Its positional and keyword arguments.
         caller: The path of the module that calls it.
-        output: What it returned.
+        output: Its return value.
     """
 
     path: str

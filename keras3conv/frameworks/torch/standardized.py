@@ -97,7 +97,7 @@ def write_kernel(module: nn.Module, value: torch.Tensor) -> None:
 
 
 def _with_gain(module: nn.Module, value: torch.Tensor, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """Return a weight with variance one for each output, and the gains that give its kernel the requested value.
+    """Return parameters from which a convolution computes a requested kernel: a weight of variance one, and gains.
 
     Args:
         module: The convolution.

@@ -87,7 +87,7 @@ def _single_pair(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair
     Args:
         group: The group.
         kind: The kind of evidence to record in the pair.
-        detail: What was observed, as the text of the evidence.
+        detail: The text of the evidence.
     """
     (torch,), (keras,) = group.torch_layers, group.keras_layers
     yield from _pair(group, torch, keras, [Evidence(kind=kind, detail=detail)])

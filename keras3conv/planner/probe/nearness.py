@@ -102,7 +102,7 @@ def uses_other_tensors(first: Candidate, second: Candidate) -> bool:
 
 
 def find_recorded(run: TorchRun, array: Array) -> int | None:
-    """Return the torch weights from which a recorded value was computed that equals an array: one bit per weight.
+    """Find a value recorded in torch that equals an array, and return the weights it depends on: one bit per weight.
 
     The recorded values are the outputs of the torch model and the inputs of its layers. Return None if no recorded
     value equals the array.

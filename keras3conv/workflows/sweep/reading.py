@@ -57,7 +57,7 @@ class LocatedTask:
 
         Args:
             key: The key.
-            fact: What is wrong, in a sentence.
+            fact: A sentence on the problem.
         """
         line = self.lines.get(key, self.line)
         where = f"line {line}" if self.lines else self.where

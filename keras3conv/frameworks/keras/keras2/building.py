@@ -173,7 +173,7 @@ class _Builder:
             call: The call in the file.
             network: The layers and calls in the file.
             layers: The new layers by name.
-            results: What earlier calls returned, by layer and number of the call.
+            results: The results of earlier calls, by layer and number of the call.
             operations: The names of the operations of the new model.
             path: The path of the model.
         """

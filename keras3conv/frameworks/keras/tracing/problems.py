@@ -56,7 +56,7 @@ def corrected(operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) 
         operation: The operation that was called.
         args: The positional arguments of the call.
         kwargs: The keyword arguments of the call.
-        outputs: What Keras inferred.
+        outputs: The outputs with the shapes that Keras inferred.
     """
     if type(operation).__name__ != "DotProductAttention":
         return outputs
