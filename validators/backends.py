@@ -67,7 +67,7 @@ def check(subject: Subject) -> Section:
     failed = [index for index, row in enumerate(rows) if row.failed]
     problems = [_problem(rows[index]) for index in failed]
     problems += [
-        Problem(keras=name, fact=(f"the process that ran Keras on this backend ended without a result: {death.said}"))
+        Problem(keras=name, fact=f"the process that ran Keras on this backend ended without a result: {death.said}")
         for name, death in dead.items()
     ]
     reasons = dict.fromkeys(missing, "not installed") | {name: refusal.reason for name, refusal in refused.items()}
@@ -141,7 +141,7 @@ def _compare_backends(
         return _Row(
             **names,
             judgement=None,
-            note=(f"the shapes of the outputs differ: {first_output.shape} and {second_output.shape}"),
+            note=f"the shapes of the outputs differ: {first_output.shape} and {second_output.shape}",
         )
     pairs = list(output_pairs(subject.torch_run, first[1]))
     pair = next((pair for pair in pairs if pair.keys[1] == output and not pair.mismatch), None)

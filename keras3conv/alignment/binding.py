@@ -84,7 +84,7 @@ def _unseen_flatten(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[
     order = "the rows of its kernel are permuted" if permuted else "the rows of its kernel keep their order"
     if torch_unseen:
         yield Evidence(
-            kind="unseen flatten", detail=(f"Keras flattens before this layer, but torch was not run: {order}")
+            kind="unseen flatten", detail=f"Keras flattens before this layer, but torch was not run: {order}"
         )
     elif permuted:
         detail = f"torch flattens {torch.run.flattened} before this layer, but Keras was not run: {order}"

@@ -34,13 +34,13 @@ def misfits(plan: Plan) -> Iterator[Problem]:
                 yield Problem(
                     torch=missing[0],
                     keras=pair.keras,
-                    fact=(f"the plan maps {missing[0]}, which {plan.torch.title} does not have"),
+                    fact=f"the plan maps {missing[0]}, which {plan.torch.title} does not have",
                 )
             elif missing := [path for path in mapping.keras if path not in keras]:
                 yield Problem(
                     torch=pair.torch,
                     keras=missing[0],
-                    fact=(f"the plan maps {missing[0]}, which {plan.keras.title} does not have"),
+                    fact=f"the plan maps {missing[0]}, which {plan.keras.title} does not have",
                 )
             elif fact := misfit(mapping, torch, keras):
                 yield Problem(

@@ -228,7 +228,7 @@ def _differing(path: Path, wanted: Sequence[Mapping[str, Any]]) -> Iterator[Prob
         elif (tensor.dtype, list(tensor.shape)) != (entry["dtype"], entry["shape"]):
             now = f"{tensor.dtype} {tensor.shape}"
             yield Problem(
-                fact=(f"the tensor {entry['name']} is {now}, but {entry['dtype']} {tuple(entry['shape'])} was written")
+                fact=f"the tensor {entry['name']} is {now}, but {entry['dtype']} {tuple(entry['shape'])} was written"
             )
         else:
             try:

@@ -1,4 +1,10 @@
-"""Find the layers in the groups of a `.weights.h5` file: their names, classes and variables."""
+"""Find the layers in the groups of a `.weights.h5` file: their names, classes and variables.
+
+A layer of the model has an HDF5 group that is named after its class: "dense_1". A layer inside a user's layer has a
+group that is named after the attribute, such as "project", which does not prove a class. So its class is inferred from
+the shapes of its variables, and only if no other class of Keras has variables of these shapes, or if the other classes
+store the same values in the same order.
+"""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence

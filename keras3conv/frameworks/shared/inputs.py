@@ -1,4 +1,8 @@
-"""Determine the inputs of both models from the user's arguments; derive missing Keras inputs from the torch inputs."""
+"""Determine the inputs of both models from the user's arguments; derive missing Keras inputs from the torch inputs.
+
+A model with one input takes the only array that was given, whatever its name; the report of the validation then says
+so. With several inputs, a wrong name is an error: the order of the arrays is no reason to give one to a certain input.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -3,6 +3,10 @@
 A matrix product refuses operands of two dtypes. In a float64 run one of them may be a float32 constant that is no
 parameter and no buffer, such as a matrix of interpolation weights or the kernel of a blur: it is converted to float64,
 which does not change its values.
+
+On a CPU, PyTorch has no float64 kernel for convolutions with groups: it makes one small convolution for each group, and
+a depthwise convolution has as many groups as channels. Here it is a sum of shifted inputs with one term for each element
+of the kernel, which is several times faster. It is the same mathematical function; the order of the additions differs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

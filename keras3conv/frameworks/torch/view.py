@@ -101,14 +101,14 @@ def _require_values(module: nn.Module, tensors: Mapping[str, torch.Tensor], *, e
         elif tensor.is_meta and not empty:
             problems.append(
                 Problem(
-                    torch=path, fact=("this tensor is on the meta device, so it has no values: load the weights first")
+                    torch=path, fact="this tensor is on the meta device, so it has no values: load the weights first"
                 )
             )
         elif tensor.is_sparse or tensor.is_quantized or tensor.is_nested:
             problems.append(
                 Problem(
                     torch=path,
-                    fact=(f"this tensor is {tensor.layout}, {tensor.dtype}, but only dense tensors are supported"),
+                    fact=f"this tensor is {tensor.layout}, {tensor.dtype}, but only dense tensors are supported",
                 )
             )
     if problems:

@@ -150,12 +150,12 @@ def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str
 def _chosen(names: tuple[str, ...], choose: Choice) -> tuple[str, ...]:
     chosen = tuple(choose(list(names)))
     problems = [
-        Problem(keras=name, fact=("the function returned this name, but no Keras layer has it"))
+        Problem(keras=name, fact="the function returned this name, but no Keras layer has it")
         for name in dict.fromkeys(chosen)
     ]
     problems = [problem for problem in problems if problem.keras not in names]
     problems += [
-        Problem(keras=name, fact=("the function did not return the name of this layer"))
+        Problem(keras=name, fact="the function did not return the name of this layer")
         for name in names
         if name not in chosen
     ]

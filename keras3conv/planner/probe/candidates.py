@@ -41,8 +41,7 @@ from keras3conv.planner.probe.pieces import (
 )
 from keras3conv.planner.probe.record import TorchRun
 from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrders, without_numbers
-from keras3conv.planner.probe.rows import sequence_candidates
-from keras3conv.planner.probe.tensors import last_rows, tensor_candidates
+from keras3conv.planner.probe.rows import last_rows, sequence_candidates, tensor_candidates
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
 from keras3conv.rules.library import find

@@ -20,9 +20,8 @@ from keras3conv.planner.evidence.parameters import held_parameters
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.planner.probe.candidates import CandidateFinder
-from keras3conv.planner.probe.constants import constants
+from keras3conv.planner.probe.compare import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.outcome import Forced
-from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
 from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
@@ -30,7 +29,7 @@ from keras3conv.planner.probe.row_orders import RowOrders
 from keras3conv.planner.probe.row_trials import Attempt, with_known_orders
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.stacks import stacks_of
-from keras3conv.planner.probe.weights import probe_weights
+from keras3conv.planner.probe.weights import constants, probe_weights
 from keras3conv.rules.units import units
 
 _SHOWN = 3

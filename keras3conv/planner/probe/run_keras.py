@@ -58,7 +58,7 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
                 raise keras_side.call_error(model, handler.stack, inputs, error) from error
         if handler.nan.path:
             problem = Problem(
-                keras=handler.nan.path, fact=("this layer returned NaN for these inputs, and no torch layer did")
+                keras=handler.nan.path, fact="this layer returned NaN for these inputs, and no torch layer did"
             )
             raise ModelError(lay_out(f"{model.name} (keras) cannot be compared with the torch module", [problem]))
         return handler.calls

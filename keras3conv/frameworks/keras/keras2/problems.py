@@ -121,6 +121,6 @@ def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Ite
         elif name.endswith("activation") and not is_activation(value):
             yield Problem(
                 keras=path,
-                fact=(f"{class_name} has {name}={value!r}, which is not an activation of Keras"),
+                fact=f"{class_name} has {name}={value!r}, which is not an activation of Keras",
                 fixes=(file.own_code,),
             )

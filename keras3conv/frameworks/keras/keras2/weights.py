@@ -3,6 +3,9 @@
 In the file, each layer has a group that lists its variables in the order of their creation, the trainable ones first.
 The group of a nested model lists the variables of all its layers; the path of a variable contains the name of the layer
 that owns it.
+
+The weights of CuDNNLSTM and CuDNNGRU become those of an LSTM and a GRU. cuDNN stores the matrix of each gate transposed,
+in the memory layout of the input kernel, and has two biases for each gate. The gates have the same order as in Keras.
 """
 
 import re
@@ -51,7 +54,7 @@ def load(model: keras.Model, groups: Sequence[Group], path: Path, dropped: Seque
             problems.append(
                 Problem(
                     keras=group.name,
-                    fact=("the file has weights for this layer, but its architecture does not have the layer"),
+                    fact="the file has weights for this layer, but its architecture does not have the layer",
                 )
             )
             continue
@@ -100,7 +103,7 @@ def staged_layer(layer: Any, weights: Weights, path: str, problems: list[Problem
         problems.append(
             Problem(
                 keras=path,
-                fact=(f"this layer has {count(len(weights), 'variable')} in the file, but {len(variables)} in Keras 3"),
+                fact=f"this layer has {count(len(weights), 'variable')} in the file, but {len(variables)} in Keras 3",
             )
         )
         return
