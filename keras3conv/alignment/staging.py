@@ -1,9 +1,9 @@
 """Prepare a transfer: check the plan against both models, and compute the new values of the model to write.
 
-A plan is forced if, by the shapes, every torch weight fits only one Keras weight. Then a difference between the outputs
-of the two models comes from their code, not from the plan. A plan is not forced if two layers have equal shapes, or if a
-layer is fused, such as one Linear for query, key and value: the plan may have exchanged weights or rows of equal shapes,
-which only the outputs show.
+A plan is forced if every torch weight fits only one Keras weight by its shape. Then a difference between the outputs of
+the two models comes from their code, not from the plan. A plan is not forced if two layers have equal shapes, or if a
+layer is fused, such as one Linear for query, key and value: the plan may have exchanged weights or rows of equal
+shapes, which only the outputs show.
 """
 
 from collections import Counter

@@ -5,8 +5,8 @@ parameter and no buffer, such as a matrix of interpolation weights or the kernel
 which does not change its values.
 
 On a CPU, PyTorch has no float64 kernel for convolutions with groups: it makes one small convolution for each group, and
-a depthwise convolution has as many groups as channels. Here it is a sum of shifted inputs with one term for each element
-of the kernel, which is several times faster. It is the same mathematical function; the order of the additions differs.
+a depthwise convolution has as many groups as channels. Here it is a sum of shifted inputs with one term for each
+element of the kernel, several times faster. The mathematical function is the same; the order of the additions differs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

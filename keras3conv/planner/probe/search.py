@@ -17,16 +17,7 @@ from typing import Any
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint
 from keras3conv.numerics.probe_values import other_values
-from keras3conv.planner.probe.compare import (
-    NOT_COMPARED,
-    ROUNDED_CONSTANTS,
-    Measurement,
-    OutputComparison,
-    RunLayer,
-    compare_outputs,
-    has_recorded_size,
-    measure,
-)
+from keras3conv.planner.probe.compare import Measurement, RunLayer, has_recorded_size, measure
 from keras3conv.planner.probe.nearness import (
     CLOSE_LIMIT,
     InputMatch,
@@ -38,6 +29,7 @@ from keras3conv.planner.probe.nearness import (
 )
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Choice
+from keras3conv.planner.probe.outputs import NOT_COMPARED, ROUNDED_CONSTANTS, OutputComparison, compare_outputs
 from keras3conv.planner.probe.ranking import CandidateRanking, RankedCandidate
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack

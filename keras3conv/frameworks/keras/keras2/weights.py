@@ -4,8 +4,9 @@ In the file, each layer has a group that lists its variables in the order of the
 The group of a nested model lists the variables of all its layers; the path of a variable contains the name of the layer
 that owns it.
 
-The weights of CuDNNLSTM and CuDNNGRU become those of an LSTM and a GRU. cuDNN stores the matrix of each gate transposed,
-in the memory layout of the input kernel, and has two biases for each gate. The gates have the same order as in Keras.
+The weights of CuDNNLSTM and CuDNNGRU become those of an LSTM and a GRU. cuDNN stores the matrix of each gate
+transposed, in the memory layout of the input kernel, and has two biases for each gate. The order of the gates is that
+of Keras.
 """
 
 import re
