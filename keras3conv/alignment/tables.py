@@ -173,7 +173,7 @@ def _pair(torch: TensorRef, keras: TensorRef, transform: str, shape: Shape) -> s
         torch: The torch table.
         keras: The Keras table.
         transform: The transform of the rows, as code.
-        shape: The shape after it, which may have axes of size one in different places than the Keras table.
+        shape: The shape of the result of `transform`; its axes of size one may differ from those of the Keras table.
     """
     made = f"k3c.transforms.{transform}"
     move = reshaping(shape, keras.shape)

@@ -226,8 +226,8 @@ def _move(axes: Sequence[_Axis], target: Array, source: Array) -> None:
 def _tile(axes: Sequence[_Axis], itemsize: int) -> tuple[list[int], list[int]]:
     """Choose the tile (the block of elements copied at a time) for a copy, from the sizes and strides of its axes.
 
-    Return two lists: the size of a tile along each axis, and the indices of the axes along which a tile is contiguous
-    in the source, that of the axis with the smallest source stride last.
+    Return two lists: the size of a tile along each axis, and the axes along which a tile is contiguous in the source,
+    sorted by decreasing source stride.
     """
     by_source = sorted(range(len(axes)), key=lambda index: -abs(axes[index].source))
     tile = [1] * len(axes)

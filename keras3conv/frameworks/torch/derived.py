@@ -1,8 +1,8 @@
 """Read and write weights that a torch module computes from other tensors: weight norm, spectral norm, and others.
 
-A view has the computed weight as one tensor with its usual name, which a layer of Keras can have, too. To write it,
-suitable parts (the tensors that the weight is computed from) are computed. For weight norm and spectral norm the
-computed weight then has exactly the written value. A conversion has the parts instead, see `in_parts`.
+A view lists the computed weight as one tensor with its usual name, so that it can be paired with a Keras variable. When
+it is written, its parts (the tensors that it is computed from) get suitable values. For weight norm and spectral norm
+the computed weight then has exactly the written value. `convert` keeps the parts instead, see `in_parts`.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping

@@ -26,7 +26,7 @@ _known: dict[Hashable, tuple[str, ...]] = {}
 
 
 def kernel_parts(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the parameters from which a convolution computes its kernel; empty if that is its weight."""
+    """Return the names of the parameters from which a convolution computes its kernel; empty for a plain weight."""
     is_convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not module.transposed
     if not is_convolution or not overrides(module, "forward", "_conv_forward") or "weight" not in module._parameters:
         return ()

@@ -50,7 +50,7 @@ def one(kind: str, **settings: Any) -> Callable[[Config], LayerSpecs]:
 
 
 def back(kind: str) -> Callable[[LayerSpecs], LayerSpecs]:
-    """Return a function for `Rule.to_torch` that builds one torch module without arguments."""
+    """Return a function for `Rule.to_torch` that always returns one torch module, created without arguments."""
     return lambda layers: (LayerSpec(kind=kind),)
 
 
