@@ -229,10 +229,6 @@ def _without_cancellation(found: list[_Comparison], nearby: Iterable[_Comparison
 
     The terms of such a gradient cancel: its value is rounding, which grows with the number of terms. A mistake gives
     almost the same difference again. The error of a marked difference is relative to the largest gradient of the model.
-
-    Args:
-        found: The comparisons.
-        nearby: The same comparisons with the changed inputs and weights.
     """
     return [
         replace(one, passed=True, error=float(np.max(np.abs(one.difference))))

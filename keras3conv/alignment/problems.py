@@ -286,10 +286,6 @@ def unknown_class(side: Side, layer: LayerView) -> str:
     """Return the most similar class name that a rule has, if no rule has the layer's class: "Dense" for "MyDense".
 
     The result is empty if a rule has the class of the layer, or if the class is unknown.
-
-    Args:
-        side: The side of the layer: "torch" or "keras".
-        layer: The layer.
     """
     known = known_classes()[0 if side == "torch" else 1]
     if not layer.kinds or known.intersection(layer.kinds):
@@ -324,11 +320,6 @@ def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
 
     A copy has the same shape, is in the same layer, and one of the two names ends with the other. None if there is no
     such tensor.
-
-    Args:
-        plan: The plan.
-        side: The side of the tensor: "torch" or "keras".
-        tensor: A tensor without a pair.
     """
     view = plan.torch if side == "torch" else plan.keras
     others = {other.path: other for other in view.tensors()}

@@ -97,10 +97,6 @@ def _names(model: ModelView, stored: ModelView) -> dict[str, str]:
     """Return the path in the file of each tensor of the model; tensors that the file lacks are left out.
 
     A tied tensor may have only one of its names in the file.
-
-    Args:
-        model: The layers and tensors of the model (its view).
-        stored: The tensors in the file (its view).
     """
     find = _by_location(stored) if model.side == "keras" else _by_name(model, stored)
     by_storage = {tensor.storage: found for tensor in model.tensors() if tensor.storage and (found := find(tensor))}

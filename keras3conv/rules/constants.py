@@ -38,12 +38,7 @@ def constant_buffer(role: str, dtype: str) -> str:
 
 
 def _is_called(role: str, name: str) -> bool:
-    """Return whether a buffer has a given name; "inv_freq" may have a prefix, as in "original_inv_freq".
-
-    Args:
-        role: The name of the buffer in its module.
-        name: The name to look for.
-    """
+    """Return whether a buffer has a given name; "inv_freq" may have a prefix, as in "original_inv_freq"."""
     return role == name or (name == "inv_freq" and role.endswith(f"_{name}"))
 
 

@@ -17,10 +17,6 @@ def misnamed(side: Side, layer: LayerView) -> str:
 
     The result is empty if there is no such rule. A rule may name a tensor that a layer lacks, such as the bias of a
     layer without one. So the sentence is returned only if the layer also has tensors that the rule does not name.
-
-    Args:
-        side: The side of the layer: "torch" or "keras".
-        layer: The layer.
     """
     roles = [tensor.role for tensor in layer.tensors if not tensor.is_seed]
     if not layer.kinds:
@@ -64,13 +60,7 @@ def does_not_apply(rule: Rule, where: str, roles: Iterable[str], named: Iterable
 
 
 def _named(rule: Rule, side: Side, layer: LayerView) -> Iterator[str]:
-    """Yield the names that a rule has for the tensors of a layer; nothing if they depend on the paired layer too.
-
-    Args:
-        rule: The rule.
-        side: The side of the layer: "torch" or "keras".
-        layer: The layer.
-    """
+    """Yield the names that a rule has for the tensors of a layer; nothing if they depend on the paired layer too."""
     try:
         config = rule.config_of(layer) if side == "torch" else torch_config(rule, None, layer)
         mappings = () if config is None else rule.weights(config)

@@ -58,13 +58,7 @@ def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Si
 
 
 def without_parts(layers: Iterable[LayerView], wholes: Iterable[LayerView], side: Side) -> Iterator[LayerView]:
-    """Yield the layers that are not inside one of the given containers.
-
-    Args:
-        layers: The layers to select from.
-        wholes: The containers.
-        side: The side of the layers: "torch" or "keras".
-    """
+    """Yield the layers that are not inside one of the given containers."""
     between = separator(side)
     inside = {whole.path for whole in wholes}
     for layer in layers:

@@ -334,10 +334,6 @@ def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
 
     The message then also lists the layers without a counterpart in torch. If Keras can load all layers, the missing
     counterparts are found later in the live model, which also has the configurations of its layers.
-
-    Args:
-        layers: The name and the class of each layer.
-        path: The file.
     """
     from keras3conv.builder.operations.refused import refusal
     from keras3conv.frameworks.keras import files as keras_files

@@ -86,13 +86,7 @@ def _plan_in(record: Path) -> Alignment | None:
 
 
 def _for_models(plan: Alignment, torch: ModelView, keras: ModelView) -> Alignment:
-    """Return a plan with the views (layers and tensors) of these models, which may lack only tensors that it ignores.
-
-    Args:
-        plan: The plan (the pairs of tensors).
-        torch: The torch side.
-        keras: The Keras side.
-    """
+    """Return a plan with the views of these models, which may lack only tensors that the plan ignores."""
     known = {(view.side, tensor.path) for view in (torch, keras) for tensor in view.tensors()}
     ignored = tuple(entry for entry in plan.ignored if (entry.side, entry.path) in known)
     return replace(plan, torch=torch.outline(), keras=keras.outline(), ignored=ignored)
@@ -102,10 +96,6 @@ def _differences(view: ModelView, plan: Alignment) -> Iterator[str]:
     """Yield phrases on how the tensors of a model differ from those in a plan; nothing if the plan is for this model.
 
     A file may lack tensors that the plan does not map: constant buffers, and further names of tied tensors.
-
-    Args:
-        view: The model.
-        plan: The plan (the pairs of tensors).
     """
     planned = plan.torch if view.side == "torch" else plan.keras
     own = {tensor.path: tensor.shape for tensor in view.tensors() if not tensor.is_seed}

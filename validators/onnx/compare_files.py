@@ -178,11 +178,6 @@ def _judge_without_floor(section: _MakeSection, pairs: list[_Pair], error: Model
     """Judge the outputs of two files if the noise floor cannot be measured; return the section of the report.
 
     The section is passed if all outputs are bit-identical, else it is skipped, with the reason.
-
-    Args:
-        section: Makes the section from its status and summary.
-        pairs: The outputs of both files.
-        error: The reason why the noise floor cannot be measured.
     """
     diffs = [pair.diff for pair in pairs]
     if all(diff is not None and diff.identical and not diff.nonfinite for diff in diffs):

@@ -196,11 +196,6 @@ def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:
 
     A tensor that is added (a bias, a table of positions) is multiplied by the magnitude, a variance by its square. Any
     other tensor, such as a kernel, is unchanged.
-
-    Args:
-        tensor: The torch tensor.
-        values: Its probe weights.
-        magnitude: The target root mean square of the layer outputs.
     """
     if "var" in tensor.role:
         return values * magnitude**2

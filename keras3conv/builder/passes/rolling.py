@@ -266,9 +266,6 @@ class _Turns:
         """Return whether a statement calls the same layer in every turn.
 
         The result is False for the function of a block, which creates new layers in each call.
-
-        Args:
-            place: The index of the statement in a turn.
         """
         called = {step.module for step in self.steps[place :: self.length]}
         return len(called) == 1 and not self.program.modules[called.pop()].spec.kind.startswith(".")

@@ -150,9 +150,6 @@ def _in_capitals(name: str) -> str:
     """Return the name that a constant gets at the top of the file: "COS" for "cos_layer_1".
 
     Numbers and the word "layer" are removed, because they only made the name unique in the program.
-
-    Args:
-        name: The name of the constant in the program.
     """
     words = [word for word in identifier(name).split("_") if word and not word.isdecimal() and word != "layer"]
     return "_".join(words).upper() or "TABLE"

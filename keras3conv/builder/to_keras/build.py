@@ -144,12 +144,7 @@ def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Proble
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` with all problems of a conversion; do nothing if there are none.
-
-    Args:
-        name: The name of the model, for the message.
-        problems: The problems.
-    """
+    """Raise `UnsupportedLayerError` with all problems of a conversion; do nothing if there are none."""
     if problems:
         headline = f"{count(len(problems), 'problem')} in {name} (torch): it cannot be converted to Keras"
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))

@@ -58,14 +58,7 @@ def _numbers_rows(given: Any, indices: list[Any]) -> bool:
 
 
 def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list[Array]) -> Value:
-    """Return the elements that constant indices select along adjacent axes, which are first merged into one axis.
-
-    Args:
-        call: The call.
-        given: The tensor.
-        used: The indexed axes of the tensor.
-        arrays: An array of indices for each of these axes.
-    """
+    """Return the elements that constant indices select along adjacent axes, which are first merged into one axis."""
     value = call.ordered(given, identity(len(given.shape)))
     sizes = tuple(value.shape[axis] for axis in used)
     if not all(isinstance(size, int) for size in sizes):

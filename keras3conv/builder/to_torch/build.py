@@ -195,12 +195,7 @@ _HIDDEN = (
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:
-    """Raise `UnsupportedLayerError` with all problems of a conversion; do nothing if there are none.
-
-    Args:
-        name: The name of the model, for the message.
-        problems: The problems.
-    """
+    """Raise `UnsupportedLayerError` with all problems of a conversion; do nothing if there are none."""
     if problems:
         headline = f"{count(len(problems), 'problem')} in {name} (keras): it cannot be converted to torch"
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))

@@ -112,9 +112,6 @@ def _candidates(kinds: tuple[str, ...]) -> tuple[Rule, ...]:
     """Return the rules that convert a Keras layer to one torch layer, or to two consecutive ones.
 
     Rules of keras3conv must create a layer of torch or of keras3conv; rules of the user may create any class.
-
-    Args:
-        kinds: The names of the layer's class and its base classes.
     """
     found = [rule for rule in (*lookup((), kinds), *lookup((), kinds, (2, 1))) if not rule.between]
     usable = (rule for rule in found if rule.torch.startswith(_USABLE) or is_users_own(rule))

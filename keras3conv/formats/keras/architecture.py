@@ -69,12 +69,7 @@ class Architecture:
 
 
 def parse(config: Any, where: str) -> Architecture:
-    """Return the architecture in a `model_config`; raise `MalformedCheckpoint` if it is not one of Keras.
-
-    Args:
-        config: The architecture as plain JSON values.
-        where: The name of the file, for messages.
-    """
+    """Return the architecture in a `model_config`; raise `MalformedCheckpoint` if it is not one of Keras."""
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
         raise MalformedCheckpoint(
             f"{where}: the architecture must be a JSON object with the key 'config', as Keras writes it"

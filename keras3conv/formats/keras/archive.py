@@ -116,12 +116,7 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
 
 
 def _check_extraction(template: Source, name: str) -> None:
-    """Raise `UnsafeCheckpoint` if Keras would extract an archive member outside of its temporary folder.
-
-    Args:
-        template: The archive, for the message.
-        name: The name of the member.
-    """
+    """Raise `UnsafeCheckpoint` if Keras would extract an archive member outside of its temporary folder."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or ".." in parts or parts[0].endswith((":", "/")):
         raise UnsafeCheckpoint(

@@ -203,10 +203,5 @@ def _switch(name: str, role: str) -> str:
 
 
 def _without_bias(known: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Return the variable names of a class, without the bias (the last) if a layer has one variable fewer.
-
-    Args:
-        known: The names of the variables of a class.
-        count: The number of variables of a layer.
-    """
+    """Return the variable names of a class, without the bias (the last) if a layer has one variable fewer."""
     return known[:-1] if known[-1:] == ("bias",) and count == len(known) - 1 else known

@@ -188,12 +188,7 @@ def _check_nodes(
 
 
 def _check_order(owner: Array, names: list[bytes]) -> None:
-    """Raise `UnusualError` unless the names of each group are distinct and in order.
-
-    Args:
-        owner: The index of the group of each member.
-        names: The names of the members.
-    """
+    """Raise `UnusualError` unless the names of each group are distinct and in order."""
     inner = np.flatnonzero(owner[1:] == owner[:-1])
     before, after = ([names[place] for place in places.tolist()] for places in (inner, inner + 1))
     require(all(map(lt, before, after)) and all(names))

@@ -111,28 +111,13 @@ def _writable(file: Hdf5File, places: Iterable[str]) -> Mapping[str, Dataset]:
 
 
 def _fitting(array: Array, tensor: TensorRef, dataset: Dataset, where: str) -> Array:
-    """Return an array in the byte order of its dataset; raise `FileError` if shape or dtype differ.
-
-    Args:
-        array: The new values.
-        tensor: The tensor with these values, for the message.
-        dataset: The dataset to overwrite.
-        where: The name of the file, for the message.
-    """
+    """Return an array in the byte order of its dataset; raise `FileError` if shape or dtype differ."""
     _require_fit(array.shape, array.dtype.name, tensor, dataset, where)
     return array if dataset.dtype == "bfloat16" or not array.size else array.astype(dataset.layout, copy=False)
 
 
 def _require_fit(shape: tuple[int, ...], dtype: str, tensor: TensorRef, dataset: Dataset, where: str) -> None:
-    """Raise `FileError` if new values have another shape or dtype than their dataset.
-
-    Args:
-        shape: The shape of the new values.
-        dtype: The name of their dtype.
-        tensor: The tensor with these values, for the message.
-        dataset: The dataset to overwrite.
-        where: The name of the file, for the message.
-    """
+    """Raise `FileError` if new values have another shape or dtype than their dataset."""
     if dataset.shape != shape or dataset.dtype != dtype:
         raise FileError(
             f"{where}: the dataset {dataset.path!r} is {dataset.dtype} of shape {dataset.shape}, but the new values of "

@@ -50,12 +50,7 @@ _BYTES_PER_CHUNK = 512
 
 @contextmanager
 def opened(file: Any, where: str) -> Iterator["h5py.File"]:
-    """Open an HDF5 path or file object in a `with` block; errors of h5py in it become `MalformedCheckpoint`.
-
-    Args:
-        file: The path or the file object.
-        where: The name of the file, for messages.
-    """
+    """Open an HDF5 path or file object in a `with` block; errors of h5py in it become `MalformedCheckpoint`."""
     import h5py
 
     try:
@@ -158,12 +153,7 @@ class _Survey:
                         waiting.append((place, member, place_in_file))
 
     def _known(self, address: int, path: str) -> bool:
-        """Return whether a dataset was inspected before, under another path; if so, also record it under the new path.
-
-        Args:
-            address: The address of the object.
-            path: The path of the object in the file.
-        """
+        """Return whether a dataset was inspected before, under another path; then record it under the new one, too."""
         known = self.by_address.get(address)
         if known is not None:
             self.datasets[path] = known._replace(path=path)
@@ -338,13 +328,7 @@ def _check_chunks(node: "h5py.Dataset", size: int, stored: int, place: str) -> N
 
 
 def _dtype_name(node: "h5py.Dataset", dtype: np.dtype[Any], place: str) -> str:
-    """Return the name of the dtype of a dataset; raise an error if its values are not plain numbers.
-
-    Args:
-        node: The dataset.
-        dtype: Its dtype in numpy.
-        place: The names of the file and the dataset, for messages.
-    """
+    """Return the name of the dtype of a dataset; raise an error if its values are not plain numbers."""
     import h5py
 
     if h5py.check_ref_dtype(dtype) is not None:

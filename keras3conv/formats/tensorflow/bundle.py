@@ -186,12 +186,7 @@ def _header(message: bytes, where: str) -> tuple[int, bool]:
 
 
 def _entry(message: bytes, where: str) -> Entry:
-    """Return the description of a tensor in a protobuf message `BundleEntryProto` of the index.
-
-    Args:
-        message: The message.
-        where: The names of the index and the tensor, for messages.
-    """
+    """Return the description of a tensor in a protobuf message `BundleEntryProto` of the index."""
     numbers = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}
     shape: Shape = ()
     is_whole = True
@@ -219,12 +214,7 @@ def _entry(message: bytes, where: str) -> Entry:
 
 
 def _shape(message: bytes, where: str) -> Shape:
-    """Return the shape that a protobuf message `TensorShapeProto` describes.
-
-    Args:
-        message: The message.
-        where: The names of the index and the tensor, for messages.
-    """
+    """Return the shape that a protobuf message `TensorShapeProto` describes."""
     sizes = []
     for number, value in fields(message, where):
         if number == 2:

@@ -94,12 +94,7 @@ def read(source: Source) -> ModelView:
 
 
 def _weights(held: Bundle, where: str) -> tuple[list[_Weight], bool]:
-    """Return the weights of the model in a checkpoint, and whether they are in the order of the model.
-
-    Args:
-        held: The checkpoint.
-        where: The name of its index, for messages.
-    """
+    """Return the weights of the model in a checkpoint, and whether they are in the order of the model."""
     described = held.entries.get(graph.GRAPH)
     if described is None:
         return _by_names(held), False
@@ -200,11 +195,7 @@ def _dataset(held: Bundle, key: str) -> Dataset:
 
 
 def _ignored(names: Iterable[str]) -> dict[str, str]:
-    """Return a line for reports that names the tensors which are not weights, such as counters; {} if there are none.
-
-    Args:
-        names: The names of these tensors in the checkpoint.
-    """
+    """Return a fact for reports with the names of tensors that are no weights (counters); {} if there are none."""
     left = [name.removesuffix(graph.VALUE) for name in names]
     if not left:
         return {}

@@ -122,13 +122,7 @@ def _entry(one: _Placed, checksum: int) -> bytes:
 
 
 def _end(count: int, size: int, start: int) -> bytes:
-    """Return the end records of a zip archive; with zip64 records if a number needs 64 bits.
-
-    Args:
-        count: The number of members.
-        size: The size of the directory in bytes.
-        start: The position of the directory in the file.
-    """
+    """Return the end records of a zip archive; with zip64 records if a number needs 64 bits."""
     large = b""
     if count >= 0xFFFF or start >= _LIMIT or size >= _LIMIT:
         large = _END_64.pack(b"PK\6\6", _END_64.size - 12, 45, 45, 0, 0, count, count, size, start)

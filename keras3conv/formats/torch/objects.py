@@ -153,11 +153,6 @@ class OddTensor:
 def named(module: Any, name: Any, where: str) -> Global:
     """Return the description of the class or function that a pickle names, without importing it.
 
-    Args:
-        module: The module in the pickle.
-        name: The name in the module.
-        where: The name of the file, for messages.
-
     Raises:
         UnsafeCheckpoint: The name is one that no real checkpoint needs, but an attack may.
         MalformedCheckpoint: The name is not text, or too long.

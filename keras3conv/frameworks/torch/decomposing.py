@@ -58,12 +58,7 @@ def rewritten(program: ExportedProgram, table: Mapping[Any, Callable[..., Any]])
 
 
 def _rename(program: ExportedProgram, names: Mapping[Any, Any]) -> None:
-    """Replace operators in the graph of an exported module, in place, by operators with the same arguments.
-
-    Args:
-        program: The program.
-        names: The new operator for each operator to replace.
-    """
+    """Replace operators in the graph of an exported module, in place, by operators with the same arguments."""
     for node in program.graph.nodes:
         if node.op == "call_function" and node.target in names:
             node.target = names[node.target]

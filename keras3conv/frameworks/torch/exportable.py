@@ -30,13 +30,7 @@ class TakenAlongAnyBatch(TorchFunctionMode):
 
 
 def _taken(given: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
-    """Return `torch.take_along_dim` of tensors of equal rank; an axis of size one is repeated to the size in the other.
-
-    Args:
-        given: The tensor with the elements.
-        indices: The places of the elements along the axis.
-        dim: The axis.
-    """
+    """Return `torch.take_along_dim` of tensors of equal rank; an axis of size one is repeated as often as needed."""
     axes = [axis for axis in range(given.ndim) if axis != dim % given.ndim]
     sizes, places = [-1] * given.ndim, [-1] * given.ndim
     for axis in axes:

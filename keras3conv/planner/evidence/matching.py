@@ -82,13 +82,7 @@ def _match(group: Group, positions: Positions) -> Iterator[Pair]:
 
 
 def _single_pair(group: Group, kind: EvidenceKind, detail: str) -> Iterator[Pair]:
-    """Yield the pair of a group that has only one layer on each side; yield nothing if no rule allows the pair.
-
-    Args:
-        group: The group.
-        kind: The kind of evidence to record in the pair.
-        detail: The text of the evidence.
-    """
+    """Yield the pair of a group that has only one layer on each side; yield nothing if no rule allows the pair."""
     (torch,), (keras,) = group.torch_layers, group.keras_layers
     yield from _pair(group, torch, keras, [Evidence(kind=kind, detail=detail)])
 

@@ -132,13 +132,7 @@ def _ignored_roles(layer: LayerView) -> dict[str, str]:
 
 
 def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[LayerView, ...]:
-    """Return the layers that are not paired, not inside a paired layer, and contain no paired layer.
-
-    Args:
-        layers: All layers of one model.
-        paired: The paths of the paired layers of this side.
-        side: The side of these layers: "torch" or "keras".
-    """
+    """Return the layers that are not paired, not inside a paired layer, and contain no paired layer."""
     between = separator(side)
     outer = {path.rpartition(between)[0] for path in paired}
     wholes = [layer for layer in layers if layer.path in paired]

@@ -117,13 +117,7 @@ def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
 
 
 def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
-    """Return the arguments of a call with all tensors of one dtype cast to another; None if there is no such tensor.
-
-    Args:
-        given: The positional and the keyword arguments of a call.
-        of: The dtype to replace.
-        to: The new dtype.
-    """
+    """Return the arguments of a call with all tensors of one dtype cast to another; None if there is no such tensor."""
     converted = tree_map(_to(of, to), given)
     changed = any(new is not old for new, old in zip(tree_leaves(converted), tree_leaves(given), strict=True))
     return converted if changed else None

@@ -179,11 +179,6 @@ NO_STATE = (
 
 
 def require_stateless(kind: str, config: Config) -> None:
-    """Raise `RuleError` if a recurrent layer keeps its state between calls.
-
-    Args:
-        kind: The class of the layer, for the message.
-        config: Its configuration.
-    """
+    """Raise `RuleError` if a recurrent layer keeps its state between calls."""
     if config.get("stateful"):
         raise RuleError(f"{kind.rpartition('.')[2]} with {NO_STATE}")

@@ -32,12 +32,7 @@ _FUNCTIONS = {
 
 
 def function_of(kind: str, activation: object) -> str:
-    """Return the name in `torch.nn.functional` of a Keras activation; raise `RuleError` if it is unknown.
-
-    Args:
-        kind: The class of the Keras layer, for the message.
-        activation: The activation as Keras serialises it.
-    """
+    """Return the name in `torch.nn.functional` of a Keras activation; raise `RuleError` if it is unknown."""
     name = name_of(activation)
     if name not in _FUNCTIONS:
         known = ", ".join(_FUNCTIONS)

@@ -53,12 +53,7 @@ class LocatedTask:
     lines: Mapping[str, int]
 
     def fault(self, key: str, fact: str) -> Fault:
-        """Return a fault of this task, at the line of one of its keys.
-
-        Args:
-            key: The key.
-            fact: A sentence on the problem.
-        """
+        """Return a fault of this task, at the line of one of its keys."""
         line = self.lines.get(key, self.line)
         where = f"line {line}" if self.lines else self.where
         return Fault(line=line, where=where, fact=f"{self.task.name}: {fact}")

@@ -54,14 +54,7 @@ def _torch_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int
 def _paddings(
     operation: Operation, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> list[Pads]:
-    """Return the paddings to try in a convolution: torch's, "same", "same" with start and end swapped, and none.
-
-    Args:
-        operation: The convolution in torch.
-        size: The size of the kernel along each axis.
-        stride: The stride along each axis.
-        dilation: The dilation along each axis.
-    """
+    """Return the paddings to try in a convolution: torch's, "same", "same" with start and end swapped, and none."""
     extent = operation.get("input")[2:]
     same = tuple(same_padding(*axis) for axis in zip(extent, size, stride, dilation, strict=True))
     none = ((0, 0),) * len(size)
