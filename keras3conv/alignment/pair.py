@@ -1,6 +1,6 @@
 """Define the parts of a plan: pairs of layers with the evidence for them, and ignored tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol
@@ -98,6 +98,13 @@ class Ignored:
     side: Side
     path: str
     reason: str
+
+
+def ignored_seeds(view: ModelView) -> Iterator[Ignored]:
+    """Yield an entry for each state of a random generator in a Keras model; torch modules have none."""
+    for tensor in view.tensors():
+        if tensor.is_seed:
+            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
 
 
 class Plan(Protocol):

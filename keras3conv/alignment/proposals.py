@@ -6,6 +6,7 @@ from itertools import permutations
 from keras3conv.errors import TransformError
 from keras3conv.model.views import TensorRef
 from keras3conv.transforms import Axes, Chain, Concat, Same, Shape, Split, Transform
+from keras3conv.transforms.axes import side_of
 
 _NAMES = "abcdefgh"
 
@@ -43,16 +44,11 @@ def _moves(given: Shape, wanted: Shape) -> Iterator[Transform]:
     if sorted(sizes) != sorted(size for size in wanted if size != 1) or len(sizes) > _MOST_AXES:
         return
     names = _NAMES[: len(sizes)]
-    left = _pattern(given, names)
+    left = side_of(given, names)
     for order in permutations(range(len(sizes))):
         if [sizes[place] for place in order] == [size for size in wanted if size != 1]:
-            right = _pattern(wanted, "".join(names[place] for place in order))
+            right = side_of(wanted, "".join(names[place] for place in order))
             yield Same() if left == right else Axes(f"{left} -> {right}")
-
-
-def _pattern(shape: Shape, names: str) -> str:
-    remaining = iter(names)
-    return " ".join("1" if size == 1 else next(remaining) for size in shape)
 
 
 def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:

@@ -2,6 +2,7 @@
 
 from keras3conv.errors import TransformError
 from keras3conv.transforms import Axes, Same, Shape, Transform
+from keras3conv.transforms.axes import side_of
 
 _AXIS_NAMES = "abcdefghijklmnop"
 
@@ -19,10 +20,4 @@ def reshaping(torch: Shape, keras: Shape) -> Transform:
             f"the torch shape {torch} and the Keras shape {keras} differ in more than axes of size 1, so no transform "
             'is obvious: give one, such as transform="a b -> b a"'
         )
-    return Axes(f"{_axes(torch)} -> {_axes(keras)}")
-
-
-def _axes(shape: Shape) -> str:
-    """Return one side of an `Axes` pattern: a letter for each axis, "1" for an axis of size 1: (4, 1, 3) -> "a 1 b"."""
-    names = iter(_AXIS_NAMES)
-    return " ".join("1" if size == 1 else next(names) for size in shape)
+    return Axes(f"{side_of(torch, _AXIS_NAMES)} -> {side_of(keras, _AXIS_NAMES)}")

@@ -1,7 +1,7 @@
 """Transform that permutes, merges and splits the axes of an array by a pattern such as "o i h w -> h w i o"."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
@@ -50,7 +50,14 @@ def _parse(pattern: str) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     return _parse_side(pattern, left), _parse_side(pattern, right)
 
 
-def _write_side(groups: tuple[Group, ...]) -> str:
+def side_of(shape: Shape, names: Iterable[str]) -> str:
+    """Return one side of a pattern: the next name for each axis, "1" for an axis of size 1: (4, 1, 3) -> "a 1 b"."""
+    left = iter(names)
+    return " ".join("1" if size == 1 else next(left) for size in shape)
+
+
+def write_side(groups: Sequence[Sequence[str]]) -> str:
+    """Return one side of a pattern from the axes of each group: [["a"], ["b", "c"], []] -> "a (b c) 1"."""
     return " ".join("1" if not group else group[0] if len(group) == 1 else f"({' '.join(group)})" for group in groups)
 
 
@@ -72,7 +79,7 @@ class Axes(Transform):
     def __init__(self, pattern: str, /, **sizes: int) -> None:
         left, right = _parse(pattern)
         # Normalize the spelling, so that the inverse of the inverse is equal to the original.
-        object.__setattr__(self, "pattern", f"{_write_side(left)} -> {_write_side(right)}")
+        object.__setattr__(self, "pattern", f"{write_side(left)} -> {write_side(right)}")
         object.__setattr__(self, "sizes", tuple(sorted(sizes.items())))
         self._require_reversible(left, right)
 
@@ -117,7 +124,7 @@ class Axes(Transform):
     def inverse(self) -> "Axes":
         """Return the transform with the pattern reversed: "h w i o -> o i h w" for "o i h w -> h w i o"."""
         left, right = self._sides
-        return Axes(f"{_write_side(right)} -> {_write_side(left)}", **dict(self.sizes))
+        return Axes(f"{write_side(right)} -> {write_side(left)}", **dict(self.sizes))
 
     def _solve(self, shape: Shape) -> dict[str, int]:
         """Return the size of each name of the pattern for an array of a given shape.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from keras3conv.alignment.binding import RULE
-from keras3conv.alignment.pair import Evidence, Ignored, Pair
+from keras3conv.alignment.pair import Evidence, Ignored, Pair, ignored_seeds
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.to_keras.layers import Placement
 from keras3conv.errors import RuleError
@@ -31,7 +31,7 @@ def alignment_of(placements: Sequence[Placement], torch: ModelView, keras: Model
     for placement in placements:
         by_layer.setdefault(placement.layer, []).append(placement)
     pairs = [pair for found in by_layer.values() for pair in _pairs(found, layers, by_layer, variables)]
-    ignored = [*_unused(pairs, torch), *_seeds(keras)]
+    ignored = [*_unused(pairs, torch), *ignored_seeds(keras)]
     return Alignment(pairs=tuple(pairs), ignored=tuple(ignored), torch=torch.outline(), keras=keras.outline())
 
 
@@ -83,9 +83,3 @@ def _unused(pairs: Sequence[Pair], torch: ModelView) -> Iterator[Ignored]:
 
 
 _UNUSED = "no output of the module depends on it"
-
-
-def _seeds(keras: ModelView) -> Iterator[Ignored]:
-    for tensor in keras.tensors():
-        if tensor.is_seed:
-            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")

@@ -165,7 +165,7 @@ def settings(class_name: str, config: Config) -> dict[str, Any]:
         policy = policy_of(found["dtype"])
         found["dtype"] = "float32" if policy in HALF_PRECISION else policy
     if class_name in ("BatchNormalization", "LayerNormalization"):
-        found["axis"] = _single(found.get("axis", -1))
+        found["axis"] = unwrapped(found.get("axis", -1))
     if class_name in ("GRU", "GRUCell"):
         found.setdefault("reset_after", False)  # older files leave it out, and the default of Keras 3 is True
     return found
@@ -221,5 +221,6 @@ def policy_of(value: Any) -> Any:
     return config.get("name", value) if isinstance(config, dict) else value
 
 
-def _single(axis: Any) -> Any:
-    return axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+def unwrapped(nested: Any) -> Any:
+    """Return the only element of a list with one element, as Keras 2 does; return other values unchanged."""
+    return nested[0] if isinstance(nested, list) and len(nested) == 1 else nested

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from keras3conv.alignment.binding import RULE, make_pair
-from keras3conv.alignment.pair import Evidence, Ignored, Pair, misfit, tensors_by_path
+from keras3conv.alignment.pair import Evidence, Ignored, Pair, ignored_seeds, misfit, tensors_by_path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.shapes import reshaping
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError
@@ -110,7 +110,11 @@ def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
             problems.append(Problem(torch=first.name or torch.name, keras=second.name, fact=fact, fixes=_FIXES))
     if len(torch_list) != len(keras_list):
         problems.insert(0, _unequal_lengths(torch_list, keras_list))
-    ignored = (*_skipped(torch, order), *ignored_tensors(torch, {pair.torch: pair for pair in pairs}), *_seeds(keras))
+    ignored = (
+        *_skipped(torch, order),
+        *ignored_tensors(torch, {pair.torch: pair for pair in pairs}),
+        *ignored_seeds(keras),
+    )
     distinct = {(entry.side, entry.path): entry for entry in reversed(ignored)}
     plan = Alignment(
         pairs=tuple(pairs), ignored=tuple(reversed(distinct.values())), torch=torch.outline(), keras=keras.outline()
@@ -352,12 +356,6 @@ def _skipped(torch: ModelView, order: Order) -> Iterator[Ignored]:
         if name in order.skip_weights:
             constant = "" if tensor.trainable else constant_buffer(name, tensor.dtype)
             yield Ignored(side="torch", path=tensor.path, reason=constant or f"{name} is listed in skip_weights")
-
-
-def _seeds(keras: ModelView) -> Iterator[Ignored]:
-    for tensor in keras.tensors():
-        if tensor.is_seed:
-            yield Ignored(side="keras", path=tensor.path, reason="the state of a random generator")
 
 
 def _sizes(shape: Iterable[int]) -> tuple[int, ...]:

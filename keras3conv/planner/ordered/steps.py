@@ -14,6 +14,7 @@ import numpy as np
 from keras3conv.errors import TransformError
 from keras3conv.model.views import LayerView
 from keras3conv.transforms import Array, Axes, Same, Shape, Transform
+from keras3conv.transforms.axes import write_side
 
 Function = Callable[[list[Array]], Sequence[Array]]
 """A function from the arrays of a torch layer, after the transforms of its rule, to the values of the Keras variables.
@@ -155,8 +156,4 @@ def _axes(before: Shape, order: Sequence[int], after: Shape) -> Transform | None
     targets_of = [[letters[part] for part in parts if part[2] == axis] for axis in range(len(after))]
     sizes = {letter: part[3] for part, letter in letters.items()}
     needed = {letter: sizes[letter] for group in (*owners, *targets_of) if len(group) > 1 for letter in group}
-    return Axes(f"{_side(owners)} -> {_side(targets_of)}", **needed)
-
-
-def _side(groups: Sequence[Sequence[str]]) -> str:
-    return " ".join("1" if not group else group[0] if len(group) == 1 else f"({' '.join(group)})" for group in groups)
+    return Axes(f"{write_side(owners)} -> {write_side(targets_of)}", **needed)

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras3conv.alignment.shapes import reshaping
 from keras3conv.transforms import Array, Axes, Shape, Transform
+from keras3conv.transforms.axes import side_of
 
 _LETTERS = "abcdefghijklmnop"
 
@@ -74,12 +75,7 @@ def _permuted(torch: Shape, keras: Shape) -> Iterator[Transform]:
     names = _LETTERS[: len(given)]
     for order in orders if len(given) <= 4 else ():
         if list(order) != sorted(order):
-            yield Axes(f"{_with_ones(names, torch)} -> {_with_ones([names[axis] for axis in order], keras)}")
-
-
-def _with_ones(names: Sequence[str], shape: Shape) -> str:
-    left = iter(names)
-    return " ".join("1" if size == 1 else next(left) for size in shape)
+            yield Axes(f"{side_of(torch, names)} -> {side_of(keras, [names[axis] for axis in order])}")
 
 
 def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
@@ -106,7 +102,7 @@ def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
             members = [next(letters) for _ in range(length)]
             known |= {name: sizes[names.index(name)] for name in members[1:]}
             left.append("1" if not members else members[0] if length == 1 else f"({' '.join(members)})")
-        yield Axes(f"{' '.join(left)} -> {_with_ones(names, fine)}", **known)
+        yield Axes(f"{' '.join(left)} -> {side_of(fine, names)}", **known)
 
 
 def _groups(coarse: Shape, sizes: list[int]) -> list[int] | None:

@@ -21,6 +21,7 @@ from keras3conv.formats.keras2.layers import (
     policy_of,
     renamed,
     settings,
+    unwrapped,
 )
 from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.network import MODELS, Network, OldCall, Result, layers_in, name_of, network_of
@@ -129,7 +130,7 @@ class _Builder:
         def tensor(leaf: Any) -> Any:
             return results[leaf.layer, leaf.call][leaf.place] if isinstance(leaf, Result) else leaf
 
-        inputs, outputs = (_unwrapped(mapped(nested, tensor)) for nested in (network.inputs, network.outputs))
+        inputs, outputs = (unwrapped(mapped(nested, tensor)) for nested in (network.inputs, network.outputs))
         outputs = as_tensors(outputs, operations.new("outputs"))
         model = keras.Model(inputs, outputs, name=allowed_names([name])[name] or None)
         model.trainable = bool(entry["config"].get("trainable", True)) if path else True
@@ -335,11 +336,6 @@ def _layer_called(layer: Any, given: Any, keywords: Mapping[str, Any]) -> Any:
         known.setdefault("mask", get_keras_mask(given[0]))  # Keras 3 ignores it in a call with more tensors
         return layer(given[0], initial_state=given[1:], **known)
     return layer(given, **known)
-
-
-def _unwrapped(nested: Any) -> Any:
-    """Return the only element of a list with one element, as Keras 2 does for inputs; return other values unchanged."""
-    return nested[0] if isinstance(nested, list) and len(nested) == 1 else nested
 
 
 def _input_dtype(layer: Config) -> str | None:
