@@ -257,7 +257,7 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
 
 
 def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return, as code, the Keras layers beside the layer with the weights: "after layers.ZeroPadding2D(padding=1)".
+    """Return, as code, the Keras layers besides the one with the weights: "after layers.ZeroPadding2D(padding=1)".
 
     The result is empty if the rule makes no other layers.
 

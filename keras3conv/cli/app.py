@@ -114,8 +114,8 @@ def command(
                     status = function(*args, **kwargs)
                     sys.stdout.flush()
             except KeyboardInterrupt as interrupt:
-                told = str(interrupt) or on_interrupt  # some commands say how far they got
-                complain(f"Interrupted: {told}" if told else "Interrupted")
+                progress_text = str(interrupt) or on_interrupt  # some commands say how far they got
+                complain(f"Interrupted: {progress_text}" if progress_text else "Interrupted")
                 raise typer.Exit(INTERRUPTED) from None
             except BrokenPipeError:  # the reader closed the pipe (`| head`); status 1 would mean a failed proof
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

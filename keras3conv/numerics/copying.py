@@ -67,7 +67,7 @@ def contiguous(array: Array, *, dtype: Any = None) -> Array:
     """Return the values of an array in row-major order, like `np.ascontiguousarray` but faster for most transposes.
 
     A contiguous array of the requested dtype is returned as it is; anything else becomes a new array that owns its
-    data. An array without axes keeps its shape. The copy uses about a megabyte of memory beside the result.
+    data. An array without axes keeps its shape. The copy uses about a megabyte of memory besides the result.
 
     Args:
         array: Any array or view: transposed, strided, reversed, broadcast.

@@ -29,7 +29,7 @@ def relative_distance(torch_output: Array, keras_output: Array) -> float:
 def row_order(torch_output: Array, keras_output: Array) -> Array | None:
     """Return the order in which the rows of torch's output are those of Keras' output; None if the rows differ.
 
-    A row is what stands along the last axis. The order is only a layout: whether the rows agree exactly is for the
+    A row is a slice along the last axis. The order is only a layout: whether the rows agree exactly is for the
     caller to judge, after `in_row_order`.
 
     Args:

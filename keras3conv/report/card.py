@@ -37,7 +37,7 @@ class Card:
         name: The name of the model.
         report: The certificate: the report of the conversion's validation.
         files: The files of weights.
-        code: The files of code and constants beside the weights, which the example code on the card runs.
+        code: The files besides the weights that the example code on the card needs: code and constants.
         sources: The files that the model was made of.
         licence: The licence of the weights, as the header names it ("apache-2.0"); empty if the author gives none.
         base_model: The model on the hub of which this is a conversion; empty if there is none.

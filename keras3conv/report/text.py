@@ -180,16 +180,16 @@ def _render_table(table: Table, console: "Console", *, brief: bool = False) -> N
     if table.title:
         _print(console, f"\n  {visible(table.title)}", style="italic")
     grid = arrange(table)
-    told = [row for row in grid.rows if not (grid.quiet and row.is_quiet)]
-    shown = [row for place, row in enumerate(told) if place < ROWS or row.failed]
+    listed = [row for row in grid.rows if not (grid.quiet and row.is_quiet)]
+    shown = [row for place, row in enumerate(listed) if place < ROWS or row.failed]
     if brief:
-        shown = ([row for row in told if row.failed] or told)[:_BRIEF_ROWS]
+        shown = ([row for row in listed if row.failed] or listed)[:_BRIEF_ROWS]
     fitted = _fitted(grid, shown, console.width - 2)
     for line in fitted.head:
         _print(console, f"  {line}", style="bold")
     for row, lines in zip(shown, fitted.rows, strict=True):
         _print(console, _indented("\n".join(lines)), style="red" if row.failed else "")
-    if rest := len(told) - len(shown):
+    if rest := len(listed) - len(shown):
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")
     if grid.quiet:
         _print(console, f"  ... {count(grid.quiet, 'row')} {' or '.join(grid.quiet_words)}", style="dim")

@@ -32,7 +32,7 @@ class Transform(ABC):
 
     A new transform is a frozen dataclass that defines `shapes` and `__call__`. The rest is derived:
 
-    - The JSON form has one key per field. The main field stands under the class name: `Take(axis=0, order=(1, 0))` is
+    - The JSON form has one key per field. The main field has the class name as its key: `Take(axis=0, order=(1, 0))` is
       `{"take": [1, 0], "axis": 0}`. The last field is the main field unless the class variable `main_field` names it.
     - The inverse is the other class of a pair with the same fields: `class Concat(Transform, inverse_of=Split)`.
       Classes that are not in a pair define `inverse`.

@@ -22,7 +22,7 @@ _WEIGHTS = ("*.safetensors", "*.pt", "*.pth", "*.keras", "*.weights.h5", "*.h5")
 """The patterns of weight files in a folder; the card shows how to load the first one."""
 
 _CODE = ("model.py", "constants.npz")
-"""The names of the files, beside the weights, that the example code on a card uses."""
+"""The names of the files besides the weights that the example code on a card uses."""
 
 
 def make_card(

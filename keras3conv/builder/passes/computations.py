@@ -26,7 +26,7 @@ _AROUND = 8
 """The number of statements before and after a run that are compared, to see if two runs are turns of one loop."""
 
 _OVERHEAD = 6
-"""The number of lines of a function beside its statements: its head, its docstring, its return, the blank lines."""
+"""The number of lines of a function besides its statements: its head, its docstring, its return, the blank lines."""
 
 _SAVED = 4
 """The least number of lines that a function must save."""

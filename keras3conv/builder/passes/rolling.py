@@ -91,7 +91,7 @@ def _best(
 
 
 def _head_lines(loop: Loop, count: int) -> int:
-    """Return the approximate number of lines of a loop beside its statements: its table of values, and its lists."""
+    """Return the approximate number of lines of a loop besides its statements: its table of values, and its lists."""
     width = sum(len(repr(value)) + 4 for values in loop.columns.values() for value in values)
     return (1 if width < 60 else count + 2) + 2 * len(loop.collected)
 

@@ -20,7 +20,7 @@ _ONE_PER_AXIS = frozenset({"padding", "cropping"})
 
 @dataclass(frozen=True)
 class Argument:
-    """A constructor argument of a block, by name; it stands for a value that differs between the block's instances."""
+    """A constructor argument of a block, by name: a value that differs between the block's instances."""
 
     name: str
 

@@ -72,7 +72,7 @@ class KerasSpelling:
         return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
 
     def found(self, name: str) -> Module:
-        """Return the module with this name; inside a loop, the module that stands for those of all iterations."""
+        """Return the module with this name; inside a loop, the module that represents those of all iterations."""
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
     def name(self, name: str) -> str:

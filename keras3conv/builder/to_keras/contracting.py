@@ -162,7 +162,7 @@ def _sizes(letters: str, given: _Operand) -> Factors:
 
 
 def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str] | None:
-    """Return two letters: the axis of the result that stands where the right operand has a summed axis, and the latter.
+    """Return two letters: the result axis at the position of the right operand's summed axis, and that axis.
 
     In an attention, the product of weights and values then has the axis order of the values: the heads can be joined
     without a permutation.

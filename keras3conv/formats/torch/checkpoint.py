@@ -199,7 +199,7 @@ def _remedy(source: Source) -> str:
 def _state_dict(content: Any, entry: str, planned: str, source: Source) -> tuple[str, Mapping[Any, Any]]:
     """Return the name of the state dict in the file (empty if it is the whole file), and the state dict.
 
-    Objects of other classes beside the state dict are placeholders; inside it or instead of it they are refused.
+    Objects of other classes next to the state dict are placeholders; inside it or instead of it they are refused.
 
     Args:
         content: The object that was saved, with a `StoredTensor` or `OddTensor` in the place of each tensor.

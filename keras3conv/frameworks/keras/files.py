@@ -157,12 +157,15 @@ def load_weights(model: keras.Model, path: Path) -> None:
             "; keras3conv align and transfer move torch weights into a Keras model"
         )
     require_built(model)
-    ours, theirs = _shapes(view(model, described=False)), _shapes(saved)
+    of_model, of_file = _shapes(view(model, described=False)), _shapes(saved)
     headline = f"the weights in {path} are not the weights of {model.name} (keras)"
     # Keras does not report weights in the file that it did not load, so the shapes are compared first.
     problems = [
         Problem(fact=f"the {there} has {number} variables of shape {shape}, and the {here} {other[shape]}")
-        for there, shapes, here, other in (("model", ours, "file", theirs), ("file", theirs, "model", ours))
+        for there, shapes, here, other in (
+            ("model", of_model, "file", of_file),
+            ("file", of_file, "model", of_model),
+        )
         for shape, number in shapes.items()
         if number > other[shape]
     ]

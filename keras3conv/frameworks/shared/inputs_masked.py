@@ -195,7 +195,7 @@ def wider_integers(given: Inputs, rows: Iterable[int] = (), *, is_masked: bool =
     Args:
         given: The inputs of both sides.
         rows: The sizes of the embedding tables of the model, which are tried as well.
-        is_masked: Whether the Keras model masks 0 as padding, which stands at the end of a sequence only.
+        is_masked: Whether the Keras model masks 0 as padding, which is only at the end of a sequence.
     """
     sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
     for place, array in enumerate(sides[1]):

@@ -54,9 +54,9 @@ def changed(given: Inputs, change: Callable[[Array], Array]) -> Inputs:
         change: Returns the new values of an array, whatever the order of its elements.
     """
     first, second = _arrays(given)
-    ours = (change(array) if _is_free(array, second) else None for array in first)
-    theirs = (change(array) if _is_free(array, first) else None for array in second)
-    return with_arrays(given, ours, theirs)
+    in_torch = (change(array) if _is_free(array, second) else None for array in first)
+    in_keras = (change(array) if _is_free(array, first) else None for array in second)
+    return with_arrays(given, in_torch, in_keras)
 
 
 def _arrays(given: Inputs) -> tuple[list[Array], list[Array]]:
@@ -107,8 +107,8 @@ def with_arrays(given: Inputs, torch: Iterable[Array | None], keras: Iterable[Ar
         torch: The new arrays of the torch side, in the order of `flatten`; None keeps the old array.
         keras: The new arrays of the Keras side, in the same order and with the same meaning of None.
     """
-    ours, theirs = iter(torch), iter(keras)
-    return replace(given, torch=_replaced(given.torch, ours), keras=_replaced(given.keras, theirs))
+    in_torch, in_keras = iter(torch), iter(keras)
+    return replace(given, torch=_replaced(given.torch, in_torch), keras=_replaced(given.keras, in_keras))
 
 
 def _replaced(inputs: Any, arrays: Iterator[Array | None]) -> Any:

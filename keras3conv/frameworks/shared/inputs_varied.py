@@ -86,8 +86,10 @@ def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUT
     torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
     if sum(array[:1].size for array in keras) * STRENGTHS > most:
         return None
-    ours, theirs = ([np.resize(array, (STRENGTHS, *array.shape[1:])) for array in side] for side in (torch, keras))
-    return with_arrays(given, ours, theirs)
+    in_torch, in_keras = (
+        [np.resize(array, (STRENGTHS, *array.shape[1:])) for array in side] for side in (torch, keras)
+    )
+    return with_arrays(given, in_torch, in_keras)
 
 
 def smaller_sizes(given: Inputs, specs: Sequence[InputSpec]) -> tuple[str, Inputs] | None:
@@ -174,9 +176,9 @@ def _with_sizes(given: Inputs, specs: Sequence[InputSpec], change: "_Change") ->
     if any(free is None for free in torch_axes):
         return None
     sizes = {_in_words(array, free, change) for array, free in zip(keras, axes, strict=True) if free}
-    ours = [_resize(array, free or (), change) for array, free in zip(torch, torch_axes, strict=True)]
-    theirs = [_resize(array, free, change) for array, free in zip(keras, axes, strict=True)]
-    return ", ".join(sorted(sizes)), with_arrays(given, ours, theirs)
+    in_torch = [_resize(array, free or (), change) for array, free in zip(torch, torch_axes, strict=True)]
+    in_keras = [_resize(array, free, change) for array, free in zip(keras, axes, strict=True)]
+    return ", ".join(sorted(sizes)), with_arrays(given, in_torch, in_keras)
 
 
 def integers_in_words(given: Inputs) -> str:

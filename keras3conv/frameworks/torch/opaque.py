@@ -1,7 +1,7 @@
 """Represent a call of a module by one operator, so that `torch.export` does not trace into the module.
 
 This is done for modules that a rule of the user converts, and for those that cannot be captured, so that the rest of
-the model still can. The operator stands for one call: its results have the shapes that the call returned in a run of
+the model still can. The operator represents one call: its results have the shapes that the call returned in a run of
 the module, with a dynamic batch size.
 """
 
@@ -24,7 +24,7 @@ from keras3conv.rules.library import lookup
 from keras3conv.rules.registry import is_users_own
 
 KIND = MODULE_CALL
-"""The name of the operator that stands for a module call in a call graph.
+"""The name of the operator that represents a module call in a call graph.
 
 The arguments of the operator are `inputs`, `path` and `results`.
 """

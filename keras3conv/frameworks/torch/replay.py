@@ -78,7 +78,7 @@ _PARAMETERS: Mapping[str, tuple[str, ...]] = {
 _OTHER = ("input", "dim")
 
 GIVEN = "given"
-"""The name of the additional call that stands for the first floating-point input of the module to rerun."""
+"""The name of the additional call that represents the first floating-point input of the module to rerun."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ class _Run:
         self.calls = 0
 
     def observed(self, module: nn.Module) -> AbstractContextManager[list[str]]:
-        """Return a context manager in which this rerun is told before and after every call of a submodule.
+        """Return a context manager in which hooks of this rerun are called before and after every call of a submodule.
 
         It yields the list of the paths of the running modules, the innermost last.
         """

@@ -89,7 +89,7 @@ def measure(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measure
 def _with_rows_in_another_order(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measurement | None:
     """Return the measurement for the order of rows in which a recorded output agrees; None if there is no such order.
 
-    The two models may have another order of axes inside, such as the windows of an image beside its rows and columns.
+    The two models may order inner axes differently: the windows of an image before or after its rows and columns.
 
     Args:
         run: The recorded torch run.

@@ -33,7 +33,7 @@ def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
     """
     if cause is None:
         return outcome
-    told = ": ".join(
+    detail = ": ".join(
         filter(
             None,
             [
@@ -42,7 +42,7 @@ def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
             ],
         )
     )
-    return outcome if told in outcome else _cut(f"{outcome}; {told}")
+    return outcome if detail in outcome else _cut(f"{outcome}; {detail}")
 
 
 def _cut(text: str) -> str:

@@ -85,19 +85,19 @@ def run(task: Task, out: Path) -> dict[str, Any]:
             running.steps.append(StepResult(name=step, status="skipped", outcome="the outputs are known to differ"))
             continue
         try:
-            told = _DO[step](running)
+            step_outcome = _DO[step](running)
         except (Keras3ConvError, OSError, MemoryError) as error:
             messages.append(as_keys(f"{type(error).__name__}: {error}"))
             sys.stderr.write(f"{step}: {messages[-1]}\n")  # into log.txt, to which the overview points
-            told = f"{step}: {of_error(error)}"
-            running.steps.append(StepResult(name=step, status="failed", outcome=told))
+            step_outcome = f"{step}: {of_error(error)}"
+            running.steps.append(StepResult(name=step, status="failed", outcome=step_outcome))
             if status == "passed":
-                status, outcome = _status_of(error), told
+                status, outcome = _status_of(error), step_outcome
             if not (isinstance(error, AlignmentError) and _is_worth_validating(running)):
                 break
         else:
-            running.steps.append(StepResult(name=step, status="passed", outcome=told))
-            outcome = told if status == "passed" else outcome
+            running.steps.append(StepResult(name=step, status="passed", outcome=step_outcome))
+            outcome = step_outcome if status == "passed" else outcome
     report = running.report
     if report is not None:
         report.save(out / "report.html")

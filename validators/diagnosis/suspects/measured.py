@@ -32,7 +32,7 @@ _SAME = 1e-9
 """Largest relative difference at which two fitted numbers count as equal."""
 
 _LAST_DIGITS = 1e-14
-"""The relative rounding error of a fitted number: 2.4999999999999996 stands for 2.5."""
+"""The relative rounding error of a fitted number: 2.4999999999999996 is read as 2.5."""
 
 _ROUNDED = 1e-6
 """Largest relative difference between a number that is fitted to float32 values and the number that was meant."""

@@ -29,43 +29,43 @@ def load_checkpoint(model: keras.Model, saved: ModelView, path: Path) -> None:
     Raises:
         ModelError: The layers differ, or the checkpoint does not tell their order.
     """
-    ours = [layer for layer in view(model).layers if _kind(layer)]
-    theirs = [layer for layer in saved.layers if layer.tensors]
-    by_path = {layer.path: layer for layer in theirs}
-    if by_path.keys() == {layer.path for layer in ours}:
-        theirs = [by_path[layer.path] for layer in ours]
-    problems = _problems(ours, theirs)
+    model_layers = [layer for layer in view(model).layers if _kind(layer)]
+    file_layers = [layer for layer in saved.layers if layer.tensors]
+    by_path = {layer.path: layer for layer in file_layers}
+    if by_path.keys() == {layer.path for layer in model_layers}:
+        file_layers = [by_path[layer.path] for layer in model_layers]
+    problems = _problems(model_layers, file_layers)
     if problems:
         raise ModelError(lay_out(f"the weights in {path} are not the weights of {model.name} (keras)", problems))
     variables = variables_by_path(model)
     staged: Staged = []
-    for layer, other in zip(ours, theirs, strict=True):
+    for layer, other in zip(model_layers, file_layers, strict=True):
         sources = {tensor.role: tensor.path for tensor in other.tensors}
         targets = {tensor.role: tensor.path for tensor in layer.tensors if not tensor.is_seed}
         staged += [(variables[target], saved.read(sources[role])) for role, target in targets.items()]
     assign(model, staged, (), path)
 
 
-def _problems(ours: list[LayerView], theirs: list[LayerView]) -> list[Problem]:
+def _problems(model_layers: list[LayerView], file_layers: list[LayerView]) -> list[Problem]:
     """Return the reasons why the layers of a checkpoint cannot be those of a model; empty if they can be.
 
     They can be if both lists have the same length, and the same classes, variable names and shapes at each index.
 
     Args:
-        ours: The layers of the model that have variables, in order.
-        theirs: The layers of the checkpoint, in order.
+        model_layers: The layers of the model that have variables, in order.
+        file_layers: The layers of the checkpoint, in order.
     """
-    if len(ours) != len(theirs):
-        fact = f"the file has {len(theirs)} layers with variables, the model has {len(ours)}"
+    if len(model_layers) != len(file_layers):
+        fact = f"the file has {len(file_layers)} layers with variables, the model has {len(model_layers)}"
         return [Problem(fact=fact)]
     unlike = [
         Problem(keras=layer.path, fact=f"the model has {_kind(layer)} where the file has {_kind(other)} ({other.path})")
-        for layer, other in zip(ours, theirs, strict=True)
+        for layer, other in zip(model_layers, file_layers, strict=True)
         if _kind(layer) != _kind(other)
     ]
     moved = [
         Problem(keras=other.path, fact="the file has no layer order, and the model has no layer of this name")
-        for layer, other in zip(ours, theirs, strict=True)
+        for layer, other in zip(model_layers, file_layers, strict=True)
         if not other.is_ordered and layer.path != other.path
     ]
     return unlike or moved

@@ -152,7 +152,7 @@ def depthwise_conv(inputs: Any, kernel: Any, strides: Any, padding: Any, dilatio
 def local_response_normalization(
     x: Any, depth_radius: int = 5, bias: float = 1.0, alpha: float = 1.0, beta: float = 0.5
 ) -> Any:
-    """Compute tf.nn.local_response_normalization: divide by a power of the squares in the channels nearby."""
+    """Compute tf.nn.local_response_normalization: divide by a power of the sum of squares of neighbouring channels."""
     radius, channels = int(depth_radius), int(x.shape[-1])
     squares = ops.pad(ops.square(x), ((0, 0), (0, 0), (0, 0), (radius, radius)))
     total = squares[..., :channels]
