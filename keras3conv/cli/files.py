@@ -149,5 +149,5 @@ def _assignments(entries: Sequence[str], option: str, meaning: str, example: str
     for entry in entries:
         name, _, value = entry.partition("=")
         if not name or not value:
-            raise InputError(f'{option} {entry} has another form: {meaning}\nFix:  {option} "{example}"')
+            raise InputError(f'{option} {entry} has the wrong form: {meaning}\nFix:  {option} "{example}"')
         yield name, value

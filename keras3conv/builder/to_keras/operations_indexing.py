@@ -97,7 +97,7 @@ def _select(call: Call) -> Result:
     value, index = call.value("self"), call.arguments["index"]
     if not isinstance(index, int):
         raise RuleError(
-            "the index is computed, but an element is selected only at an integer; use torch.index_select with a tensor"
+            "the index is computed by the model, but must be a constant integer; use torch.index_select with a tensor"
         )
     return picked(call, value, call.get("dim", 0) % value.rank, index, call.shape)
 

@@ -104,7 +104,7 @@ def _writable(file: Hdf5File, places: Iterable[str]) -> Mapping[str, Dataset]:
     split = [path for path in places if not datasets[path].layout and 0 not in datasets[path].shape]
     if split:
         raise FileError(
-            f"{file.where}: {split[0]!r} is compressed, split into chunks, or of a type of its own: new values can "
+            f"{file.where}: {split[0]!r} is compressed, split into chunks, or of a user-defined type: new values can "
             f"only replace plain numbers in one piece\nFix:  h5repack -f NONE -l CONTI {file.source.path} plain.h5"
         )
     return datasets

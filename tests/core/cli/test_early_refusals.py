@@ -22,7 +22,7 @@ CASES = {
     ("convert", "nets.py:net", "--dynamic", "x", "-o", "out"): "--dynamic x does not have the form",
     ("validate", "nets.py:net", "net.keras", "--report", "r.pdf"): "r.pdf has a suffix that no report has",
     ("validate", "nets.py:net", "net.keras", "--tolerance", "small"): "--tolerance small must be two numbers",
-    ("align", "nets.py:net", "net.keras", "--hint", "fc"): "--hint fc has another form",
+    ("align", "nets.py:net", "net.keras", "--hint", "fc"): "--hint fc has the wrong form",
     ("sweep", "sweep.toml", "-o", "results"): "timelimit is not a key; did you mean time_limit?",
 }
 
