@@ -20,10 +20,10 @@ from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
+from keras3conv.validators.diagnosis.momentum import explain_step
 from keras3conv.validators.running.batch_norms import (
     BatchNorm,
     batch_norms,
-    explain_step,
     renormalised,
     statistics_in_training,
     unbiased_step,

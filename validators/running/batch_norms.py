@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from math import isclose, prod
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.rules.rule import Config
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis.causes import Explanation
 from keras3conv.validators.running.subject import Subject
 
 _TORCH = frozenset({*(f"torch.nn.BatchNorm{rank}d" for rank in (1, 2, 3)), "torch.nn.SyncBatchNorm"})
@@ -132,45 +130,3 @@ def unbiased_step(new: Array, old: Array, norm: BatchNorm) -> Array:
     kept = (1.0 - norm.momentum) * old
     biased: Array = kept + (new - kept) * (norm.number - 1) / norm.number
     return biased
-
-
-_KERAS_DEFAULT = 0.99
-"""Default momentum of `keras.layers.BatchNormalization`."""
-
-
-def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number: int) -> Explanation | None:
-    """Return the explanation that predicts Keras' moving statistic up to rounding; None if there is none.
-
-    Args:
-        old: The statistic before the step.
-        torch: Torch's statistic after the step; a variance is computed with the biased variance of the batch.
-        keras: Keras' statistic after the step.
-        momentum: Torch's momentum: the weight of the batch statistic in the update.
-        number: Number of values per channel in the batch.
-    """
-    batch = (torch - (1.0 - momentum) * old) / momentum
-    for explanation, predicted in _hypotheses(old, batch, momentum, number):
-        diff = compare(keras, predicted)
-        if diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0:
-            return explanation
-    return None
-
-
-def _hypotheses(old: Array, batch: Array, momentum: float, number: int) -> Iterator[tuple[Explanation, Array]]:
-    """Yield explanations of a wrong moving statistic, each with the value that it predicts for Keras.
-
-    Args:
-        old: The statistic before the step.
-        batch: The statistic of the batch; a variance is the biased one.
-        momentum: Torch's momentum.
-        number: Number of values per channel in the batch.
-    """
-    fix = f"momentum={1.0 - momentum:g}  # of the BatchNormalization"
-    for kept in dict.fromkeys((momentum, _KERAS_DEFAULT, 0.9, 0.1)):
-        cause = f"torch takes {momentum:g} of the new statistics, Keras keeps {kept:g} of the old ones"
-        if kept == momentum:
-            cause += ": the momentum was copied, but Keras' momentum is 1 minus torch's"
-        yield Explanation(cause=cause, fix=fix), kept * old + (1.0 - kept) * batch
-    unbiased = (1.0 - momentum) * old + momentum * batch * number / (number - 1)
-    cause = "Keras takes the unbiased variance of the batch, N/(N-1) times the biased one"
-    yield Explanation(cause=cause, fix="ops.moments(x, axes)  # the biased variance"), unbiased
