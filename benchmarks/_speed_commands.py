@@ -65,8 +65,12 @@ def commands(rounds: int) -> Iterator[Ratio]:
 
 
 def _python(*arguments: object) -> Work:
-    """Return a function that runs Python in a new process, which finds this package."""
-    environment = {**os.environ, "PYTHONPATH": os.fspath(Path(__file__).parents[1])}
+    """Return a function that runs Python in a new process, which finds this package.
+
+    The process keeps compiled modules, as an installation does, even if the environment forbids it.
+    """
+    path = os.fspath(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""}
     command = [sys.executable, *map(str, arguments)]
     return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
 

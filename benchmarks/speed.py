@@ -5,7 +5,7 @@
     python -m benchmarks speed --only transfer --check
 
 Every group runs in a separate process with one thread. Compared tasks run alternately; see `_paired`. With
---write the table in benchmarks/README.md is replaced.
+--write the table in benchmarks/README.md is replaced; with --only, the rows of the measured groups.
 """
 
 import argparse
@@ -118,15 +118,35 @@ def cells(found: Ratio) -> tuple[str, ...]:
     )
 
 
-def markdown(ratios: Sequence[Ratio]) -> str:
-    """Return the machine and the table as Markdown."""
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return the machine and the table with these rows as Markdown."""
     known = current_environment()
     names = ("torch", "keras", "jax", "tensorflow", "onnxruntime")
     packages = ", ".join(f"{name} {known[name]}" for name in names if name in known)
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     machine = f"{os.cpu_count()} processors ({platform.machine()}), load {load}, Python {platform.python_version()}"
-    rows = [COLUMNS, tuple("---" for _ in COLUMNS), *map(cells, ratios)]
-    return "\n".join([f"{machine}, {packages}.", "", *(f"| {' | '.join(row)} |" for row in rows)])
+    table = [COLUMNS, tuple("---" for _ in COLUMNS), *rows]
+    return "\n".join([f"{machine}, {packages}.", "", *(f"| {' | '.join(row)} |" for row in table)])
+
+
+def updated(table: str, rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Return the rows of a Markdown table with the rows of some groups replaced, in place; a new group comes last.
+
+    Args:
+        table: The table.
+        rows: The new rows; the first cell is the group.
+    """
+    lines = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
+    old = [[cell.strip() for cell in line] for line in lines[2:]]
+    groups = dict.fromkeys(row[0] for row in (*old, *rows))
+    measured = {row[0] for row in rows}
+    return [row for group in groups for row in (rows if group in measured else old) if row[0] == group]
+
+
+def section(name: str) -> str:
+    """Return a section of benchmarks/README.md, as `written` replaces it."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    return text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- end of {name} -->")[0]
 
 
 def written(name: str, text: str, page: str = "README.md") -> None:
@@ -173,7 +193,8 @@ def main() -> int:
     if options.json:
         options.json.write_text("".join(json.dumps(found.row()) + "\n" for found in ratios), encoding="utf-8")
     if options.write:
-        written("speed", markdown(ratios))
+        rows = [cells(found) for found in ratios]
+        written("speed", markdown(updated(section("speed"), rows) if options.only else rows))
     failed = [found for found in ratios if options.check and found.fails]
     for found in failed:
         print(f"behind its target: {' | '.join(cells(found))}", file=sys.stderr)

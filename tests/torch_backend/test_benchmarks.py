@@ -51,6 +51,13 @@ def test_a_check_fails_where_a_ratio_is_behind_its_target(
     assert speed.main() == status
 
 
+def test_the_rows_of_measured_groups_replace_those_of_the_table_in_place() -> None:
+    table = speed.markdown([("first", "1"), ("second", "2"), ("second", "3"), ("third", "4")])
+    rows = [("second", "5"), ("new", "6")]
+    expected = [["first", "1"], ("second", "5"), ["third", "4"], ("new", "6")]
+    assert speed.updated(table, rows) == expected
+
+
 def test_a_peer_that_is_not_installed_has_a_row_that_says_so_and_fails_no_check() -> None:
     row = not_measured("to_torch", "converted", "ONNX and onnx2torch", "onnx2torch")
     assert not row.fails
