@@ -28,7 +28,13 @@ from keras3conv.validators.running.batch_norms import (
     statistics_in_training,
     unbiased_step,
 )
-from keras3conv.validators.running.mapped_gradients import mapped_gradients, tied_gradients, weights_of_the_loss
+from keras3conv.validators.running.mapped_gradients import (
+    keras_backward,
+    mapped_gradients,
+    tied_gradients,
+    torch_backward,
+    weights_of_the_loss,
+)
 from keras3conv.validators.running.nearby import NearbyRun, repeats
 from keras3conv.validators.running.rounded_constants import may_be_rounded, sines_rounded
 from keras3conv.validators.running.smaller import on_smaller_images
@@ -276,8 +282,8 @@ def _compare_gradients(
     quantity = "gradient in training mode" if norms else "gradient"
     mappings = [(pair, mapping) for pair in subject.plan.pairs for mapping in pair.weights]
     trained = [entry for entry in mappings if _is_trained(subject, entry[1])]
-    torch = _torch_backward(subject, loss_weights[0], trained, norms)
-    keras = _keras_backward(subject, loss_weights[1], trained, norms)
+    torch = torch_backward(subject, loss_weights[0], trained, norms)
+    keras = keras_backward(subject, loss_weights[1], trained, norms)
     largest = max((float(np.max(np.abs(array), initial=0.0)) for array in torch.gradients.values()), default=0.0)
     tied = tied_gradients(subject, [mapping for _, mapping in trained], torch.gradients, keras.gradients)
     untrained = {} if subject.options.training else untrained_rows(subject)
@@ -300,44 +306,6 @@ def _is_trained(subject: Subject, mapping: WeightMapping) -> bool:
     """Return whether the torch tensors of a mapping are parameters (not buffers) and have Keras variables."""
     is_trained = all(path in subject.probe_weights and path in subject.parameters for path in mapping.torch)
     return is_trained and bool(mapping.keras)
-
-
-def _torch_backward(
-    subject: Subject,
-    loss_weights: Mapping[str, Array],
-    trained: list[tuple[Pair, WeightMapping]],
-    norms: tuple[BatchNorm, ...],
-) -> Backward:
-    from keras3conv.frameworks.torch import gradients as torch_gradients
-
-    return torch_gradients.backward(
-        subject.torch,
-        subject.required_inputs.torch,
-        subject.probe_weights,
-        loss_weights,
-        of=[path for _, mapping in trained for path in mapping.torch],
-        training=[norm.pair.torch for norm in norms],
-        in_parts=subject.in_parts,
-    )
-
-
-def _keras_backward(
-    subject: Subject,
-    loss_weights: Mapping[str, Array],
-    trained: list[tuple[Pair, WeightMapping]],
-    norms: tuple[BatchNorm, ...],
-) -> Backward:
-    from keras3conv.frameworks.keras import gradients as keras_gradients
-    from keras3conv.frameworks.keras import model as keras_side
-
-    with keras_side.float64_weights(subject.keras, subject.keras_probe_weights):
-        return keras_gradients.backward(
-            subject.keras,
-            subject.required_inputs.keras,
-            loss_weights,
-            of=[path for _, mapping in trained for path in mapping.keras],
-            training=[norm.pair.keras for norm in norms],
-        )
 
 
 def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, keras: Backward) -> Iterator[_Comparison]:

@@ -1,4 +1,4 @@
-"""Choose the loss whose gradients are compared, and map the gradients of both models to each other by the plan."""
+"""Compute the gradients of both models for one loss, and map them to each other by the plan."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,13 +6,63 @@ from functools import lru_cache
 
 import numpy as np
 
+from keras3conv.alignment.pair import Pair
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.frameworks.shared.layout import moved as moved_shape
+from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array, Arrays, Shape, Transform
+from keras3conv.validators.running.batch_norms import BatchNorm
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
+
+
+def torch_backward(
+    subject: Subject,
+    loss_weights: Mapping[str, Array],
+    trained: list[tuple[Pair, WeightMapping]],
+    norms: tuple[BatchNorm, ...],
+) -> Backward:
+    """Run one backward pass of the torch module in float64 with the probe weights.
+
+    Args:
+        subject: The two models.
+        loss_weights: The weight of every output element in the loss.
+        trained: The mappings of the tensors whose gradients are returned, with their pairs.
+        norms: The batch normalisations that run in training mode.
+    """
+    from keras3conv.frameworks.torch import gradients as torch_gradients
+
+    return torch_gradients.backward(
+        subject.torch,
+        subject.required_inputs.torch,
+        subject.probe_weights,
+        loss_weights,
+        of=[path for _, mapping in trained for path in mapping.torch],
+        training=[norm.pair.torch for norm in norms],
+        in_parts=subject.in_parts,
+    )
+
+
+def keras_backward(
+    subject: Subject,
+    loss_weights: Mapping[str, Array],
+    trained: list[tuple[Pair, WeightMapping]],
+    norms: tuple[BatchNorm, ...],
+) -> Backward:
+    """Run one backward pass of the Keras model in float64 with the probe weights; see `torch_backward`."""
+    from keras3conv.frameworks.keras import gradients as keras_gradients
+    from keras3conv.frameworks.keras import model as keras_side
+
+    with keras_side.float64_weights(subject.keras, subject.keras_probe_weights):
+        return keras_gradients.backward(
+            subject.keras,
+            subject.required_inputs.keras,
+            loss_weights,
+            of=[path for _, mapping in trained for path in mapping.keras],
+            training=[norm.pair.keras for norm in norms],
+        )
 
 
 def tied_gradients(

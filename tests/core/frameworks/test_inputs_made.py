@@ -77,7 +77,9 @@ def test_the_inputs_of_keras_alone_give_those_of_torch_in_the_layout_that_it_acc
         both_inputs(TORCH, keras, None, image, lambda inputs: True)
 
 
-@pytest.mark.parametrize(("size", "smaller"), [(9, (8, 7)), (127, (126, 125)), (224, (63, 62)), (225, (64, 63)), (512, (127, 126))])
+@pytest.mark.parametrize(
+    ("size", "smaller"), [(9, (8, 7)), (127, (126, 125)), (224, (63, 62)), (225, (64, 63)), (512, (127, 126))]
+)
 def test_a_smaller_size_has_the_other_parity_and_is_half_of_a_long_one(size: int, smaller: tuple[int, int]) -> None:
     images = np.random.default_rng(0).normal(size=(1, size, size, 3))
     given = Inputs(torch=(np.moveaxis(images, -1, 1),), keras=images, note="")
