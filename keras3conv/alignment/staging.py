@@ -7,7 +7,7 @@ shapes, which only the outputs show.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -20,8 +20,9 @@ from keras3conv.errors import Problem, TransferError, TransformError, message_of
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.model.wrappers import named_as
+from keras3conv.numerics.copying import is_finite
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Array, Shape
+from keras3conv.transforms import Array, Axes, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,25 +106,38 @@ class Staging:
         fact += f"; untie them in {self.target.title}, or make the sources equal"
         return [Problem.on(self.target.side, path, fact, _untied(path) if self.target.side == "torch" else ())]
 
-    def values(self) -> Iterator[tuple[str, Array]]:
+    def values(self, finite: Collection[str] | None = None) -> Iterator[tuple[str, Array]]:
         """Yield the path and the new value of every target tensor in the plan; each source tensor is read once.
+
+        Args:
+            finite: See `values_and_sources`.
 
         Raises:
             TransferError: A value would lose precision, or an array does not have the planned shape.
         """
-        for path, value, _ in self.values_and_sources():
+        for path, value, _ in self.values_and_sources(finite=finite):
             yield path, value
 
-    def values_and_sources(self, *, counted: bool = True) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
+    def values_and_sources(
+        self, *, counted: bool = True, finite: Collection[str] | None = None
+    ) -> Iterator[tuple[str, Array, tuple[str, ...]]]:
         """Yield, for every target tensor in the plan, its path, its new value, and the paths of its source tensors.
 
         Args:
             counted: Whether to count NaN and infinite values in `not_finite`; each source array is searched for them
                 once.
+            finite: A collection to which the reader of the values adds the path of each one that it found to be finite
+                while copying it. A source array is then searched only if this does not show that it is finite.
         """
         for mapping in self.plan.mappings:
-            for path, value in self._apply(mapping, counted=counted).items():
-                yield path, value, mapping.names(self.source.side)
+            sources = mapping.names(self.source.side)
+            values = self._apply(mapping, counted=counted and finite is None)
+            for path, value in values.items():
+                yield path, value, sources
+            if finite is not None and not (
+                isinstance(mapping.transform, Axes) and all(map(finite.__contains__, values))
+            ):
+                self._count(sources, tuple(self.source.read(path) for path in sources))
 
     def require_dropped(self) -> None:
         """Raise `TransferError` if a source tensor that has no place in the target has values that would be lost.
@@ -177,11 +191,8 @@ class Staging:
         """
         sources, targets = mapping.names(self.source.side), mapping.names(self.target.side)
         arrays = tuple(self.source.read(path) for path in sources)
-        for path, array in zip(sources, arrays, strict=True):
-            if counted and path not in self._counted:
-                self._counted.add(path)
-                if number := _count_not_finite(array):
-                    self.not_finite[path] = number
+        if counted:
+            self._count(sources, arrays)
         transform = mapping.transform if self.target.side == "keras" else mapping.transform.inverse
         try:
             results = transform(arrays)
@@ -190,6 +201,14 @@ class Staging:
             side = self.target.side if targets else self.source.side
             raise self._refused([Problem.on(side, where, message_of(error))]) from error
         return {path: self._fitted(path, array, mapping) for path, array in zip(targets, results, strict=True)}
+
+    def _count(self, paths: tuple[str, ...], arrays: tuple[Array, ...]) -> None:
+        """Count the NaN and infinite values of source tensors in `not_finite`, unless they were counted before."""
+        for path, array in zip(paths, arrays, strict=True):
+            if path not in self._counted:
+                self._counted.add(path)
+                if number := _count_not_finite(array):
+                    self.not_finite[path] = number
 
     def _fitted(self, path: str, array: Array, mapping: WeightMapping) -> Array:
         """Return a transformed array in the dtype of the target tensor that gets its values.
@@ -260,11 +279,8 @@ def _count_not_finite(array: Array) -> int:
     """Return the number of values that are NaN or infinite, for every dtype that has such values."""
     if array.dtype.kind in "biu" or array.size == 0:
         return 0
-    if array.dtype in (np.float32, np.float64) and array.flags.c_contiguous:
-        # The sum of the squares is a single pass; it is NaN or infinite if a value is, or if the sum is too large.
-        with np.errstate(all="ignore"):
-            if np.isfinite(np.vdot(array, array)):
-                return 0
+    if is_finite(array):
+        return 0
     return array.size - int(np.count_nonzero(np.isfinite(array)))
 
 

@@ -45,12 +45,15 @@ class LiveModel(Protocol):
     def run(self, inputs: object, *, watch: bool = True) -> Recording:
         """Run the model once and record its outputs and, with `watch`, its layer calls; the model does not change."""
 
-    def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
+    def write(
+        self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None, finite: set[str] | None = None
+    ) -> None:
         """Write values into the tensors with these paths; after an exception all tensors have their old values.
 
         Args:
             values: The path and the new value of each tensor.
             planned: The torch tensors in the plan; see `view`.
+            finite: Receives the path of each tensor whose value was found to be finite, before the next one is taken.
         """
 
     def torch_tensors(self) -> dict[str, Any]:

@@ -156,11 +156,11 @@ def _into_live(
             )
     with stages.stage("check"):
         staging.require_values()
-    paths = tuple(tensor.path for tensor in view.tensors()) if copy else staging.paths
+    paths, finite = tuple(tensor.path for tensor in view.tensors()) if copy else staging.paths, set[str]()
     with target.restored_on_failure(paths) if options.out else nullcontext():
         with stages.stage("write"):
-            values = copy.quantized(staging.values()) if copy else staging.values()
-            target.write(values, planned=record.plan.torch)
+            values = copy.quantized(staging.values()) if copy else staging.values(finite)
+            target.write(values, planned=record.plan.torch, finite=finite)
         with stages.stage("save"):
             outputs = [target.output(path, max_shard_size=options.max_shard_size) for path in options.out]
             return staging, _write(outputs, options, record)

@@ -16,7 +16,7 @@ import numpy as np
 from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
 from keras3conv.frameworks.keras.state import layers_of
 from keras3conv.frameworks.keras.values import backend, to_numpy
-from keras3conv.numerics.copying import aligned_copy, copy_into
+from keras3conv.numerics.copying import aligned_copy, aligned_empty, copy_into, is_finite
 from keras3conv.transforms import Array
 
 Orders = dict[int, tuple[int, ...]]
@@ -83,43 +83,56 @@ def arrange_kernels(model: keras.layers.Layer) -> None:
                 assign(variable, np.array(to_numpy(variable)), orders[id(variable)])
 
 
-def assign_all(values: Iterable[tuple[keras.Variable, Array, tuple[int, ...] | None]]) -> None:
+def assign_all(
+    values: Iterable[tuple[keras.Variable, Array, tuple[int, ...] | None]], finite: set[int] | None = None
+) -> None:
     """Assign values to variables, on JAX to several at a time, because each call takes long.
 
     Args:
         values: The variables, each with its value and its memory order.
+        finite: Receives the id of each variable whose value was found to be finite, before the next one is taken.
     """
+    finite = set() if finite is None else finite
     if backend() != "jax":
         for variable, value, order in values:
-            assign(variable, value, order)
+            if assign(variable, value, order):
+                finite.add(id(variable))
         return
     waiting: list[tuple[keras.Variable, Array]] = []
     size = 0
     for variable, value, _ in values:
-        waiting.append((variable, aligned_copy(np.asarray(value))))
+        if size + value.nbytes > _TOGETHER:
+            _assign_in_jax(waiting)  # before the next copy, as this frees old values
+            waiting, size = [], 0
+        own = aligned_empty(np.asarray(value))
+        if copy_into(own, np.asarray(value), checked=True):
+            finite.add(id(variable))
+        waiting.append((variable, own))
         size += value.nbytes
-        if size > _TOGETHER:
+        if size >= _TOGETHER:
             _assign_in_jax(waiting)
             waiting, size = [], 0
     _assign_in_jax(waiting)
 
 
-def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None = None) -> None:
+def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None = None) -> bool:
     """Assign a value to a variable, which then shares no memory with the value.
 
     Args:
         variable: The variable.
         value: The value, of the variable's shape and dtype.
         order: The memory order of the variable; None to keep its memory.
+
+    Returns:
+        True if all values are known to be finite; False if they were not looked at.
     """
     if backend() == "torch":
         from keras3conv.frameworks.torch.memory import overwrite
 
         overwrite(variable._value, value, order)
-        return
+        return False
     if backend() == "tensorflow" and value.dtype.kind == "f" and value.nbytes > _LARGE:
-        _assign_in_tensorflow(variable, value)
-        return
+        return _assign_in_tensorflow(variable, value)
     # On JAX and TensorFlow a variable may share the memory of the array that was assigned to it.
     own = aligned_copy(np.asarray(value))
     if backend() == "jax":
@@ -130,12 +143,14 @@ def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None
         variable.assign(tf.experimental.dlpack.from_dlpack(own.__dlpack__()))
     else:
         variable.assign(own)
+    return is_finite(own)
 
 
-def _assign_in_tensorflow(variable: keras.Variable, value: Array) -> None:
+def _assign_in_tensorflow(variable: keras.Variable, value: Array) -> bool:
     """Copy a value into a new tensor of TensorFlow, and assign the tensor, which the variable keeps without a copy.
 
-    TensorFlow keeps the freed memory of old values for new tensors. Memory of NumPy would come on top of it.
+    TensorFlow keeps the freed memory of old values for new tensors. Memory of NumPy would come on top of it. Return
+    True if all values are known to be finite.
     """
     import tensorflow as tf
 
@@ -144,8 +159,9 @@ def _assign_in_tensorflow(variable: keras.Variable, value: Array) -> None:
     # Arrays that share the memory of a tensor cannot be written, but nothing else uses this tensor yet.
     address = np.from_dlpack(tensor).ctypes.data
     memory = np.ctypeslib.as_array((ctypes.c_ubyte * value.nbytes).from_address(address))
-    copy_into(memory.view(value.dtype).reshape(value.shape), value)
+    found = copy_into(memory.view(value.dtype).reshape(value.shape), value, checked=True)
     variable.assign(tensor)
+    return found
 
 
 def _assign_in_jax(values: Sequence[tuple[keras.Variable, Array]]) -> None:

@@ -1,4 +1,4 @@
-"""Run a live Keras model and write its variables, on any backend; the module `tree` creates its view.
+"""Run a live Keras model, on any backend; the module `tree` creates its view, `writing` writes its variables.
 
 Keras reads `KERAS_BACKEND` when it is first imported; this module does not set it.
 """
@@ -16,11 +16,11 @@ from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.keras.deviations import deviation_notes
 from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
-from keras3conv.frameworks.keras.memory import Orders, arrange_kernels, assign, assign_all, memory_orders
+from keras3conv.frameworks.keras.memory import arrange_kernels, assign, memory_orders
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import notes_of
 from keras3conv.frameworks.keras.precision import float64_mode, narrow_compute_dtype, precise, without_gradients
-from keras3conv.frameworks.keras.state import layers_of, state_kept
+from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import (
     call_arguments,
     class_name,
@@ -42,7 +42,7 @@ from keras3conv.frameworks.keras.values import (
     to_tensors,
     version_of,
 )
-from keras3conv.frameworks.shared.backup import REFERENCES, Backup
+from keras3conv.frameworks.keras.writing import settle, undone_on_failure, write
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import derive
 from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flatten
@@ -75,39 +75,6 @@ __all__ = [
 ]
 
 
-def write(model: keras.layers.Layer, values: Mapping[str, Array] | Iterable[tuple[str, Array]]) -> None:
-    """Write values into the variables of a model; after any exception all variables have their old values.
-
-    On the torch backend the kernels of convolutions get the memory order in which they run fastest; see `memory`.
-
-    Args:
-        model: The model.
-        values: Arrays by the path of the variable, each of the variable's shape and dtype.
-    """
-    variables, orders = variables_by_path(model), memory_orders(model)
-    with _undone_on_failure(model, variables) as backup:
-        assign_all(_kept(values.items() if isinstance(values, Mapping) else values, variables, orders, backup))
-        settle(model)
-
-
-def _kept(
-    values: Iterable[tuple[str, Array]], variables: Mapping[str, keras.Variable], orders: Orders, backup: Backup
-) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
-    """For each variable, copy the old value to a backup, then yield the variable, its new value and its memory order.
-
-    Args:
-        values: The path and the new value of each variable.
-        variables: The variables of the model, by path.
-        orders: The memory order of some variables; None is yielded for the others.
-        backup: The old values so far; it is extended.
-    """
-    for path, value in values:
-        variable = variables[path]
-        # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
-        backup.keep(path, to_numpy(variable), references=REFERENCES.get(backend()))
-        yield variable, value, orders.get(id(variable))
-
-
 @contextmanager
 def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> Iterator[None]:
     """Run the `with` block with a model in float64 and with other values; afterwards dtype and values are restored.
@@ -123,33 +90,6 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
             assign(variables[path], value, orders.get(id(variables[path])))
         settle(model)
         yield
-
-
-@contextmanager
-def _undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.Variable]) -> Iterator[Backup]:
-    """Yield an empty backup; if the `with` block raises, restore the variable values that it has put into the backup.
-
-    Args:
-        model: The model.
-        variables: Its variables, by path.
-    """
-    backup = Backup()
-    try:
-        yield backup
-    except BaseException:  # also KeyboardInterrupt
-        for path, old in backup.items():
-            assign(variables[path], old)
-        settle(model)
-        raise
-    finally:
-        backup.close()
-
-
-def settle(model: keras.layers.Layer) -> None:
-    """Recompute the values that layers derive from their variables when built; call this after writing variables."""
-    for layer in layers_of(model):
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
 
 
 def run(
@@ -331,14 +271,21 @@ class KerasModel:
         """Run the model once and record its outputs and, with `watch`, the calls of its layers."""
         return run(self.source, inputs, watch=watch)
 
-    def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
+    def write(
+        self,
+        values: Iterable[tuple[str, Array]],
+        *,
+        planned: ModelView | None = None,
+        finite: set[str] | None = None,
+    ) -> None:
         """Write values into variables; if one cannot be written, all keep their old values. `planned` is ignored.
 
         Args:
             values: The path and the new value of each variable.
             planned: The torch tensors in the plan.
+            finite: Receives the path of each variable whose value was found to be finite.
         """
-        write(self.source, values)
+        write(self.source, values, finite)
 
     def torch_tensors(self) -> dict[str, Any]:
         """Return the torch tensors of the variables by path; raise `InputError` on another backend."""
@@ -353,7 +300,7 @@ class KerasModel:
     def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
         """Restore the values of some variables if the body of the `with` statement raises."""
         variables = variables_by_path(self.source)
-        with _undone_on_failure(self.source, variables) as backup:
+        with undone_on_failure(self.source, variables) as backup:
             for path in paths:
                 backup.keep(path, to_numpy(variables[path]))
             yield

@@ -22,14 +22,17 @@ LIMIT = 24 << 20
 """The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
 REFERENCES = {"jax": 2.0, "tensorflow": 2.0}
-"""The limit of values kept without a copy, by backend, as a multiple of `LIMIT`, the limit of copied values."""
+"""The limit of values kept without a copy, by backend, as a multiple of `LIMIT`, the limit of copied values.
+
+The largest of these values does not count towards the limit.
+"""
 
 
 class Backup:
     """A backup of old tensor values by path: the first ones in memory, the others in a temporary file."""
 
     def __init__(self, limit: int = LIMIT) -> None:
-        self._limit, self._used = limit, 0
+        self._limit, self._used, self._largest = limit, 0, 0
         self._arrays: dict[str, Array] = {}
         self._places: dict[str, tuple[int, Shape, np.dtype[Any]]] = {}
         self._axes: dict[str, tuple[int, ...]] = {}
@@ -44,7 +47,7 @@ class Backup:
             path: The path of the tensor.
             value: The value.
             references: None to copy the value. A number to store the array itself, if nobody writes to its memory: the
-                values in memory may then take this multiple of the backup's limit.
+                values in memory may then take this multiple of the backup's limit, and the size of the largest value.
 
         Raises:
             FileError: The temporary file cannot be written.
@@ -56,7 +59,8 @@ class Backup:
             order = sorted(range(value.ndim), key=lambda axis: -abs(value.strides[axis]))
             self._axes[path] = tuple(order.index(axis) for axis in range(value.ndim))
             value = value.transpose(order)
-        limit = self._limit * (references or 1)
+        self._largest = max(self._largest, value.nbytes)
+        limit = self._limit * references + self._largest if references else self._limit
         if self._used + value.nbytes <= limit:
             self._arrays[path] = value if references else own_copy(value)
             self._used += value.nbytes
@@ -99,10 +103,10 @@ class Backup:
         self._open.close()
 
 
-_STEP = 8 << 20
+_STEP = 4 << 20
 """The bytes that are replaced before the size of the process is looked at again."""
 
-_GROWTH = 12 << 20
+_GROWTH = 8 << 20
 """The growth of the process, beyond what is kept on purpose, after which freed memory is returned."""
 
 _SIZES = Path("/proc/self/statm")

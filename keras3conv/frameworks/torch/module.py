@@ -290,12 +290,15 @@ class TorchModule:
         """Run the module once and record its outputs and, with `watch`, the calls of its submodules."""
         return run(self.source, inputs, watch=watch)
 
-    def write(self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None) -> None:
+    def write(
+        self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None, finite: set[str] | None = None
+    ) -> None:
         """Write values into parameters and buffers; if one cannot be written, all keep their old values.
 
         Args:
             values: The path and the new value of each tensor.
             planned: The torch tensors in the plan; see `view`.
+            finite: It is left empty: no value is looked at.
         """
         write(self.source, values, planned_in_parts(self.source, planned))
 

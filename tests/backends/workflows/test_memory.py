@@ -16,6 +16,7 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import view
 from keras3conv.frameworks.keras import memory as keras_memory
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras import writing
 from keras3conv.frameworks.keras.tree import variables_by_path
 from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.frameworks.shared import backup
@@ -50,6 +51,19 @@ def test_a_change_of_the_source_after_a_transfer_does_not_change_the_target() ->
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize("width", [4, 512])
+def test_values_that_need_no_transposition_are_copied_at_every_size(width: int) -> None:
+    table = nn.Embedding(300, width)
+    module = nn.Sequential(table)
+    model = keras.Sequential([keras.Input((5,), dtype="int32"), keras.layers.Embedding(300, width)])
+    k3c.transfer(module, model, k3c.align(module, model, probe=False))
+    before = values(model)
+    np.testing.assert_array_equal(before[0], table.weight.detach().numpy())
+    with torch.no_grad():
+        table.weight.add_(1.0)
+    np.testing.assert_array_equal(values(model)[0], before[0])
+
+
 @pytest.mark.parametrize("limit", [0, backup.LIMIT])
 def test_a_failure_while_values_are_written_is_undone_from_memory_and_from_the_file(
     monkeypatch: pytest.MonkeyPatch, limit: int
@@ -57,14 +71,14 @@ def test_a_failure_while_values_are_written_is_undone_from_memory_and_from_the_f
     module, model = models()
     plan, before = k3c.align(module, model), values(model)
 
-    def failing(given: Iterable[Any]) -> None:
+    def failing(given: Iterable[Any], finite: set[int]) -> None:
         for number, one in enumerate(given):
             if number == 4:
                 raise MemoryError
             keras_memory.assign(*one)
 
-    monkeypatch.setattr(keras_side, "assign_all", failing)
-    monkeypatch.setattr(keras_side, "Backup", lambda: backup.Backup(limit))
+    monkeypatch.setattr(writing, "assign_all", failing)
+    monkeypatch.setattr(writing, "Backup", lambda: backup.Backup(limit))
     with pytest.raises(MemoryError):
         k3c.transfer(module, model, plan)
     for old, new in zip(before, values(model), strict=True):
@@ -80,6 +94,39 @@ def test_small_and_large_values_are_written_and_none_is_left_out(monkeypatch: py
     expected = dict(stage(plan, view(module), view(model)).values())
     for path, variable in variables_by_path(model).items():
         np.testing.assert_array_equal(to_numpy(variable), expected[path])
+
+
+@pytest.mark.parametrize("width", [8, 600])
+def test_values_that_are_not_finite_are_found_while_they_are_copied(width: int) -> None:
+    layers = [nn.Linear(width, width) for _ in range(3)]
+    module = nn.Sequential(*layers)
+    model = keras.Sequential([keras.Input((width,)), *(keras.layers.Dense(width) for _ in range(3))])
+    with torch.no_grad():
+        layers[0].weight[-1, -1] = torch.nan
+        layers[1].bias[0] = torch.inf
+        layers[2].weight[2, 3] = 1e30  # finite, but its square is not
+    report = k3c.transfer(module, model, k3c.align(module, model, probe=False))
+    assert "2 values NaN or infinite, moved as they are: 0.weight (1), 1.bias (1)" in report.notes
+    assert np.isnan(to_numpy(model.layers[0].kernel)[-1, -1])
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_interrupt_between_any_two_values_restores_all(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    module, model = models()
+    plan, before = k3c.align(module, model), values(model)
+    monkeypatch.setattr(keras_memory, "_TOGETHER", 100)  # some values are assigned at once, others wait
+    keep, calls = backup.Backup.keep, iter(range(100))
+
+    def interrupted(self: backup.Backup, *arguments: Any, **keywords: Any) -> None:
+        if next(calls) == place:
+            raise KeyboardInterrupt
+        keep(self, *arguments, **keywords)
+
+    monkeypatch.setattr(backup.Backup, "keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        k3c.transfer(module, model, plan)
+    for old, new in zip(before, values(model), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the size of the process is read from /proc")

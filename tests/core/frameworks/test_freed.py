@@ -4,7 +4,7 @@ import pytest
 
 from keras3conv.frameworks.shared import backup
 
-STEP, GROWTH = 9 << 20, 30 << 20
+STEP, GROWTH = backup._STEP + 1, 30 << 20
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def test_memory_is_returned_when_the_process_has_grown(monkeypatch: pytest.Monke
 
 def test_memory_is_not_returned_for_a_few_bytes(monkeypatch: pytest.MonkeyPatch, returned: list[int]) -> None:
     watch = grown_by(GROWTH, monkeypatch)
-    for _ in range(8):
-        watch.note(1 << 20, kept=0)
+    for _ in range(4):
+        watch.note(backup._STEP // 4, kept=0)
     assert returned == []
-    watch.note(1 << 20, kept=0)
+    watch.note(1, kept=0)
     assert returned == [0]
 
 

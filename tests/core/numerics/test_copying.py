@@ -56,9 +56,9 @@ def always_tiles(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     moved = []
     move = transforms_move._move
 
-    def counted(*arguments: Any) -> None:
+    def counted(*arguments: Any, **keywords: Any) -> Any:
         moved.append(1)
-        move(*arguments)
+        return move(*arguments, **keywords)
 
     for name, value in {"_SMALL": 2, "_RUN": 32, "_ROWS": 4, "_WAYS": 0, "_SECOND_CACHE": 0}.items():
         monkeypatch.setattr(transforms_move, name, value)
@@ -178,7 +178,9 @@ def test_the_comparison_detects_tiles_in_the_wrong_order(
     always_tiles: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     move = transforms_move._move
-    monkeypatch.setattr(transforms_move, "_move", lambda axes, target, source: move(axes, target, source[::-1]))
+    monkeypatch.setattr(
+        transforms_move, "_move", lambda axes, target, source, **rest: move(axes, target, source[::-1], **rest)
+    )
     array = random((60, 100)).T
     with pytest.raises(AssertionError):
         assert_same(contiguous(array), array)
@@ -205,7 +207,7 @@ def test_peak_memory_exceeds_the_result_by_less_than_two_mebibytes(
 
 def test_only_cache_unfriendly_transposes_are_copied_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[tuple[int, ...]] = []
-    monkeypatch.setattr(transforms_move, "_move", lambda axes, target, source: moved.append(source.shape))
+    monkeypatch.setattr(transforms_move, "_move", lambda axes, target, source, **_: moved.append(source.shape))
     for shape in ((1024, 1024), (768, 3072), (500, 500), (100, 2000), (256, 128)):
         contiguous(np.zeros(shape, np.float32).T)
     contiguous(np.zeros((64, 3, 7, 7), np.float32).transpose(2, 3, 1, 0))
@@ -224,3 +226,45 @@ def test_the_benchmark_fails_if_it_misses_a_target(
     assert bench_transforms.main(options) == status
     assert [result["met"] for result in json.loads(data.read_text())["results"]] == [not status]
     assert table.read_text().count("| 256 256 | 1 0 | float32 |") == 1
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (600, 700), (64, 70, 3, 3)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_checked_copy_finds_a_single_value_that_is_not_finite(
+    shape: tuple[int, ...], dtype: type, bad: float
+) -> None:
+    array: Array = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    for place in (0, array.size // 2, array.size - 1):
+        spoiled = array.copy()
+        spoiled.flat[place] = bad
+        assert not copy_into(np.empty(shape[::-1], dtype), spoiled.T, checked=True)
+        assert not copy_into(np.empty(shape, dtype), spoiled, checked=True)
+    for source in (array, array.T):
+        target: Array = np.empty(source.shape, dtype)
+        assert copy_into(target, source, checked=True)
+        np.testing.assert_array_equal(target, source)
+        assert not copy_into(target, source)  # nothing was looked at
+
+
+def test_a_checked_cast_looks_at_the_values_that_are_written() -> None:
+    array = np.full((600, 700), 1e300)
+    with np.errstate(over="ignore"):
+        assert not copy_into(np.empty((700, 600), np.float32), array.T, checked=True)
+    assert copy_into(np.empty((700, 600), np.float32), np.ones((600, 700)).T, checked=True)
+
+
+@pytest.mark.parametrize("place", [0, 1234, -1])
+def test_a_bad_value_is_found_in_every_tile(always_tiles: list[int], place: int) -> None:
+    array = np.linspace(-1, 1, 6000, dtype=np.float32).reshape(60, 100)
+    assert copy_into(np.empty((100, 60), np.float32), array.T, checked=True)
+    array.flat[place] = np.nan
+    assert not copy_into(np.empty((100, 60), np.float32), array.T, checked=True)
+    assert not copy_into(np.empty((100, 60), np.float64), array.T, checked=True)
+    assert always_tiles
+
+
+def test_nothing_is_known_of_values_that_are_not_floats() -> None:
+    numbers = np.ones((600, 700), np.int32)
+    assert not copy_into(np.empty((700, 600), np.int32), numbers.T, checked=True)
+    assert not copy_into(np.empty((700, 600), np.complex64), numbers.T, checked=True)

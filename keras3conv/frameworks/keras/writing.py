@@ -1,0 +1,89 @@
+"""Write the variables of a live Keras model on any backend, all or none."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import keras
+
+from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
+from keras3conv.frameworks.keras.state import layers_of
+from keras3conv.frameworks.keras.tree import variables_by_path
+from keras3conv.frameworks.keras.values import backend, to_numpy
+from keras3conv.frameworks.shared.backup import REFERENCES, Backup
+from keras3conv.transforms import Array
+
+
+def write(
+    model: keras.layers.Layer,
+    values: Mapping[str, Array] | Iterable[tuple[str, Array]],
+    finite: set[str] | None = None,
+) -> None:
+    """Write values into the variables of a model; after any exception all variables have their old values.
+
+    On the torch backend the kernels of convolutions get the memory order in which they run fastest; see `memory`.
+
+    Args:
+        model: The model.
+        values: Arrays by the path of the variable, each of the variable's shape and dtype.
+        finite: Receives the path of each variable whose value was found to be finite, before the next value is taken.
+    """
+    variables = variables_by_path(model)
+    pairs = values.items() if isinstance(values, Mapping) else values
+    found: set[int] = set()
+    with undone_on_failure(model, variables) as backup:
+        assign_all(_kept(pairs, variables, memory_orders(model), backup, found, finite), found)
+        settle(model)
+
+
+def _kept(
+    values: Iterable[tuple[str, Array]],
+    variables: Mapping[str, keras.Variable],
+    orders: Orders,
+    backup: Backup,
+    found: set[int],
+    finite: set[str] | None,
+) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
+    """For each variable, copy the old value to a backup, then yield the variable, its new value and its memory order.
+
+    Args:
+        values: The path and the new value of each variable.
+        variables: The variables of the model, by path.
+        orders: The memory order of some variables; None is yielded for the others.
+        backup: The old values so far; it is extended.
+        found: The ids of the variables whose values were found to be finite, after they were yielded.
+        finite: Receives the paths of these variables.
+    """
+    for path, value in values:
+        variable = variables[path]
+        # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
+        backup.keep(path, to_numpy(variable), references=REFERENCES.get(backend()))
+        yield variable, value, orders.get(id(variable))
+        if finite is not None and id(variable) in found:
+            finite.add(path)
+
+
+@contextmanager
+def undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.Variable]) -> Iterator[Backup]:
+    """Yield an empty backup; if the `with` block raises, restore the variable values that it has put into the backup.
+
+    Args:
+        model: The model.
+        variables: Its variables, by path.
+    """
+    backup = Backup()
+    try:
+        yield backup
+    except BaseException:  # also KeyboardInterrupt
+        for path, old in backup.items():
+            assign(variables[path], old)
+        settle(model)
+        raise
+    finally:
+        backup.close()
+
+
+def settle(model: keras.layers.Layer) -> None:
+    """Recompute the values that layers derive from their variables when built; call this after writing variables."""
+    for layer in layers_of(model):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
