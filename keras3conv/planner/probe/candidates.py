@@ -3,10 +3,11 @@
 A candidate is a whole torch layer, a slice of a layer, several layers joined, or single tensors.
 """
 
-from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, islice
+from typing import Any
 
 from keras3conv.model.views import LayerView, Side, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint, size_of
@@ -51,6 +52,9 @@ from keras3conv.transforms import Shape
 _MOST_WAYS = 24
 """The largest number of candidates made from one torch layer without a rule."""
 
+_IN_KERAS = partial(keras_keys, in_keras=True)
+_ONE_SIDED = partial(one_sided_keras_keys, scales=True)
+
 _MOST_TENSORS = 4
 
 
@@ -76,7 +80,7 @@ class CandidateFinder:
     held: Mapping[str, Held] = field(default_factory=dict)
     _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
-    _keras_keys: dict[tuple[Hashable, bool], Keys] = field(default_factory=dict)
+    _keras_keys: dict[tuple[Hashable, Hashable], Any] = field(default_factory=dict)
     _known_mappings: dict[tuple[Hashable, ...], tuple[WeightMapping, ...]] = field(default_factory=dict)
 
     @cached_property
@@ -159,9 +163,9 @@ class CandidateFinder:
             among: The torch layers with which a candidate may begin; None for all.
         """
         seen: set[str] = set()
-        ways = ((self._keys, self._by_key, False), (self._keys_in_keras, self._by_key_in_keras, True))
-        for known, fitting, in_keras in ways:
-            for key, names in self._keys_of(keras, in_keras=in_keras).items():
+        ways = ((self._keys, self._by_key, keras_keys), (self._keys_in_keras, self._by_key_in_keras, _IN_KERAS))
+        for known, fitting, keys in ways:
+            for key, names in self._keys_of(keras, keys).items():
                 for layer in fitting.get(key, ()) if among is None else among:
                     rule = first_common(names, known[layer.path].get(key, ()))
                     if rule is not None and layer.path in self.run.calls and layer.path not in seen:
@@ -179,7 +183,7 @@ class CandidateFinder:
             seen: The paths of the torch layers that were found before; the new ones are added.
             among: The paths of the torch layers to consider; None for all.
         """
-        for key, names in one_sided_keras_keys((keras,), scales=True)[keras.path].items() if self.one_sided else ():
+        for key, names in (self._keys_of(keras, _ONE_SIDED) if self.one_sided else {}).items():
             for layer, other_names in self._one_sided_layers.get(key.core, ()):
                 rule = first_common(names, other_names) if among is None or layer.path in among else None
                 if rule is not None and layer.path in self.run.calls and layer.path not in seen:
@@ -237,17 +241,12 @@ class CandidateFinder:
             self._known_mappings[key] = mappings_of(rule, torch, keras) or ()
         return tuple(with_paths(self._known_mappings[key], rule, torch, keras))
 
-    def _keys_of(self, keras: LayerView, *, in_keras: bool = False) -> Keys:
-        """Return the keys of a Keras layer (class and shapes), computed once for layers that differ only in name.
-
-        Args:
-            keras: The Keras layer.
-            in_keras: Whether to express the keys in Keras classes and shapes instead of torch's.
-        """
+    def _keys_of(self, keras: LayerView, keys: Callable[[tuple[LayerView]], dict[str, Any]] = keras_keys) -> Any:
+        """Return what `keys` returns for a Keras layer, computed once for layers that differ only in name."""
         signature = self._signature("keras", keras)
-        if (signature, in_keras) not in self._keras_keys:
-            self._keras_keys[signature, in_keras] = keras_keys((keras,), in_keras=in_keras)[keras.path]
-        return self._keras_keys[signature, in_keras]
+        if (signature, keys) not in self._keras_keys:
+            self._keras_keys[signature, keys] = keys((keras,))[keras.path]
+        return self._keras_keys[signature, keys]
 
     def _signature(self, side: Side, layer: LayerView) -> Hashable:
         name = (side, layer.path, layer.run.flattened)
@@ -336,8 +335,8 @@ class CandidateFinder:
 
     def _by_rules_of(self, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
         """Yield the candidates that the rules give for a torch layer, even one that never ran, and a Keras layer."""
-        for known, in_keras in ((self._keys, False), (self._keys_in_keras, True)):
-            for key, rules in self._keys_of(keras, in_keras=in_keras).items():
+        for known, keys in ((self._keys, keras_keys), (self._keys_in_keras, _IN_KERAS)):
+            for key, rules in self._keys_of(keras, keys).items():
                 if rule := first_common(rules, known[torch.path].get(key, ())):
                     yield from self._whole_layer(rule, torch, keras)
 

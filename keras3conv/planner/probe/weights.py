@@ -4,7 +4,7 @@ A normalisation without a scale computes the same as one with a scale of ones. T
 constant instead of random values, so that the outputs of the pair agree. The transfer checks the real values.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from keras3conv.planner.evidence.keys import (
     one_sided_cores,
     one_sided_keras_keys,
     one_sided_torch_keys,
+    signature_of,
     torch_keys,
 )
 from keras3conv.rules.constants import is_constant
@@ -69,11 +70,18 @@ def constants(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> dict[st
         *_fitting(torch_layers, keras_layers, in_keras=True),
         *_fitting_one_sided(torch_layers, keras_layers),
     ]
+    signatures = {id(layer): signature_of(layer) for layer in torch_layers}
+    without: set[Hashable] = set()  # the kinds of pairs in which no tensor is left over: deep models have few kinds
     for first, second in fitting:
         rule = first_common(second[1], first[1])
-        for mapping in make_pair(rule, first[0], second[0], ()).weights if rule is not None else ():
-            if isinstance(mapping.transform, Drop):
-                found[mapping.torch[0]] = mapping.transform.value
+        kind = (rule and rule.name, signatures[id(first[0])], id(second[0]))
+        if rule is None or kind in without:
+            continue
+        weights = make_pair(rule, first[0], second[0], ()).weights
+        dropped = {weight.torch[0]: weight.transform.value for weight in weights if isinstance(weight.transform, Drop)}
+        if not dropped:
+            without.add(kind)
+        found |= dropped
     return found
 
 
