@@ -5,48 +5,72 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from benchmarks._memory import Growth
-from benchmarks._paired import Ratio, Work, ratio, rounds_of
+from benchmarks._paired import Ratio, Seconds, Work, ratio, rounds_of
 
 AFTER = "Keras on torch, after transfer"
 FILLED = "Keras on torch, set_weights"
+
+COPIES = 5
+"""The number of copies of a model in the measurement of inference."""
 
 ALLOWANCE = 64 << 20
 """The bytes that a transfer may use in addition to the largest pair of tensors."""
 
 
 def inference(name: str, rounds: int, *, full: bool) -> Iterator[Ratio]:
-    """Compare one call of a converted Keras model on the torch backend with the same model filled by `set_weights`."""
-    import keras
+    """Compare one call of a converted Keras model on the torch backend with the same model filled by `set_weights`.
+
+    Two equal models differ by a few percent, depending on where their tensors are in memory. So several copies of both
+    models are measured, and a ratio is the median over the rounds of all copies.
+    """
     import torch
 
-    import keras3conv as k3c
     from benchmarks._speed_models import CONVOLUTIONAL, NETWORKS, in_keras_layout
 
     make, example = NETWORKS[name]
     module, given = make().eval(), example()
-    model = k3c.convert(module, inputs=given, validate=False).model
-    filled = keras.models.clone_model(model)
-    filled.set_weights(model.get_weights())
     tensor = torch.from_numpy(in_keras_layout(given))
-    works: dict[str, Work] = {
-        AFTER: lambda: model(tensor, training=False),
-        FILLED: lambda: filled(tensor, training=False),
-        "torch": lambda: module(given),
-    }
+    others: dict[str, Work] = {"torch": lambda: module(given)}
     if full:
         session, inputs = onnx_session(module, given)
         compiled = torch.compile(module)
-        works |= {"ONNX Runtime": lambda: session.run(None, inputs), "torch.compile": lambda: compiled(given)}
-    with torch.no_grad():
-        times = rounds_of(works, rounds)
+        others |= {"ONNX Runtime": lambda: session.run(None, inputs), "torch.compile": lambda: compiled(given)}
+    times: dict[str, list[Seconds]] = {}
+    for copy in _filled_in_both_ways(module, given):
+        works = {way: partial(model, tensor, training=False) for way, model in copy.items()}
+        with torch.no_grad():
+            for work, found in rounds_of(works | others, max(2, rounds // COPIES)).items():
+                times.setdefault(work, []).extend(found)
     group = f"inference, {name}"
     yield ratio(group, times, AFTER, FILLED, 0.65 if name in CONVOLUTIONAL else 1.02)
-    yield ratio(group, times, AFTER, "torch")
-    for other in list(works)[3:]:
+    for other in others:
         yield ratio(group, times, AFTER, other)
+
+
+def _filled_in_both_ways(module: Any, given: Any) -> list[dict[str, Any]]:
+    """Return copies of a Keras model, each once as converted and once filled by `set_weights`.
+
+    All of them stay in memory, so that they are in different places; every second time the filled model is made first.
+    """
+    import keras
+
+    import keras3conv as k3c
+
+    def converted() -> Any:
+        return k3c.convert(module, inputs=given, validate=False).model
+
+    def filled() -> Any:
+        model = keras.models.clone_model(template)
+        model.set_weights(template.get_weights())
+        return model
+
+    template = converted()
+    ways = [(AFTER, converted), (FILLED, filled)]
+    return [{way: make() for way, make in ways[:: 1 if number % 2 else -1]} for number in range(COPIES)]
 
 
 def onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
