@@ -23,8 +23,8 @@ PYTEST := PYTHONDONTWRITEBYTECODE= TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m pytes
 .DEFAULT_GOAL := help
 .PHONY: help demo fuzz test-time test test-full test-fast test-core test-core-foundation \
 	test-core-upper test-processes test-package test-torch test-torch-models test-torch-builder test-torch-validators \
-	test-world test-laws test-backends test-backends-torch test-backends-jax test-backends-tensorflow lint format types \
-	docs dist bench bench-full clean
+	test-world test-world-and-backends test-laws test-backends test-backends-torch test-backends-jax \
+	test-backends-tensorflow lint format types docs dist bench bench-full clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -47,8 +47,8 @@ demo: $(STAMP) ## convert a model and prove that nothing changed
 TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target
 
 test: $(STAMP) ## every group of tests, on every backend
-	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-backends-jax test-backends-torch \
-		test-backends-tensorflow test-world test-processes test-package test-core-foundation test-core-upper
+	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-world-and-backends test-backends-jax \
+		test-processes test-package test-backends-tensorflow test-core-foundation test-core-upper
 
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"
@@ -94,6 +94,10 @@ test-torch-validators: $(STAMP)
 
 test-world: $(STAMP) ## the files of old Kerases, beside what their software returned
 	KERAS_BACKEND=torch $(PYTEST) tests/world
+
+# Two groups on torch that import Keras once.
+test-world-and-backends: $(STAMP)
+	KERAS_BACKEND=torch $(PYTEST) tests/backends tests/world
 
 test-laws: $(STAMP) ## the laws of the rules, on torch
 	KERAS_BACKEND=torch $(PYTEST) tests/backends/rules tests/torch_backend/rules/test_examples.py
