@@ -62,7 +62,7 @@ class _Lowering:
         self._made_in: dict[str, tuple[str, ...]] = {}
         self._shared: dict[tuple[str, int], str] = {}
         self._names: set[str] = set()
-        self._shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
+        self._first_shapes = _first_shapes(graph)
         self._inputs = tuple(self._input(tensor.name) for tensor in graph.inputs)
         self._own_weights()
 
@@ -121,8 +121,7 @@ class _Lowering:
         Returns:
             The layer with padding="valid" and its padded input; or both unchanged, if no such padding is needed.
         """
-        calls = (node for node in self.graph.nodes if node.path == call.node.path and node.inputs)
-        shapes = {self._shapes.get(node.inputs[0]) for node in calls}
+        shapes = self._first_shapes.get(call.node.path, ())
         padding = padding_at_run_time(layer, given, differs=len(shapes) > 1)
         if padding is None:
             return layer, given
@@ -383,6 +382,16 @@ def _as_function(spec: LayerSpec) -> _Part | None:
     defaults = constructor(spec.kind)
     settings = {name: value for name, value in config.items() if value != defaults.get(name)}
     return lambda given: Function(spec.kind)(given, **settings)
+
+
+def _first_shapes(graph: Graph) -> dict[str, set[Shape | None]]:
+    """Return the shapes of the first inputs of all calls of a layer, by the path of the layer."""
+    shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
+    found: dict[str, set[Shape | None]] = {}
+    for node in graph.nodes:
+        if node.inputs:
+            found.setdefault(node.path, set()).add(shapes.get(node.inputs[0]))
+    return found
 
 
 def _short(kind: str) -> str:
