@@ -76,7 +76,7 @@ def test_equal_layers_have_no_difference(kind: str, both: bool) -> None:
         assert row(section, f"{prefix}reset_after")[-1] == "equal"
     if kind != "RNN":
         found_row = row(section, f"{prefix}activation")
-        assert (found_row[2], *found_row[5:]) == ("tanh (built in)", "tanh", "tanh", "equal")
+        assert (found_row[2], *found_row[5:]) == ("tanh (built in)", "tanh", "tanh in Keras", "equal")
 
 
 @pytest.mark.parametrize(
