@@ -7,9 +7,9 @@ range with a step other than one is written `{1..7..3}`: 1, 4, 7. `{=}` repeats 
 """
 
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, repeat
+from itertools import groupby, pairwise
 from operator import sub
 from typing import NamedTuple
 
@@ -72,31 +72,55 @@ def collapse(rows: Sequence[tuple[str, ...]], keys: Sequence[Hashable] | None = 
         [('conv{0..1}', 'conv_{1..2}'), ('fc', 'dense')]
     """
     groups: dict[tuple[_Template, Hashable], tuple[list[tuple[int, ...]], list[int]]] = {}
-    known: dict[str, _Template] = {}
-    split = _NUMBER.split
-    for place, (row, key) in enumerate(zip(rows, repeat(None) if keys is None else keys, strict=False)):
-        text = row[0].rstrip(_DIGITS) if len(row) == 1 else ""
-        digits = row[0][len(text) :] if text in known else ""
-        numbers: tuple[int, ...]
-        if 0 < len(digits) < 10 and digits[0] != "0":  # much faster than `split`
-            texts, numbers = known[text], (int(digits),)
-        else:
-            several = [split(path) for path in row]
-            texts = tuple([tuple(parts[::2]) for parts in several])
-            numbers = tuple([int(number) for parts in several for number in parts[1::2]])
-            if text and len(numbers) == 1 and texts[0][1] == "":  # the only number is at the end
-                known[text] = texts
-        group = groups.get((texts, key))
-        if group is None:
-            group = groups[texts, key] = [], []
-        group[0].append(numbers)
-        group[1].append(place)
+    keys = [None] * len(rows) if keys is None else keys
+    place = 0
+    for _, run in groupby(zip(map(_beginning, rows), keys, strict=False)):
+        length = sum(1 for _ in run)
+        for template, numbers in _split(rows[place : place + length]):
+            group = groups.get((template, keys[place]))
+            if group is None:
+                group = groups[template, keys[place]] = [], []
+            group[0].extend(numbers)
+            group[1].extend(range(place, place + len(numbers)))
+            place += len(numbers)
     lines = [
         Collapsed(paths=_written(template, block.cells), places=block.places)
         for (template, _), (numbers_of_rows, places) in groups.items()
         for block in _merged(_blocks(template, numbers_of_rows, places))
     ]
     return sorted(lines, key=lambda line: line.places)
+
+
+def _beginning(row: tuple[str, ...]) -> str:
+    """Return the only path of a row without the digits at its end; empty if there are several paths."""
+    return row[0].rstrip(_DIGITS) if len(row) == 1 else ""
+
+
+def _split(rows: Sequence[tuple[str, ...]]) -> Iterator[tuple[_Template, list[tuple[int, ...]]]]:
+    """Yield the template of rows, and the numbers in the paths of each row with this template.
+
+    Args:
+        rows: Rows with equal beginnings.
+    """
+    texts, numbers = _template(rows[0])
+    if len(rows) > 1 and len(rows[0]) == len(numbers) == 1 and texts[0][1] == "":  # the only number is at the end
+        length = len(texts[0][0])
+        digits = [path[length:] for (path,) in rows]
+        if max(map(len, digits)) < 10 and all(digits):
+            found = list(map(int, digits))
+            if list(map(str, found)) == digits:  # much faster than to split each of 100,000 paths
+                yield texts, [(number,) for number in found]
+                return
+    for row in rows:
+        texts, numbers = _template(row)
+        yield texts, [numbers]
+
+
+def _template(row: tuple[str, ...]) -> tuple[_Template, tuple[int, ...]]:
+    """Return the text of the paths of a row without numbers, and the numbers in them."""
+    several = [_NUMBER.split(path) for path in row]
+    texts = tuple([tuple(parts[::2]) for parts in several])
+    return texts, tuple([int(number) for parts in several for number in parts[1::2]])
 
 
 def _blocks(template: _Template, numbers: Sequence[tuple[int, ...]], places: Sequence[int]) -> list[_Block]:

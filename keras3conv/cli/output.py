@@ -2,14 +2,16 @@
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.cli.weights_only import guessed_parameters, is_weights_alone, likely, missing_information
 from keras3conv.messages import collapse, count
+from keras3conv.model.listing import forms_of
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE
+from keras3conv.transforms import Shape
 
 if TYPE_CHECKING:
     from keras3conv.rules.rule import Rule
@@ -47,14 +49,20 @@ _OLD = "Settings with another name, value or meaning in Keras 3; convert keeps t
 
 def totals(view: ModelView) -> str:
     """Return the totals of a model: "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
-    tensors = list(view.tensors())
-    tied = {tensor.storage: tensor for tensor in tensors if tensor.storage}
-    distinct = [*[tensor for tensor in tensors if not tensor.storage], *tied.values()] if tied else tensors
-    kinds = Counter([(tensor.shape, tensor.dtype) for tensor in distinct])
+    listed = forms_of(view.layers)
+    kinds: Counter[tuple[Shape, str]] = Counter()
+    owners = 0
+    for form, times in Counter(listed.forms).items():
+        tensors = listed.examples[form].tensors
+        owners += times if tensors else 0
+        for tensor in tensors:
+            kinds[tensor.shape, tensor.dtype] += times
+    if listed.has_ties:
+        several = {(tensor.storage, tensor.path if not tensor.storage else ""): tensor for tensor in view.tensors()}
+        kinds = Counter([(tensor.shape, tensor.dtype) for tensor in several.values()])
     size = sum(times * prod(shape) * _bytes_each(dtype) for (shape, dtype), times in kinds.items())
-    owners = sum(bool(layer.tensors) for layer in view.layers)
     number = sum(times * prod(shape) for (shape, _), times in kinds.items())
-    return f"{count(owners, 'layer')} with tensors, {count(len(distinct), 'tensor')}, {number:,} numbers, {_size(size)}"
+    return f"{count(owners, 'layer')} with tensors, {count(kinds.total(), 'tensor')}, {number:,} numbers, {_size(size)}"
 
 
 def model_json(view: ModelView, changes: Sequence[tuple[str, str]] = ()) -> str:
@@ -159,24 +167,18 @@ def _by_reason(classes: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
 
 
 def _layer_rows(view: ModelView, *, every: bool, alone: bool) -> Iterator[tuple[str, ...]]:
-    layers = [layer for layer in view.layers if every or layer.tensors]
-    keys = list(map(_key, layers))
-    groups = collapse([(layer.path,) for layer in layers], [*enumerate(keys)] if every else keys)
+    listed = forms_of(view.layers)
+    shown = [every or bool(example.tensors) for example in listed.examples]
+    places = [place for place, form in enumerate(listed.forms) if shown[form]]
+    keys = [listed.forms[place] for place in places]
+    groups = collapse([(listed.paths[place],) for place in places], [*enumerate(keys)] if every else keys)
     for line in groups:
-        layer = layers[line.places[0]]
+        layer = listed.examples[keys[line.places[0]]]
         times = f" (x {len(line.places)})" if len(line.places) > 1 else ""
         shapes = (guessed_parameters(layer),) if alone else ()
         kind = likely(layer) if alone else layer.kind
         tensors = ", ".join(map(_tensor_text, layer.tensors))
         yield f"{line.paths[0] or '(the model itself)'}{times}", kind or "-", tensors, *shapes
-
-
-def _key(layer: LayerView) -> tuple[Hashable, ...]:
-    """Return the class and the tensors of a layer, which are equal for all layers that share a line."""
-    if len(layer.tensors) == 1:  # as in a list of 100,000 layers
-        (one,) = layer.tensors
-        return layer.kinds[:1], one.role, one.shape, one.dtype
-    return layer.kinds[:1], *[(one.role, one.shape, one.dtype) for one in layer.tensors]
 
 
 def _tensor_text(tensor: TensorRef) -> str:

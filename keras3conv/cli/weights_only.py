@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from keras3conv.model.listing import varied
 from keras3conv.model.views import LayerView, ModelView
 
 _IN_ORDER = ("Keras HDF5 weights", "TensorFlow checkpoint")
@@ -12,7 +13,7 @@ _GATES = {4: "LSTM", 3: "GRU", 1: "SimpleRNN"}
 
 def is_weights_alone(view: ModelView) -> bool:
     """Return True if a view is that of a Keras file with weights but without an architecture."""
-    return view.facts.get("format") in _WEIGHTS_ALONE and not any(layer.config for layer in view.layers)
+    return view.facts.get("format") in _WEIGHTS_ALONE and not any(layer.config for layer in varied(view.layers))
 
 
 def likely(layer: LayerView) -> str:

@@ -6,7 +6,7 @@ provide (a checkpoint has no classes, a weight file has no configuration) is emp
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
@@ -173,7 +173,7 @@ class ModelView:
 
     side: Side
     name: str
-    layers: tuple[LayerView, ...]
+    layers: Sequence[LayerView]
     reader: "Reader" = field(default=_no_values, repr=False, compare=False)
     origin: str = ""
     input_specs: tuple[InputSpec, ...] = ()

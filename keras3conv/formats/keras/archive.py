@@ -45,7 +45,7 @@ def read(source: Source) -> ModelView:
         side="keras",
         name=source.path.name,
         layers=layers_of(found, architecture, tree),
-        reader=_verified(source, weights, reader_of(file, found)),
+        reader=_verified(source, weights, reader_of(file, lambda: found)),
         origin=where,
         input_specs=architecture.input_specs,
         facts=_facts(source, members) | weights_h5.ignored_facts(tree),

@@ -1,7 +1,7 @@
 """Create the layers of a model view from the datasets and the architecture of a Keras file, in any Keras format."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
@@ -51,7 +51,7 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: T
         tree: The datasets of the file, which show the tied weights.
     """
     shared = tree.shared()
-    by_path = {layer.path: _view(layer, shared) for layer in found}
+    by_path = {layer.path: view_of(layer, shared) for layer in found}
     if architecture is None or not architecture.root.is_model:
         if not any("/" in path for path in by_path):  # no layer is inside another
             return tuple(by_path.values())
@@ -106,12 +106,12 @@ class DatasetFile(Protocol):
         """Return the values of a dataset as an array."""
 
 
-def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
+def reader_of(file: DatasetFile, found: Callable[[], Iterable[Found]]) -> Reader:
     """Return the function that reads a tensor of a file; its argument is the path of the tensor in the model.
 
     Args:
         file: The file.
-        found: The layers in it, with the datasets of their variables.
+        found: A function that returns the layers in it, with the datasets of their variables.
     """
     datasets: dict[str, Dataset] = {}
 
@@ -119,7 +119,7 @@ def reader_of(file: DatasetFile, found: Iterable[Found]) -> Reader:
         if not datasets:  # a listing of the tensors needs no values
             datasets.update(
                 (tensor_path(layer.path, role), dataset)
-                for layer in found
+                for layer in found()
                 for role, dataset in zip(layer.roles, layer.datasets, strict=True)
             )
         if path not in datasets:
@@ -147,7 +147,13 @@ def tensor_path(layer: str, role: str) -> str:
     return f"{layer}/{role}" if layer else role
 
 
-def _view(layer: Found, shared: Mapping[str, str]) -> LayerView:
+def view_of(layer: Found, shared: Mapping[str, str]) -> LayerView:
+    """Return the view of a layer in a file.
+
+    Args:
+        layer: The layer.
+        shared: For each path of a dataset with several paths (tied weights), the first of these paths.
+    """
     path, datasets, roles, kind, is_ordered = layer
     above = f"{path}/" if path else ""
     tensors = []

@@ -41,7 +41,7 @@ def read(source: Source) -> ModelView:
         side="keras",
         name=source.path.name,
         layers=layers_of(found, architecture, tree),
-        reader=reader_of(file, found),
+        reader=reader_of(file, lambda: found),
         origin=where,
         input_specs=architecture.input_specs if architecture else (),
         facts=_facts(tree),

@@ -13,12 +13,15 @@ from itertools import groupby
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
+
 from keras3conv.errors import MalformedCheckpoint, listed, quoted
 from keras3conv.formats.keras.architecture import LayerConfig, inner_layer
 from keras3conv.formats.keras.names import DOUBLED, child_class, class_of, roles, snake_case
 from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
-from keras3conv.transforms import Shape
+from keras3conv.transforms import Array, Shape
 
+_MOST = 1 << 62
 _LEAF = ("vars",)
 """The members of the group of a layer that contains no other layer."""
 
@@ -253,12 +256,24 @@ def _class_by_name(datasets: Sequence[Dataset], stored: str | None) -> str:
 
 def _in_order(names: Iterable[str]) -> list[str]:
     """Return the names of the members of a group in an order that has "dense_2" before "dense_10"."""
-    numbered: dict[str, list[tuple[int, str]]] = {}
-    for name in names:
-        text = name.rstrip("0123456789")
-        number = name[len(text) :]
-        numbered.setdefault(text.removesuffix("_"), []).append((int(number) if number else -1, name))
-    return [name for text in sorted(numbered) for _, name in sorted(numbered[text])]
+    given = list(names)
+    return [given[place] for place in order_of(given).tolist()]
+
+
+def order_of(names: Sequence[str]) -> Array:
+    """Return the indices of the names in an order that has "dense_2" before "dense_10"."""
+    texts = [name.rstrip("0123456789") for name in names]
+    digits = [name[len(text) :] for name, text in zip(names, texts, strict=True)]
+    numbers = [int(number) if number else -1 for number in digits]
+    ranks = {text: rank for rank, text in enumerate(sorted({text.removesuffix("_") for text in texts}))}
+    known = {text: ranks[text.removesuffix("_")] for text in set(texts)}
+    rank = [known[text] for text in texts]
+    if names and max(numbers) < _MOST:
+        keys = np.array([numbers, rank], np.int64)
+        order = np.lexsort(keys)  # much faster than `sorted` for 100,000 names
+        if (np.diff(keys[:, order]) != 0).any(axis=0).all():
+            return order
+    return np.array(sorted(range(len(names)), key=lambda place: (rank[place], numbers[place], names[place])), np.int64)
 
 
 _ATTENTION = frozenset({"query_dense", "key_dense", "value_dense", "output_dense"})

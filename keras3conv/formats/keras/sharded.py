@@ -56,7 +56,7 @@ def read(source: Source) -> ModelView:
         side="keras",
         name=source.path.name,
         layers=layers_of(found, None, tree),
-        reader=reader_of(Shards(source, files), found),
+        reader=reader_of(Shards(source, files), lambda: found),
         origin=where,
         facts={"format": f"Keras 3 weights in {len(shards)} shards"} | weights_h5.ignored_facts(tree),
     )

@@ -7,12 +7,13 @@ A layer is a group that contains a group `vars`. Since Keras 3.9, `vars` has the
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from keras3conv.errors import FileError, MalformedCheckpoint
+from keras3conv.formats.keras.alike import forms_in
 from keras3conv.formats.keras.architecture import Architecture
-from keras3conv.formats.keras.layers import Found, distinct, layers_of, reader_of
+from keras3conv.formats.keras.layers import Found, distinct, layers_of, reader_of, view_of
 from keras3conv.formats.keras.names import qualified, roles
 from keras3conv.formats.keras.nodes import Node, nodes_of
 from keras3conv.formats.safe import hdf5
@@ -20,7 +21,9 @@ from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Extent, Layout
-from keras3conv.model.views import ModelView, TensorRef
+from keras3conv.garbage import collection_paused
+from keras3conv.model.listing import ManyLayers
+from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array, Shape
 
 _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
@@ -28,15 +31,24 @@ _LOCATION = re.compile(r"(?:[^/]+/)*vars/\d+")
 
 def read(source: Source) -> ModelView:
     """Return a view of the model in a file; `ModelView.read` loads one tensor at a time."""
-    file = Hdf5File(source)
+    file, where = Hdf5File(source), str(source.path)
     tree = file.survey()
-    found = distinct(find(tree, None, str(source.path)), str(source.path))
+    known = forms_in(tree.columns, _usual_roles_and_kind, partial(view_of, shared={})) if tree.columns else None
+
+    @cache
+    def found() -> Sequence[Found]:
+        return distinct(find(tree, None, where), where)
+
+    def layers() -> tuple[LayerView, ...]:
+        with collection_paused():
+            return layers_of(found(), None, tree)
+
     return ModelView(
         side="keras",
         name=source.path.name,
-        layers=layers_of(found, None, tree),
+        layers=ManyLayers(known, layers) if known else layers(),
         reader=reader_of(file, found),
-        origin=str(source.path),
+        origin=where,
         facts={"format": "Keras 3 weights"} | ignored_facts(tree),
     )
 

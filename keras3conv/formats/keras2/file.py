@@ -112,7 +112,8 @@ def architecture(path: Path) -> tuple[str, Any]:
         FileError: The file cannot be read.
     """
     tree = Hdf5File(Source.pin(path)).survey()
-    versions = [tree.text(group, "keras_version") for group in ("", WEIGHTS)]
+    held = [group for group in ("", WEIGHTS) if not group or group in tree.groups[""]]
+    versions = [tree.text(group, "keras_version") for group in held]
     text = tree.text("", "model_config")
     config = None if text is None else parse_json(text, f"{path}: model_config", infinite=True)
     return next((version for version in versions if version), ""), config

@@ -58,7 +58,12 @@ def _answer(request: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | memoryv
             values = hdf5_survey.read_dataset(opened, dataset)
             return {}, values.reshape(-1).view(np.uint8).data
         tree = hdf5_survey.survey(opened, request["where"], size)
-        return {**vars(tree), "datasets": {path: found._asdict() for path, found in tree.datasets.items()}}, b""
+        return {
+            "groups": tree.groups,
+            "datasets": {path: found._asdict() for path, found in tree.datasets.items()},
+            "attributes": tree.attributes,
+            "ignored": tree.ignored,
+        }, b""
 
 
 @contextmanager

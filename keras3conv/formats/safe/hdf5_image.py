@@ -18,8 +18,8 @@ _DENSE = 4
 """All pages between the first and the last needed one are read at once, if every fourth of them is needed."""
 
 _MOST_BYTES = 1 << 30
-_LONGEST_NAME = 64
-"""The bytes of a name, with its end, that are read at once; longer names are read one by one."""
+_WIDTHS = (16, 64)
+"""The bytes of names, with their end, that are read at once; longer names are read one by one."""
 
 
 class UnusualError(Exception):
@@ -100,6 +100,16 @@ class Image:
         found: list[bytes] = self._view(f"V{length}")[starts].tolist() if length else [b""] * len(starts)
         return found
 
+    def contents(self, starts: Array, length: int) -> tuple[list[bytes], Array]:
+        """Return the different texts of `length` bytes at the addresses, and for each address the index of its text."""
+        if length % 8 == 0 and length:
+            words = self.words(starts, length // 8)
+            if (words == words[:1]).all():  # as the descriptions of 100,000 equal layers
+                return self.rows(starts[:1], length), np.zeros(len(starts), np.int64)
+        known: dict[bytes, int] = {}
+        found = [known.setdefault(row, len(known)) for row in self.rows(starts, length)]
+        return list(known), np.array(found, np.int64)
+
     def names(self, starts: Array, ends: Array) -> list[bytes]:
         """Return, for each address, the bytes from there to the next zero byte.
 
@@ -107,14 +117,39 @@ class Image:
             starts: The addresses.
             ends: The address before which each text must end.
         """
-        found = [row.partition(b"\0")[0] for row in self._view(f"S{_LONGEST_NAME}")[starts].tolist()]
-        for place in [place for place, name in enumerate(found) if len(name) == _LONGEST_NAME]:
+        found, lengths = self._short_names(starts)
+        for place in np.flatnonzero(lengths < 0).tolist():
             start, end = int(starts[place]), int(ends[place])
             stop = self._memory.find(b"\0", start, end)
             require(stop >= 0)
-            found[place] = self._memory[start:stop]
-        require(starts + np.fromiter(map(len, found), np.int64, len(found)) < ends)
+            found[place], lengths[place] = self._memory[start:stop], stop - start
+        require(starts + lengths < ends)
         return found
+
+    def _short_names(self, starts: Array) -> tuple[list[bytes], Array]:
+        """Return the bytes from each address to the next zero byte, and their number; empty and -1 for long names."""
+        words = self.numbers(starts)
+        if words.size and (words == words[0]).all():  # as the groups `vars` of 100,000 layers
+            name, end, _ = self.rows(starts[:1], 8)[0].partition(b"\0")
+            if end:
+                return [name] * len(starts), np.full(len(starts), len(name))
+        lengths: Array = np.full(len(starts), -1)
+        found: list[bytes] = [b""] * len(starts)
+        left = np.arange(len(starts))
+        for width in _WIDTHS:
+            letters = self._view(f"V{width}")[starts[left]].view(np.uint8).reshape(len(left), width)
+            is_end = letters == 0
+            length = is_end.argmax(axis=1)
+            fits = is_end.any(axis=1)
+            letters[np.arange(width) >= length[:, None]] = 0
+            names: list[bytes] = letters[fits].view(f"S{width}").reshape(-1).tolist()
+            lengths[left[fits]] = length[fits]
+            if fits.all() and len(left) == len(starts):
+                return names, lengths
+            for place, name in zip(left[fits].tolist(), names, strict=True):
+                found[place] = name
+            left = left[~fits]
+        return found, lengths
 
     def _view(self, kind: str) -> Array:
         """Return the buffer as an array of the dtype `kind` with one element for every byte offset."""
@@ -122,6 +157,16 @@ class Image:
             dtype = np.dtype(kind)
             self._views[kind] = np.ndarray((len(self._memory) - dtype.itemsize + 1,), dtype, self._memory, strides=(1,))
         return self._views[kind]
+
+
+def decoded(texts: list[bytes]) -> list[str]:
+    """Return UTF-8 texts as str; raise `UnusualError` if one of them is not UTF-8."""
+    try:
+        whole = b"\0".join(texts).decode()
+    except UnicodeDecodeError:
+        raise UnusualError from None
+    found = whole.split("\0")  # much faster than to decode each of 100,000 texts
+    return found if len(found) == len(texts) else [text.decode() for text in texts]
 
 
 def spread(starts: Array, counts: Array) -> Array:

@@ -108,7 +108,9 @@ class _Survey:
     def run(self, size: int) -> Tree:
         ignored = ignored_group(self.file, self.file.attrs)
         self._group("", self.file, ignored)
-        check_total(self.datasets, self.where, size)
+        found = self.datasets.values()
+        stored = sum({one.address: one.stored for one in found}.values())
+        check_total(stored, sum(one.stored for one in found), len(found), self.where, size)
         return Tree(
             where=self.where,
             groups=self.groups,

@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from keras3conv.formats.safe.hdf5_image import Image, UnusualError, require
+from keras3conv.formats.safe.hdf5_image import Image, UnusualError, decoded, require
+from keras3conv.formats.safe.hdf5_levels import Column, check_distinct
 from keras3conv.formats.safe.hdf5_messages import Messages
 from keras3conv.formats.safe.hdf5_tree import Attribute
 from keras3conv.formats.safe.hdf5_types import NUMBERS, sizes_of
@@ -51,8 +52,8 @@ class _Found:
     """The attributes that were read, and those whose texts a global heap stores, which are read at the end."""
 
     def __init__(self) -> None:
-        self._values: dict[int, dict[str, Attribute]] = {}
-        self._waiting: list[tuple[list[int], _Kind]] = []
+        self._values: dict[str, list[Column]] = {}
+        self._waiting: list[tuple[Array, _Kind]] = []
         self._references: list[Array] = []
 
     def add(self, image: Image, kind: _Kind, owners: Array, starts: Array) -> None:
@@ -66,14 +67,14 @@ class _Found:
         """
         number = 1 if kind.count is None else kind.count
         if not kind.length:
-            self._waiting.append((owners.tolist(), kind))
+            self._waiting.append((owners, kind))
             self._references.append((starts[:, None] + np.arange(number) * _REFERENCE).reshape(-1))
             return
         places = (starts[:, None] + np.arange(number) * kind.length).reshape(-1)
-        self._put_all(owners.tolist(), kind, [row.rstrip(b"\0") for row in image.rows(places, kind.length)])
+        self._put_all(owners, kind, [row.rstrip(b"\0") for row in image.rows(places, kind.length)])
 
-    def all(self, image: Image) -> dict[int, dict[str, Attribute]]:
-        """Return all attributes, by the index of the object and their name: {0: {"name": "dense"}}."""
+    def all(self, image: Image) -> dict[str, Column]:
+        """Return all attributes by their name: the indices of the objects that have one, and the values."""
         references = np.concatenate(self._references) if self._references else np.zeros(0, np.int64)
         texts, place = _collected(image, references), 0
         for owners, kind in self._waiting:
@@ -81,9 +82,9 @@ class _Found:
             stop = place + number * len(owners)
             self._put_all(owners, kind, texts[place:stop])
             place = stop
-        return self._values
+        return {name: _joined(columns) for name, columns in self._values.items()}
 
-    def _put_all(self, owners: list[int], kind: _Kind, texts: list[bytes]) -> None:
+    def _put_all(self, owners: Array, kind: _Kind, texts: list[bytes]) -> None:
         """Add attributes of the same name and type.
 
         Args:
@@ -91,22 +92,21 @@ class _Found:
             kind: The name and the type.
             texts: The texts of all attributes, one after the other.
         """
-        try:
-            decoded = [text.decode() for text in texts]
-        except UnicodeDecodeError:
-            raise UnusualError from None
-        values: Sequence[Attribute] = decoded
+        values: Sequence[Attribute] = (found := decoded(texts))
         if (number := kind.count) is not None:
-            values = [tuple(decoded[place * number : (place + 1) * number]) for place in range(len(owners))]
-        for owner, value in zip(owners, values, strict=True):
-            held = self._values.setdefault(owner, {})
-            if kind.name in held:
-                raise UnusualError
-            held[kind.name] = value
+            values = [tuple(found[place * number : (place + 1) * number]) for place in range(len(owners))]
+        self._values.setdefault(kind.name, []).append(Column(owners, values))
 
 
-def read(image: Image, messages: Messages, is_used: Callable[[str], object]) -> dict[int, dict[str, Attribute]]:
-    """Return the attributes of objects, by the index of the object and their name: {0: {"name": "dense"}}.
+def _joined(columns: Sequence[Column]) -> Column:
+    """Return the attributes of one name, which may have several types, after a check that an object has only one."""
+    owner = np.concatenate([column.owner for column in columns])
+    check_distinct(owner)
+    return columns[0] if len(columns) == 1 else Column(owner, [value for column in columns for value in column.values])
+
+
+def read(image: Image, messages: Messages, is_used: Callable[[str], object]) -> dict[str, Column]:
+    """Return the attributes of objects by their name: "name" with the objects 0 and 1, and the values "a" and "b".
 
     Args:
         image: The file.
@@ -120,14 +120,14 @@ def read(image: Image, messages: Messages, is_used: Callable[[str], object]) -> 
     require(len(messages.owner) <= 2 * MAX_TENSORS)
     require(messages.size >= 8)
     sizes, starts = messages.size, image.numbers(messages.start)
-    for size, start in set(zip(sizes.tolist(), starts.tolist(), strict=True)):
+    for size, start in {*zip(sizes.tolist(), starts.tolist(), strict=True)}:
         places = np.flatnonzero((sizes == size) & (starts == start))
         length = _description_length(start, size)
-        described = image.rows(messages.start[places], length)
-        for description in set(described):
+        described, which = image.contents(messages.start[places], length)
+        for number, description in enumerate(described):
             kind = _kind(description, size - length)
             if is_used(kind.name):
-                same = places[[one == description for one in described]]
+                same = places[which == number]
                 found.add(image, kind, messages.owner[same], messages.start[same] + length)
     return found.all(image)
 

@@ -1,13 +1,16 @@
 """Define the dataclasses that describe the groups and datasets of an HDF5 file."""
 
 import re
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import count, takewhile
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
 
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
 from keras3conv.transforms import Shape
+
+if TYPE_CHECKING:
+    from keras3conv.formats.safe.hdf5_levels import Levels
 
 LEGACY_WEIGHTS = "model_weights"
 """The name of the HDF5 group that holds the weights, in a whole model saved by Keras 2."""
@@ -29,6 +32,45 @@ _COPIES_FLOOR = 1 << 30
 """The bytes that all names of tied datasets may always declare together, even above `_MAX_COPIES` times the stored."""
 
 Attribute = str | tuple[str, ...]
+_Value = TypeVar("_Value")
+_Default = TypeVar("_Default")
+
+
+class Deferred(Mapping[str, _Value]):
+    """A mapping of paths that is made when one of them is looked up that is not known before."""
+
+    def __init__(self, known: Mapping[str, _Value], make: Callable[[], Mapping[str, _Value]]) -> None:
+        """Keep what is known and a function that returns the whole mapping, which is called for anything else."""
+        self._known, self._make = known, make
+
+    def _all(self) -> Mapping[str, _Value]:
+        self._known = self._make()
+        self._make = lambda: self._known
+        return self._known
+
+    def __getitem__(self, path: str) -> _Value:
+        """Return the value of a path; make the whole mapping if it is not known before."""
+        return self._known[path] if path in self._known else self._all()[path]
+
+    @overload
+    def get(self, key: str, /) -> _Value | None: ...
+    @overload
+    def get(self, key: str, /, default: _Value | _Default) -> _Value | _Default: ...
+    def get(self, key: str, /, default: object = None) -> object:
+        """Return the value of a path, or the default."""
+        return self._known[key] if key in self._known else self._all().get(key, default)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all paths."""
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        """Return the number of paths."""
+        return len(self._all())
+
+    def __repr__(self) -> str:
+        """Return the text of the whole mapping as a dict."""
+        return repr(dict(self))
 
 
 class Dataset(NamedTuple):
@@ -65,6 +107,7 @@ class Tree:
         datasets: The datasets by path.
         attributes: The attributes that Keras uses, texts and lists of texts, by the path of a group that has some.
         ignored: The names of groups at the root that contain no weights, such as the state of an optimizer.
+        columns: The same groups, datasets and attributes in columns, if the file has the form that h5py writes.
     """
 
     where: str
@@ -72,11 +115,13 @@ class Tree:
     datasets: Mapping[str, Dataset]
     attributes: Mapping[str, Mapping[str, Attribute]]
     ignored: tuple[str, ...] = ()
+    columns: "Levels | None" = field(default=None, compare=False, repr=False)
 
     @property
     def is_legacy(self) -> bool:
         """True if the file has the format of Keras 2, with lists of layers and of weights."""
-        return LEGACY_WEIGHTS in self.groups or self.texts("", "layer_names") is not None
+        has_weights = LEGACY_WEIGHTS in self.groups[""] and LEGACY_WEIGHTS in self.groups
+        return has_weights or self.texts("", "layer_names") is not None
 
     def shared(self) -> dict[str, str]:
         """Return, for each path of a dataset with several paths (tied weights), the first of these paths."""
@@ -125,20 +170,20 @@ def ignored_group(members: Container[str], attributes: Container[str]) -> str:
     return name if name in members else ""
 
 
-def check_total(datasets: Mapping[str, Dataset], where: str, size: int) -> None:
+def check_total(stored: int, copied: int, count: int, where: str, size: int) -> None:
     """Raise `BudgetExceeded` if datasets declare more bytes than the file has, or have too many paths.
 
     Args:
-        datasets: The datasets by path; one dataset may have several paths.
+        stored: The stored bytes of all datasets.
+        copied: The stored bytes of the datasets at all paths; one dataset may have several paths.
+        count: The number of these paths.
         where: The name of the file for messages.
         size: The size of the file in bytes.
     """
-    stored = sum({dataset.address: dataset.stored for dataset in datasets.values()}.values())
     if stored > size:
         raise BudgetExceeded(f"{where} has {size:,} bytes, but its datasets declare {stored:,} stored bytes")
-    copied = sum([dataset.stored for dataset in datasets.values()])
     if copied > max(_MAX_COPIES * stored, _COPIES_FLOOR):
         raise BudgetExceeded(
-            f"{where}: its {len(datasets):,} datasets share the same few stored values, which would take {copied:,} "
-            "bytes of memory"
+            f"{where}: its {count:,} datasets share the same few stored values, which would take {copied:,} bytes of "
+            "memory"
         )

@@ -7,14 +7,15 @@ module accepts every file that is accepted here, with the same result; the tests
 
 import re
 import sys
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import prod
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
 from keras3conv.formats.safe import hdf5_members, hdf5_messages, hdf5_texts
-from keras3conv.formats.safe.hdf5_image import Image, UnusualError, require
+from keras3conv.formats.safe.hdf5_image import Image, UnusualError, decoded, require
+from keras3conv.formats.safe.hdf5_levels import Column, Datasets, Form, Level, Levels, Members
 from keras3conv.formats.safe.hdf5_messages import Messages
 from keras3conv.formats.safe.hdf5_tree import (
     ATTRIBUTES,
@@ -23,7 +24,6 @@ from keras3conv.formats.safe.hdf5_tree import (
     MAX_NAMES,
     MAX_TEXT,
     Attribute,
-    Dataset,
     Tree,
     check_total,
     ignored_group,
@@ -31,7 +31,7 @@ from keras3conv.formats.safe.hdf5_tree import (
 from keras3conv.formats.safe.hdf5_types import BFLOAT16, NUMBERS, check_fill, sizes_of
 from keras3conv.formats.safe.source import MAX_TENSORS, Source, dtype_named, is_shape
 from keras3conv.garbage import collection_paused
-from keras3conv.transforms import Array, Shape
+from keras3conv.transforms import Array
 
 _SUPERBLOCK = (
     rb"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0\x04\0\x10\0\0\0\0\0\0{8}\xff{8}(.{8})\xff{8}"  # the size of the file
@@ -56,17 +56,9 @@ _OF_DATASETS = frozenset(
 )
 _ONCE = (hdf5_messages.SPACE, hdf5_messages.TYPE, hdf5_messages.FILL, hdf5_messages.LAYOUT)
 _MARK = "dtype"
+_MOST_FORMS = 1 << 62
 _CONTIGUOUS = 0x0103
 """The version and the class of the layout of a dataset whose values are in one piece."""
-
-
-class _Form(NamedTuple):
-    """The shape and the dtype of a dataset, the numpy dtype of its values in the file, and their size in bytes."""
-
-    shape: Shape
-    dtype: str
-    layout: str
-    size: int
 
 
 def survey(source: Source, start: int, size: int, where: str) -> Tree | None:
@@ -108,29 +100,23 @@ class _Survey:
 
     def __init__(self, image: Image, where: str) -> None:
         self.image, self.where = image, where
-        self.groups: dict[str, tuple[str, ...]] = {}
-        self.datasets: dict[str, Dataset] = {}
-        self.attributes: dict[str, dict[str, Attribute]] = {}
+        self.levels: list[Level] = []
         self.ignored = ""
         self.seen = hdf5_members.Seen()
-        self.bytes_of_names = 0
+        self.objects = self.bytes_of_names = 0
+        self.lengths = np.zeros(1, np.int64)  # of the paths of the objects at one depth
 
     def run(self) -> Tree:
-        paths, (addresses, table) = [""], self._root()
-        for _ in range(MAX_DEPTH + 1):
-            paths, addresses, table = self._level(paths, addresses, table)
-            if not paths:
-                break
-        require(not paths)
+        members, (addresses, table) = Members(np.zeros(1, np.int64), [""]), self._root()
+        while members.names:
+            require(len(self.levels) <= MAX_DEPTH)
+            members, addresses, table = self._level(members, addresses, table)
         self.seen.check()
-        check_total(self.datasets, self.where, self.image.size)
-        return Tree(
-            where=self.where,
-            groups=self.groups,
-            datasets=self.datasets,
-            attributes=self.attributes,
-            ignored=(self.ignored,) if self.ignored else (),
-        )
+        address = np.concatenate([level.datasets.address for level in self.levels])
+        sizes = np.concatenate([level.datasets.sizes for level in self.levels])
+        _, first = np.unique(address, return_index=True)
+        check_total(int(sizes[first].sum()), int(sizes.sum()), len(sizes), self.where, self.image.size)
+        return Levels(self.levels).tree(self.where, self.ignored)
 
     def _root(self) -> tuple[Array, Array]:
         """Return the addresses of the root group's header and, as a table entry, of its B-tree and heap."""
@@ -141,152 +127,131 @@ class _Survey:
             raise UnusualError
         return np.frombuffer(found[2], "<i8").astype(np.int64), np.frombuffer(found[3], "<i8").reshape(1, 2)
 
-    def _level(self, paths: list[str], addresses: Array, table: Array) -> tuple[list[str], Array, Array]:
-        """Inspect the objects at one depth; return the paths, addresses and table entries of the members of the groups.
+    def _level(self, members: Members, addresses: Array, table: Array) -> tuple[Members, Array, Array]:
+        """Inspect the objects at one depth; return the members of the groups, with their addresses and table entries.
 
         Args:
-            paths: The paths of the objects.
+            members: The objects.
             addresses: The addresses of their headers.
             table: For each object, its symbol table entry: the addresses of B-tree and heap that are cached there.
         """
         messages = hdf5_messages.read(self.image, addresses)
-        is_group = messages.counts(hdf5_messages.MEMBERS, len(paths)) == 1
-        require(bool(is_group[0]) or paths[0] != "")
+        is_group = messages.counts(hdf5_messages.MEMBERS, len(addresses)) == 1
+        require(bool(is_group[0]) or bool(self.levels))
         for allowed, objects in ((_OF_GROUPS, is_group), (_OF_DATASETS, ~is_group)):
             require(np.isin(messages.kind[objects[messages.owner]], list(allowed)))
-        attributes = self._attributes(messages, is_group)
-        self._datasets(paths, addresses, messages, np.flatnonzero(~is_group), attributes)
-        groups = np.flatnonzero(is_group)
-        has_members = is_group.tolist()
-        self.attributes |= {paths[number]: held for number, held in attributes.items() if has_members[number]}
-        return self._members(paths, addresses, messages, groups, table)
+        of_groups, marks = self._attributes(messages, is_group)
+        datasets = self._datasets(addresses, messages, np.flatnonzero(~is_group), marks)
+        self.levels.append(Level(members, is_group, of_groups, datasets))
+        return self._members(addresses, messages, np.flatnonzero(is_group), table)
 
-    def _attributes(self, messages: Messages, is_group: Array) -> dict[int, dict[str, Attribute]]:
-        held = messages.of(hdf5_messages.ATTRIBUTE)
-        ours = is_group[held.owner]
-        of_groups, of_datasets = held.where(ours), held.where(~ours)
-        found = hdf5_texts.read(self.image, of_groups, ATTRIBUTES.fullmatch)
-        for attributes in found.values():
-            for name, value in attributes.items():
-                length = len(value) if isinstance(value, str) else sum(map(len, value))
-                if length > (MAX_NAME if name == "name" else MAX_TEXT):
-                    raise UnusualError
-        return found | hdf5_texts.read(self.image, of_datasets, _MARK.__eq__)
-
-    def _datasets(
-        self,
-        paths: list[str],
-        addresses: Array,
-        messages: Messages,
-        numbers: Array,
-        attributes: dict[int, dict[str, Attribute]],
-    ) -> None:
-        """Check the datasets at one depth, and add their descriptions to `self.datasets`.
+    def _attributes(self, messages: Messages, is_group: Array) -> tuple[dict[str, Column], Column]:
+        """Return the attributes of the groups that Keras uses, and the marks of the dtypes of the datasets.
 
         Args:
-            paths: The paths of all objects at this depth.
-            addresses: The addresses of their headers.
+            messages: The messages in the headers of all objects at one depth.
+            is_group: Whether each object is a group.
+        """
+        held = messages.of(hdf5_messages.ATTRIBUTE)
+        ours = is_group[held.owner]
+        found = hdf5_texts.read(self.image, held.where(ours), ATTRIBUTES.fullmatch)
+        for name, column in found.items():
+            lengths = [len(value) if isinstance(value, str) else sum(map(len, value)) for value in column.values]
+            require(max(lengths) <= (MAX_NAME if name == "name" else MAX_TEXT))
+        marks = hdf5_texts.read(self.image, held.where(~ours), _MARK.__eq__)
+        return found, marks.get(_MARK, Column(np.zeros(0, np.int64), ()))
+
+    def _datasets(self, addresses: Array, messages: Messages, places: Array, marks: Column) -> Datasets:
+        """Check the datasets at one depth, and return them.
+
+        Args:
+            addresses: The addresses of the headers of all objects at this depth.
             messages: The messages in their headers.
-            numbers: The indices of the datasets among these objects.
-            attributes: The attributes that Keras uses, by the index of the object.
+            places: The indices of the datasets among these objects.
+            marks: The texts with which Keras marks a dtype that HDF5 lacks.
         """
         for kind in _ONCE:
-            require(messages.counts(kind, len(paths))[numbers] == 1)
+            require(messages.counts(kind, len(addresses))[places] == 1)
         layouts = messages.of(hdf5_messages.LAYOUT)
         require((layouts.size == 24) & (self.image.numbers(layouts.start, "<u2") == _CONTIGUOUS))
         offset, stored = self.image.numbers(layouts.start + 2), self.image.numbers(layouts.start + 10)
         is_inside = (offset >= 0) & (offset <= self.image.size) & (stored <= self.image.size - offset)
         require((stored >= 0) & (is_inside | ((stored == 0) & (offset == -1))))
         parts = [self._contents(messages.of(kind)) for kind in _ONCE[:3]]
-        places = numbers.tolist()
-        marks = [attributes[place].get(_MARK) if place in attributes else None for place in places]
-        described = list(zip(*parts, marks, strict=True))
-        forms = {one: _form(*one) for one in set(described)}
-        if not forms:
-            return
-        shapes, names, layouts_, sizes = zip(*[forms[one] for one in described], strict=True)
-        if list(sizes) != (lengths := stored.tolist()):
-            raise UnusualError
-        if (offset < 0).any():
-            layouts_ = tuple(
-                [layout if begin >= 0 else "" for layout, begin in zip(layouts_, offset.tolist(), strict=True)]
-            )
-        own = [paths[place] for place in places]
-        columns = (own, shapes, names, addresses[numbers].tolist(), lengths, layouts_, np.maximum(offset, 0).tolist())
-        self.datasets.update(zip(own, map(partial(tuple.__new__, Dataset), zip(*columns, strict=True)), strict=True))
+        names: list[Attribute | None] = [None, *dict.fromkeys(marks.values)]
+        mark = np.zeros(len(addresses), np.int64)
+        mark[marks.owner] = [names.index(name) for name in marks.values]
+        # The number of a dataset's form counts all combinations of a shape, a dtype, a fill value and a mark.
+        require(prod([len(different) for different, _ in parts]) * len(names) < _MOST_FORMS)
+        number = mark[places]
+        for different, which in parts:
+            number = number * max(len(different), 1) + which
+        _, first, form = np.unique(number, return_index=True, return_inverse=True)
+        chosen = [[different[which[place]] for different, which in parts] for place in first.tolist()]
+        forms = [_form(*one, names[mark[places[place]]]) for one, place in zip(chosen, first.tolist(), strict=True)]
+        datasets = Datasets(places, addresses[places], form.reshape(-1), forms, offset)
+        require(datasets.sizes == stored)
+        return datasets
 
-    def _contents(self, messages: Messages) -> list[bytes]:
-        """Return the content of each message as bytes; messages with equal content share one object."""
+    def _contents(self, messages: Messages) -> tuple[list[bytes], Array]:
+        """Return the different contents of the messages, and for each message the index of its content."""
         require(messages.size >= 8)
-        found: Array = np.empty(len(messages.owner), object)
-        known: dict[bytes, bytes] = {}
+        known: dict[bytes, int] = {}
+        found = np.zeros(len(messages.owner), np.int64)
         for size in np.unique(messages.size).tolist():
             same = np.flatnonzero(messages.size == size)
-            starts = messages.start[same]
-            words = self.image.words(starts, size // 8)
-            if (words == words[0]).all():  # as in a list of 100,000 layers
-                found[same] = self.image.rows(starts[:1], size)[0]
-            else:
-                found[same] = [known.setdefault(row, row) for row in self.image.rows(starts, size)]
-        contents: list[bytes] = found.tolist()
-        return contents
+            different, which = self.image.contents(messages.start[same], size)
+            found[same] = np.array([known.setdefault(one, len(known)) for one in different])[which]
+        return list(known), found
 
     def _members(
-        self, paths: list[str], addresses: Array, messages: Messages, groups: Array, table: Array
-    ) -> tuple[list[str], Array, Array]:
-        """Return the paths, addresses and table entries of the members of groups.
+        self, addresses: Array, messages: Messages, groups: Array, table: Array
+    ) -> tuple[Members, Array, Array]:
+        """Return the members of groups, with their addresses and table entries.
 
         Args:
-            paths: The paths of all objects at this depth.
-            addresses: The addresses of their headers.
+            addresses: The addresses of the headers of all objects at this depth.
             messages: The messages in their headers.
             groups: The indices of the groups among these objects.
             table: For each object, its symbol table entry: the addresses of B-tree and heap that are cached there.
         """
         held = messages.of(hdf5_messages.MEMBERS)
         require(held.size == 16)
-        places = np.stack([self.image.numbers(held.start), self.image.numbers(held.start + 8)], axis=1)
-        require((table[~np.isin(np.arange(len(paths)), groups)] == -1).all())
-        require((table[groups] == places) | (table[groups] == -1))
+        places = self.image.words(held.start, 2)
+        cached, is_dataset = table[groups], np.ones(len(addresses), np.bool_)
+        is_dataset[groups] = False
+        require(table[is_dataset] == -1)
+        require((cached == places) | (cached == -1))
         self.seen.add(addresses[groups])
         found = hdf5_members.read(self.image, places[:, 0], places[:, 1], self.seen)
-        require(len(found.names) + len(self.groups) + len(self.datasets) <= 2 * MAX_TENSORS)
-        return self._named([paths[number] for number in groups.tolist()], found)
+        self.objects += len(addresses)
+        require(len(found.names) + self.objects <= 2 * MAX_TENSORS)
+        return self._named(groups, found)
 
-    def _named(self, paths: list[str], found: hdf5_members.Members) -> tuple[list[str], Array, Array]:
-        """Add the member names to `self.groups`; return the paths, addresses and table entries of the members.
+    def _named(self, groups: Array, found: hdf5_members.Members) -> tuple[Members, Array, Array]:
+        """Return the members of groups by their names, with their addresses and table entries.
 
         A member of the root group without weights, such as the state of an optimizer, is left out.
         """
-        try:
-            names = [name.decode() for name in found.names]
-        except UnicodeDecodeError:
-            raise UnusualError from None
-        require(max(map(len, found.names), default=0) <= MAX_NAME)
-        kept = np.ones(len(names), np.bool_)
-        if paths == [""]:
-            self.ignored = ignored_group(names, self.attributes.get("", ()))
-            kept = np.array([name != self.ignored for name in names], np.bool_)
-            names = [name for name in names if name != self.ignored]
-        counts = np.bincount(found.owner[kept], minlength=len(paths))
-        lengths = np.fromiter(map(len, paths), np.int64, len(paths))
-        self.bytes_of_names += sum(map(len, found.names)) + int((lengths * counts).sum())
+        names = decoded(found.names)
+        length = np.fromiter(map(len, found.names), np.int64, len(names))
+        require(length <= MAX_NAME)
+        parent, address, table = groups[found.owner], found.address, found.table
+        if len(self.levels) == 1:
+            self.ignored = ignored_group(names, self.levels[0].attributes)
+            if self.ignored:
+                kept = np.array([name != self.ignored for name in names])
+                parent, address, table = parent[kept], address[kept], table[kept]
+                length, names = length[kept], [name for name in names if name != self.ignored]
+        above = self.lengths[parent]
+        self.bytes_of_names += int(length.sum() + above.sum())
         require(self.bytes_of_names <= MAX_NAMES)
-        inside: list[str] = []
-        if len(paths) > 1 and (counts == 1).all():  # as the groups of 100,000 layers with one variable each
-            self.groups.update(zip(paths, zip(names, strict=True), strict=True))
-            inside = [f"{path}/{name}" for path, name in zip(paths, names, strict=True)]
-            return inside, found.address[kept], found.table[kept]
-        stops = np.cumsum(counts).tolist()
-        for path, start, stop in zip(paths, [0, *stops], stops, strict=False):
-            own = names[start:stop]
-            self.groups[path] = tuple(own)
-            inside += [f"{path}/{name}" for name in own] if path else own
-        return inside, found.address[kept], found.table[kept]
+        self.lengths = above + (above > 0) + length
+        return Members(parent, names), address, table
 
 
 @lru_cache(4096)
-def _form(space: bytes, kind: bytes, fill: bytes, mark: Attribute | None) -> _Form:
+def _form(space: bytes, kind: bytes, fill: bytes, mark: Attribute | None) -> Form:
     """Return the shape and the dtype of a dataset; raise `UnusualError` if it does not contain plain numbers.
 
     Args:
@@ -301,6 +266,6 @@ def _form(space: bytes, kind: bytes, fill: bytes, mark: Attribute | None) -> _Fo
     dtype = np.dtype(stored)
     if stored == BFLOAT16:
         require(mark == "bfloat16")
-        return _Form(shape, "bfloat16", "<V2", prod(shape) * dtype.itemsize)
+        return Form(shape, "bfloat16", "<V2", prod(shape) * dtype.itemsize)
     require(mark is None or mark == dtype.name)
-    return _Form(shape, str(dtype_named(dtype.name).name), dtype.str, prod(shape) * dtype.itemsize)
+    return Form(shape, str(dtype_named(dtype.name).name), dtype.str, prod(shape) * dtype.itemsize)

@@ -87,7 +87,7 @@ def read(source: Source) -> ModelView:
         side="keras",
         name=source.path.name,
         layers=layers_of(found, None, tree),
-        reader=reader_of(_Values(held), found),
+        reader=reader_of(_Values(held), lambda: found),
         origin=where,
         facts={"format": FORMAT} | _ignored(name for name in held.entries if name not in keys),
     )
