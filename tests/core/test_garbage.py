@@ -14,6 +14,7 @@ from keras3conv.garbage import THRESHOLDS, rare_collections
 def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(garbage._Frozen, "known", False)
     before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)  # Python's own: those of `conftest` are THRESHOLDS already
     gc.unfreeze()
     yield
     gc.freeze()  # as `conftest` does
