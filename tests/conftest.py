@@ -32,7 +32,7 @@ _COMPILE_QUICKLY = (
     "cpu_use_fusion_emitters=false",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(f"--xla_{flag}" for flag in _COMPILE_QUICKLY))
-# It reads again what it compiled in an earlier run: two fifths of the time of the laws, in a few megabytes.
+# It reads again what it compiled in an earlier run: two fifths of the time of the laws, in twenty megabytes.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
 for variable, value in (("MIN_COMPILE_TIME_SECS", "0"), ("MIN_ENTRY_SIZE_BYTES", "-1")):  # small operations as well
     os.environ.setdefault(f"JAX_PERSISTENT_CACHE_{variable}", value)
