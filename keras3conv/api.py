@@ -50,7 +50,7 @@ def align(
         probe: Whether to probe the models; by default if both are live and there are inputs. If a model raises with
             inputs that you passed, `align` raises. If it raises with random inputs, the plan is made without the probe,
             and a note in the plan says so.
-        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        entry: The name of the state dict in a torch checkpoint that holds several, such as "state_dict_ema".
         keras_weights: The file of weights of an architecture (.json); by default the model has initial weights.
 
     Returns:
@@ -190,7 +190,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
         backends: Other Keras backends on which the saved model is run, each in a new process: names, or "all".
         expected: Golden outputs for these inputs, in Keras' layout: a .npz or .npy file, or arrays in order or by name.
         local: Whether to prove one pair of layers at a time, to save memory; or files of values: {"torch": path}.
-        entry: The name of the state dict in a torch checkpoint that holds several: "state_dict_ema".
+        entry: The name of the state dict in a torch checkpoint that holds several, such as "state_dict_ema".
         keras_weights: The file of weights of an architecture (.json); required for it.
         alignment: Another name of `plan`.
 

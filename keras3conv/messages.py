@@ -44,7 +44,7 @@ _Template = tuple[tuple[str, ...], ...]
 
 
 class _Block(NamedTuple):
-    """Rows of a table whose paths differ only in numbers, printed as one line: "layers.{0..11}.fc".
+    """Rows of a table whose paths differ only in numbers, printed as one line, such as "layers.{0..11}.fc".
 
     Attributes:
         cells: The numbers in the paths, or the ranges of them, in order.
@@ -147,7 +147,7 @@ def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
     """Collapse problems with the same fact about layers that differ only in numbers; return one problem for each line.
 
     A collapsed problem has the fixes of the first of its problems. If all problems have the same line of code, its
-    comment names all their layers: "padding=0  # c1, c2".
+    comment names all their layers, such as "padding=0  # c1, c2".
     """
     keys = [(problem.fact, bool(problem.torch), bool(problem.keras)) for problem in problems]
     lines = collapse([(problem.torch, problem.keras) for problem in problems], keys)
@@ -228,7 +228,7 @@ def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
 
 
 def _buckets(blocks: list[_Block], position: int) -> Iterable[list[_Block]]:
-    """Group blocks (rows printed as one line) whose numbers before a position are equal, so that runs are adjacent.
+    """Group blocks (rows printed as one line) with equal numbers before a position: `a.1.0` with `a.1.1`.
 
     Args:
         blocks: Blocks (rows printed as one line).
@@ -352,7 +352,7 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
 
     Args:
         headline: The first line: the error and the models that it concerns.
-        problems: The problems. Repeated blocks become one line: "layer{1..4}.conv".
+        problems: The problems. Repeated blocks become one line, such as "layer{1..4}.conv".
         limit: The number of problems to show; the message ends with the number of those left out.
     """
     problems = collapse_problems(problems)

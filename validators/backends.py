@@ -85,7 +85,7 @@ def check(subject: Subject) -> Section:
 
 
 def _joined_reasons(reasons: Mapping[str, str]) -> str:
-    """Return the reasons why backends were not run, in one line: "jax, tensorflow: not installed".
+    """Return the reasons why backends were not run, in one line, such as "jax, tensorflow: not installed".
 
     Args:
         reasons: The reason, by backend.

@@ -70,9 +70,9 @@ def require_fitting(subject: Subject) -> None:
 
 
 def _writer(subject: Subject) -> str:
-    """Return the Keras version that defines the layers of the Keras model: "Keras 2.4.0, which saved old.h5".
+    """Return the Keras version that defines the layers of the Keras model, such as "Keras 2.4.0, which saved old.h5".
 
-    For a Keras model that was not loaded from a file, return the installed version: "Keras 3.8.0".
+    For a Keras model that was not loaded from a file, return the installed version, such as "Keras 3.8.0".
     """
     import keras
 

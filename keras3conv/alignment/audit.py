@@ -293,7 +293,7 @@ def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
 
 
 def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
-    """Return, as code, the layers before and after the layer with the weights: "after nn.ZeroPad2d(padding=1)".
+    """Return, as code, the layers before and after the layer with the weights, such as "after nn.ZeroPad2d(padding=1)".
 
     Args:
         specs: The layers in the order of their calls.

@@ -168,11 +168,11 @@ def _by_tensors(mappings: tuple[WeightMapping, ...], evidence: Evidence) -> Pair
 
 
 def _no_rule(torch: LayerView, keras: LayerView, counts: tuple[int, int]) -> str:
-    """Return the sentence that no rule pairs the classes of two layers, or of several layers.
+    """Return the message for two layers, or groups of layers, whose classes no rule pairs.
 
     Args:
-        torch: The torch layer, or several as one.
-        keras: The Keras layer, or several as one.
+        torch: The torch layer, or the view that unites several.
+        keras: The Keras layer, or the view that unites several.
         counts: The numbers of torch layers and of Keras layers.
     """
     first, second = (layer.kind or "an unknown class" for layer in (torch, keras))

@@ -13,7 +13,7 @@ from keras3conv.model.views import ModelView
 def may_have_other_names(plan: Alignment) -> bool:
     """Return True if a live Keras model and its file may name variables of this plan differently.
 
-    That is so if the plan has numbers in place of names, or layers with variables that are not Keras' own.
+    That is so if the plan has numbers in place of names of variables ("gate/0"), or custom layers that have variables.
     """
     layers = [layer for layer in plan.keras.layers if layer.tensors]
     return has_numbers(plan.keras) or any(not layer.kind.startswith("keras.") for layer in layers)

@@ -55,7 +55,7 @@ class Pair:
     Attributes:
         torch: The path of the torch layer. If there are several, their paths joined by " + ".
         keras: The path of the Keras layer. If there are several, their paths joined by " + ".
-        rule: The name of the rule, the two class names: "torch.nn.Linear <-> keras.layers.Dense".
+        rule: The name of the rule, the two class names, such as "torch.nn.Linear <-> keras.layers.Dense".
         weights: The mappings between the tensors of the layers, by path in the models.
         evidence: The reasons for the pair, in the order in which they were found; the last one decided.
         candidates: The paths of other layers that fit as well. For a packed layer, the calls of `plan.pair` that pair

@@ -298,8 +298,8 @@ def _nearest_class(name: str, known: frozenset[str]) -> str:
     """Return the known class whose name is most similar to a name; of several, the first in alphabetical order.
 
     Args:
-        name: A class name without its module: "Dense".
-        known: The class names with their modules: "keras.layers.Dense".
+        name: A class name without its module, such as "Dense".
+        known: The class names with their modules, such as "keras.layers.Dense".
     """
     matcher = SequenceMatcher(b=name)
 

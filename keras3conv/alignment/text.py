@@ -70,7 +70,7 @@ def describe_html(plan: Plan) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """Return one line about a plan: "a <-> b: 3 pairs, 0 not confirmed, 1 tensor ignored, no problems"."""
+    """Return one line about a plan, such as "a <-> b: 3 pairs, 0 not confirmed, 1 tensor ignored, no problems"."""
     unconfirmed = sum(pair.unconfirmed for pair in plan.pairs)
     counts = [
         count(len(plan.pairs), "pair"),
@@ -130,7 +130,7 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
 
 
 def _named(pairs: Sequence[Pair]) -> str:
-    """Return the torch paths of some pairs, those that differ in a number as one: "c{1..2}, fc"."""
+    """Return the torch paths of some pairs, those that differ in a number as one, such as "c{1..2}, fc"."""
     return _first([line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])], ", ")
 
 
@@ -146,7 +146,7 @@ def _unknown_order(pair: Pair) -> str:
 
 
 def _first(texts: Sequence[str], separator: str) -> str:
-    """Return the first of some texts, joined, and the number of the others: "a, b and 3 more"."""
+    """Return the first of some texts, joined, and the number of the others, such as "a, b and 3 more"."""
     more = f" and {len(texts) - _SHOWN_PAIRS} more" if len(texts) > _SHOWN_PAIRS else ""
     return separator.join(texts[:_SHOWN_PAIRS]) + more
 

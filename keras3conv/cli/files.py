@@ -61,7 +61,7 @@ def convert_inputs(path: Path | None, shape: str | None) -> Any:
 
     Args:
         path: The file, if the command was given one.
-        shape: The shape as text: "1,3,224,224".
+        shape: The shape as text, such as "1,3,224,224".
 
     Raises:
         InputError: Both a file and a shape are given, or the text is not a shape.

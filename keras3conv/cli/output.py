@@ -48,7 +48,7 @@ _OLD = "Settings with another name, value or meaning in Keras 3; convert keeps t
 
 
 def totals(view: ModelView) -> str:
-    """Return the totals of a model: "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
+    """Return the totals of a model, such as "2 layers with tensors, 4 tensors, 1,234 numbers, 4.8 KiB"."""
     listed = forms_of(view.layers)
     kinds: Counter[tuple[Shape, str]] = Counter()
     owners = 0
@@ -134,7 +134,7 @@ def _short(name: str, prefix: str) -> str:
 
     Args:
         name: The name.
-        prefix: The package with a dot: "torch.nn.".
+        prefix: The package with a dot, such as "torch.nn.".
     """
     return " ".join(part.removeprefix(prefix) for part in name.split(" "))
 
@@ -207,7 +207,7 @@ def _bytes_each(dtype: str) -> int:
 
 
 def _size(size: int) -> str:
-    """Return a readable number of bytes: "4.8 KiB"."""
+    """Return a readable number of bytes, such as "4.8 KiB"."""
     if size < 1024:
         return f"{size:,} bytes"
     power = min((size.bit_length() - 1) // 10, 4)

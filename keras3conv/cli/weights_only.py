@@ -40,7 +40,7 @@ def likely(layer: LayerView) -> str:
 
 
 def guessed_parameters(layer: LayerView) -> str:
-    """Return hyper-parameters that follow from a layer's tensor shapes, as text: "64 -> 10, activation ?".
+    """Return hyper-parameters that follow from a layer's tensor shapes, as text, such as "64 -> 10, activation ?".
 
     Args:
         layer: A layer of a file without an architecture.

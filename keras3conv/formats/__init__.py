@@ -71,7 +71,7 @@ def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | 
     Args:
         path: The file, or a folder that contains one model. The suffix and the content determine the format.
         entry: The name of the state dict to read, if a torch checkpoint contains several; or the prefix of the names,
-            if one state dict contains several models: "student".
+            if one state dict contains several models, such as "student".
         planned: The torch tensors in a plan; None without a plan. If the file stores a weight as several tensors
             (weight norm), the view has one tensor, or the several tensors if the plan has them. If the file holds
             several state dicts and `entry` is empty, the state dict of the plan is read.

@@ -96,7 +96,7 @@ class TorchFile:
 
     Attributes:
         source: The path.
-        entry: The name of the state dict to read, if the file holds several: "ema".
+        entry: The name of the state dict to read, if the file holds several, such as "ema".
     """
 
     source: Path

@@ -96,7 +96,7 @@ class Parameter:
     The variables of a layer that is one node are not among the parameters.
 
     Attributes:
-        path: The path in the model: "embedding/position_table".
+        path: The path in the model, such as "embedding/position_table".
         tensor: The tensor that represents the variable in the graph.
         trainable: Whether an optimiser changes the variable.
     """
@@ -112,7 +112,7 @@ class Node:
 
     Attributes:
         kinds: For a layer, the qualified class names, the most derived first: "keras.layers.Conv2D". For an operation,
-            its public name: "keras.ops.add".
+            its public name, such as "keras.ops.add".
         path: The path of the layer in the model. For an operation, the path of the layer whose `call` contains it,
             followed by the name of the operation.
         arguments: The arguments by parameter name: plain values, `Size`s and `Ref`s, in tuples, lists and dicts.
@@ -136,7 +136,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """The qualified name of the layer's class, or the public name of the operation: "keras.ops.add"."""
+        """The qualified name of the layer's class, or the public name of the operation, such as "keras.ops.add"."""
         return self.kinds[0]
 
     @property

@@ -31,7 +31,7 @@ def names_by_location(given: ModelView, wanted: ModelView) -> dict[str, str]:
 
 
 def has_numbers(view: ModelView) -> bool:
-    """Return True if a view has variables with a number in place of a name: "gate/0"."""
+    """Return True if a model has variables with a number in place of a name, such as "gate/0"."""
     return any(_is_numbered(tensor.path) for tensor in view.tensors())
 
 

@@ -208,7 +208,7 @@ class ModelView:
 
     @property
     def title(self) -> str:
-        """The name of the model and its side, for messages: "ResNet (torch)"."""
+        """The name of the model and its side, for messages, such as "ResNet (torch)"."""
         return f"{self.name} ({self.side})"
 
     @property
@@ -233,5 +233,5 @@ class Reader(Protocol):
         """Return the values of one tensor as a numpy array.
 
         Args:
-            path: The path of the tensor: "layer1.0.conv1.weight".
+            path: The path of the tensor, such as "layer1.0.conv1.weight".
         """

@@ -14,7 +14,7 @@ _FACT = re.compile(r"sha256 (?P<sha256>[0-9a-f]{64})\b")
 
 
 def digest_note(file: WrittenFile) -> str:
-    """Return a note for a report on a file that was read: "net.pt: 1,234 bytes, sha256 0a1b...".
+    """Return a note for a report on a file that was read, such as "net.pt: 1,234 bytes, sha256 0a1b...".
 
     If one of several state dicts was read, the note names it: "net.pt, state dict ema: 1,234 bytes, sha256 0a1b...".
     """

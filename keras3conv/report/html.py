@@ -1,4 +1,4 @@
-"""Write a report, or the overview of a sweep, as one self-contained HTML page: styles, plots and scripts are inline.
+"""Write a report, or the overview of a sweep over many models, as one HTML page with inline styles, plots and scripts.
 
 The template escapes every value. In addition, the content security policy of the page allows only its own style and
 script, by their digests, so that no other script runs and nothing is fetched.

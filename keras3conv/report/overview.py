@@ -103,7 +103,7 @@ class Row:
         """The name of the failed proof or step to show first; empty for a task that passed or was not run.
 
         It is "float64" if this proof failed, because it names the first layer that differs and the cause; else the
-        first proof or step that failed. If the process crashed or was stopped, it is the status: "timed out".
+        first proof or step that failed. If the process crashed or was stopped, it is the status, such as "timed out".
         """
         if self.tone != "failed":
             return ""
@@ -194,7 +194,7 @@ class Overview:
 
     @property
     def tally(self) -> str:
-        """The totals in one line: "12 tasks: 10 passed, 2 failed"."""
+        """The totals in one line, such as "12 tasks: 10 passed, 2 failed"."""
         parts = ", ".join(f"{number} {status}" for status, number in self.totals.items())
         return f"{count(len(self.rows), 'task')}: {parts}" if parts else "no tasks"
 

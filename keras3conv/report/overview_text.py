@@ -63,7 +63,7 @@ def to_text(overview: Overview, folder: str | Path = "") -> str:
 
 
 def row_line(row: Row, done: int, total: int) -> str:
-    """Return the line that is printed when a task ends: "  3/12  ✓ passed  resnet  4.2 s  7 passed"."""
+    """Return the line that is printed when a task ends, such as "  3/12  ✓ passed  resnet  4.2 s  7 passed"."""
     width = len(str(total))
     status = f"{GLYPHS[row.tone]} {row.status}"
     parts = (

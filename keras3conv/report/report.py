@@ -81,9 +81,9 @@ class Report:
 
     @property
     def tally(self) -> str:
-        """The number of sections with each status, as text: "3 passed, 1 skipped".
+        """The number of sections with each status, as text, such as "3 passed, 1 skipped".
 
-        For a single section that is unconfirmed, it is the part that no run has confirmed: "4 of 6 pairs".
+        For a single section that is unconfirmed, it is the part that no run has confirmed, such as "4 of 6 pairs".
         """
         if len(self.sections) == 1 and self.is_unconfirmed and NOT_CONFIRMED in self.sections[0].facts:
             return self.sections[0].facts[NOT_CONFIRMED]

@@ -15,7 +15,7 @@ STATUSES: tuple[Status, ...] = get_args(Status)
 """Every status of a section, in the order in which `Report.tally` counts them."""
 
 NOT_CONFIRMED = "not confirmed"
-"""The name of the fact of an unconfirmed section that says how much of it is meant: "4 of 6 pairs"."""
+"""The name of the fact of an unconfirmed section that says how much of it is meant, such as "4 of 6 pairs"."""
 
 GLYPHS: Mapping[str, str] = {"passed": "✓", "failed": "✗", "unconfirmed": "?", "skipped": "–", "info": "·"}
 """The symbol by which a report shows each status."""
@@ -119,7 +119,7 @@ class Plot:
         title: The title.
         labels: The names of the layers, in the order of their depth.
         series: The lines, each with a value for every label.
-        unit: The unit of the values: "relative error".
+        unit: The unit of the values, such as "relative error".
         failed: The indices of the layers that failed.
 
     Raises:

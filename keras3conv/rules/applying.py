@@ -61,8 +61,9 @@ def torch_layers_of(rule: Rule, spec: LayerSpec) -> LayerSpecs:
     except KeyError as error:
         known = ", ".join(spec.config) or "nothing"
         raise ModelError(
-            f"the rule {rule.name} reads {error.args[0]!r}, but the configuration of the Keras layer has {known}, and "
-            f"its variables are {', '.join(spec.shapes) or 'none'}: return {error.args[0]!r} from get_config"
+            f"the rule {rule.name} needs {error.args[0]!r}, but the configuration of the Keras layer has {known}, and "
+            f"its variables are {', '.join(spec.shapes) or 'none'}"
+            f"; add {error.args[0]!r} to the dict that get_config returns"
         ) from error
 
 

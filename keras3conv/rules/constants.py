@@ -28,7 +28,7 @@ def constant_buffer(role: str, dtype: str) -> str:
     """Return the reason why a torch buffer needs no counterpart in Keras; empty if it may need one.
 
     Args:
-        role: The name of the buffer in its module: "position_ids".
+        role: The name of the buffer in its module, such as "position_ids".
         dtype: The name of its dtype. It distinguishes integer position indices from a trained table of the same name.
     """
     kinds = {"float": "f", "bfloa": "f", "int": "i", "uint": "u", "bool": "b"}

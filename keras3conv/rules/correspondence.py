@@ -33,7 +33,7 @@ def _arguments(rule: Rule, specs: LayerSpecs) -> dict[str, Any]:
 
     Args:
         rule: The rule that made the layers. If it is for several Keras layers, the result has the arguments of all;
-            each name then starts with the index of its layer: "0.units".
+            each name then starts with the index of its layer, such as "0.units".
         specs: The Keras layers in the order of their calls.
     """
     if rule.keras_count == 1:

@@ -17,7 +17,7 @@ class FixedSetting:
     """A Keras argument that the torch class lacks.
 
     Attributes:
-        name: The name of the argument; for a layer inside a wrapper, with the path to it: "layer.dropout".
+        name: The name of the argument; for a layer inside a wrapper, with the path to it, such as "layer.dropout".
         value: The value that the Keras layer has.
         fixed: The value that the torch class always computes with.
         acts: When the argument has an effect: on every output, in training only, or on the state that the next call

@@ -85,8 +85,8 @@ def may_be_same(torch_role: str, keras_role: str, shape: Shape) -> bool:
     Names that have no known meaning (mean, variance, scale or offset) exclude nothing.
 
     Args:
-        torch_role: The role of the tensor in the torch layer: "running_mean".
-        keras_role: The role of the variable in the Keras layer: "gamma".
+        torch_role: The role of the tensor in the torch layer, such as "running_mean".
+        keras_role: The role of the variable in the Keras layer, such as "gamma".
         shape: The shape of the torch tensor; if it is not a vector, the result is True.
     """
     names = torch_role.rpartition(".")[2], keras_role.rpartition("/")[2]

@@ -62,9 +62,9 @@ class Operation:
         keras: The qualified names of the Keras functions for the operation, the preferred one first.
         module: The torch module for the operation: "torch.nn.SiLU". Its arguments have the names of the parameters.
         activation: The name in `keras.activations`.
-        aten: The operators that `torch.export` emits for the operation: "aten.silu.default".
+        aten: The operators that `torch.export` emits for the operation, such as "aten.silu.default".
         tensorflow: The TensorFlow functions for the operation, each with the names of its parameters in the order of
-            `keras_parameters`: "nn.leaky_relu features alpha".
+            `keras_parameters`, such as "nn.leaky_relu features alpha".
         inputs: Pairs of the torch name and the Keras name of each tensor.
         parameters: The other parameters, in torch's order.
         is_elementwise: Whether each output value depends only on the input values at the same index.
@@ -84,7 +84,7 @@ class Operation:
 
     @property
     def name(self) -> str:
-        """The name of the torch function without its package: "silu"."""
+        """The name of the torch function without its package, such as "silu"."""
         return self.torch[0].rpartition(".")[2]
 
     @property

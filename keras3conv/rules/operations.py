@@ -21,7 +21,7 @@ def for_keras(name: str) -> tuple[Operation, ...]:
 
 @cache
 def activations() -> Mapping[str, Operation]:
-    """Return the operations with a function in `keras.activations`, by the name of that function: "silu"."""
+    """Return the operations with a function in `keras.activations`, by the name of that function, such as "silu"."""
     return {entry.activation.rpartition(".")[2]: entry for entry in OPERATIONS if entry.activation}
 
 
@@ -77,8 +77,8 @@ def _activation(module: str, name: str, function: str, *parameters: Parameter, *
     """Return the operation of an activation that is a torch module, a torch function and a Keras activation function.
 
     Args:
-        module: The class in `torch.nn`: "SiLU".
-        name: The function in `keras.activations` and `keras.ops`: "silu".
+        module: The class in `torch.nn`, such as "SiLU".
+        name: The function in `keras.activations` and `keras.ops`, such as "silu".
         function: The qualified name of the torch function.
         parameters: The parameters besides the tensor.
         more: Further fields of the `Operation`, which override those that follow from these names.

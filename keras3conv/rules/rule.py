@@ -114,7 +114,7 @@ class Rule:
 
     Attributes:
         torch: The qualified name of the torch class: "torch.nn.Conv2d". The rule also applies to subclasses.
-        keras: The qualified name of the Keras class: "keras.layers.DepthwiseConv2D".
+        keras: The qualified name of the Keras class, such as "keras.layers.DepthwiseConv2D".
         fields: The attributes of the torch module that are its configuration, each with the Keras argument of the same
             meaning. May be a tuple of the attributes: then the Keras arguments are found by changing one attribute at a
             time.

@@ -45,7 +45,7 @@ def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Si
         side: The side of the layers: "torch" or "keras".
 
     Returns:
-        The layer; the role of an inner tensor starts with the name of its layer: "out_proj.weight".
+        The layer; the role of an inner tensor starts with the name of its layer, such as "out_proj.weight".
     """
     between = separator(side)
     parts = tuple(

@@ -42,7 +42,7 @@ def make_card(
         sources: The files that the model was made of.
         licence: The licence of the weights.
         name: The name of the model; by default that of the folder or file.
-        base_model: The name of the original model on the Hugging Face hub: "timm/resnet50.a1_in1k".
+        base_model: The name of the original model on the Hugging Face hub, such as "timm/resnet50.a1_in1k".
 
     Raises:
         InputError: There is no certificate, or the certificate was made for other files.

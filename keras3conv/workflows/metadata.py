@@ -26,7 +26,7 @@ def read_digests(path: Path) -> Mapping[str, str]:
 
 
 def read_signature(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the inputs and the outputs of a converted model, each as text: "x: float32 (batch, 3, 12)".
+    """Return the inputs and the outputs of a converted model, each as text, such as "x: float32 (batch, 3, 12)".
 
     Args:
         path: The `metadata.json`.

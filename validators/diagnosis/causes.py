@@ -319,7 +319,7 @@ def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
 
 
 def _first_lines(fixes: Iterable[str]) -> str:
-    """Return the first few lines of code, joined, and a comment for the others: "# and in 3 more places"."""
+    """Return the first few lines of code, joined, and a comment for the others, such as "# and in 3 more places"."""
     lines = list(dict.fromkeys(fixes))
     shown = lines[:_LINES_SHOWN]
     if len(lines) > _LINES_SHOWN:

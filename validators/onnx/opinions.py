@@ -20,8 +20,8 @@ class Verdict:
 
     Attributes:
         output: Name of the output.
-        first: Name of the first opinion: "torch".
-        second: Name of the second opinion: "ONNX of torch".
+        first: Name of the first opinion, such as "torch".
+        second: Name of the second opinion, such as "ONNX of torch".
         judgement: Difference of the two opinions, judged by the noise floor; None if they cannot be compared.
         mismatch: The reason why the two opinions cannot be compared; empty if they can be compared.
     """

@@ -147,7 +147,7 @@ def pair_inputs(
 
 
 def pair_outputs(first: Mapping[str, Array], second: Mapping[str, Array]) -> tuple[list[Match], str]:
-    """Return the matched outputs of two files, and the method of matching, in words: "by name".
+    """Return the matched outputs of two files, and the method of matching, in words, such as "by name".
 
     Of several layouts in which the shapes are equal, the one with the closest values is chosen.
     """

@@ -128,7 +128,7 @@ def _distance(first: Array, second: Array) -> float:
 
 
 def _listed(outputs: Mapping[str, Array]) -> str:
-    """Return the number of arrays and their names, in words: "2 outputs (a, b)"."""
+    """Return the number of arrays and their names, in words, such as "2 outputs (a, b)"."""
     if not outputs:
         return "no array"
     return f"{count(len(outputs), 'array')} ({', '.join(name or 'unnamed' for name in outputs)})"

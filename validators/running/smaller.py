@@ -22,7 +22,7 @@ class Smaller:
     """Two models with inputs of a smaller size.
 
     Attributes:
-        sizes: The sizes in words: "63x62".
+        sizes: The sizes in words, such as "63x62".
         subject: The models; None if they do not run.
         reason: Why they do not run.
         is_alike: Whether the models are image models that call the same layers and functions as at the given size.

@@ -60,7 +60,7 @@ class Variant:
     """Two models, with other inputs or weights than in the first run.
 
     Attributes:
-        name: The difference from the original run: "at values of 32".
+        name: The difference from the original run, such as "at values of 32".
         subject: The models; None if they do not run, or if their run was judged and dropped.
         reason: Why they do not run; empty if they do.
         is_small: The values are so small that an activation hardly changes anything.
@@ -268,7 +268,7 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
 
 
 def unreached_in_words(seen: Sequence[Variant]) -> str:
-    """Return for the verdict how many bounds (limits of a clip) no run passed: "2 of 10 bounds not reached".
+    """Return for the verdict how many bounds (limits of a clip) no run passed, such as "2 of 10 bounds not reached".
 
     The text is empty if values pass all bounds. A bound counts once for each call in which it acts.
     """

@@ -61,7 +61,7 @@ class ProgramBuilder(Protocol):
         """Add a submodule that has no weights from Keras, and return it.
 
         Args:
-            kind: The class: "torch.nn.Softmax".
+            kind: The class, such as "torch.nn.Softmax".
             config: The constructor arguments.
             path: The path of the Keras layer or operation for which it is added; the attribute name is made from it.
         """
@@ -81,7 +81,7 @@ class ProgramBuilder(Protocol):
         Args:
             call: The call.
             config: Arguments that replace those in the layer's configuration before it is converted.
-            only: The required prefix of the torch class name: "torch.nn.".
+            only: The required prefix of the torch class name, such as "torch.nn.".
         """
 
     def only_dense_uses(self, name: str) -> bool:
@@ -271,7 +271,7 @@ class Call:
         """Add a submodule that has no weights from Keras, and return it.
 
         Args:
-            kind: The class: "torch.nn.Softmax".
+            kind: The class, such as "torch.nn.Softmax".
             config: The constructor arguments.
         """
         return self._builder.module(kind, config, self.node.path)
@@ -282,7 +282,7 @@ class Call:
         The variable becomes a parameter, or a buffer if it is not trainable.
 
         Args:
-            role: The name of the variable in the layer: "kernel".
+            role: The name of the variable in the layer, such as "kernel".
         """
         return self._builder.variable(f"{self.node.path}/{role}")
 
@@ -303,7 +303,7 @@ class Call:
         """Return the submodule to which a rule converts the layer of this call, without a statement that calls it.
 
         Args:
-            only: The required prefix of the torch class name: "torch.nn.".
+            only: The required prefix of the torch class name, such as "torch.nn.".
             config: Arguments that replace those in the layer's configuration: the handler converts these itself.
 
         Raises:
@@ -337,7 +337,7 @@ def handles(*kinds: str) -> Callable[[Handler], Handler]:
     """Return a decorator that registers a function as the handler of Keras operations or layers.
 
     Args:
-        kinds: Their names: "keras.ops.concatenate".
+        kinds: Their names, such as "keras.ops.concatenate".
     """
 
     def add(handler: Handler) -> Handler:

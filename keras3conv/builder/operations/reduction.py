@@ -53,7 +53,7 @@ def _reduced(call: Call, given: Value, method: str, **extra: Any) -> tuple[Opera
     Args:
         call: The call, which has the axes.
         given: The tensor to reduce.
-        method: The name of the tensor method: "sum".
+        method: The name of the tensor method, such as "sum".
         extra: Further arguments of the method, by name.
     """
     axes, keepdims = _axes(call, given), bool(call.get("keepdims"))

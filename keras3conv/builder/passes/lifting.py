@@ -52,8 +52,8 @@ class Arguments:
         Args:
             values: The value in each repetition.
             owner: The name of the layer or value that has this value. If `name` is taken, the new argument is named
-                after both: "conv1_units".
-            name: The name of a new argument: "units".
+                after both, such as "conv1_units".
+            name: The name of a new argument, such as "units".
         """
         if all(value == values[0] and type(value) is type(values[0]) for value in values):
             return values[0]
@@ -99,7 +99,7 @@ class Arguments:
         Args:
             nodes: The expression in each repetition.
             owner: The name of the layer or value that has the expressions. If `name` is taken, a new argument is named
-                after both: "conv1_units".
+                after both, such as "conv1_units".
             name: The name of a new argument, if the operation or keyword gives none.
 
         Returns:
@@ -129,7 +129,7 @@ def _formula(name: str, known: list[int], values: list[Any]) -> str:
     The formula is a multiple, a fraction, the square, or for floats the root or the inverse root.
 
     Args:
-        name: The name of the argument: "units".
+        name: The name of the argument, such as "units".
         known: Its value in each repetition.
         values: The value that the formula must give in each repetition.
     """
@@ -148,7 +148,7 @@ def _root_formula(name: str, known: list[int], values: list[float]) -> str:
     """Return a formula such as "units ** -0.5" or "(units // 8) ** 0.5", as for the scale of an attention; or "".
 
     Args:
-        name: The name of the argument: "units".
+        name: The name of the argument, such as "units".
         known: Its value in each repetition.
         values: The value that the formula must give in each repetition, exactly.
     """

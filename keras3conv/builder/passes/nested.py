@@ -178,7 +178,7 @@ def _apart(segments: list[Segment]) -> list[Segment]:
 
 
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
-    """Yield the layer calls at a nesting depth that can become calls of a block, as runs of statements.
+    """Yield the layer calls, each as a series of statements, that can become calls of a generated class (a block).
 
     A layer call can become the call of a block if it has one output, and calls no module that is also called elsewhere.
 

@@ -167,7 +167,7 @@ class _Owners:
             self._repeated.append(self._repeated[-1] + sum(_uses(program, one) > 1 for one in owned))
 
     def of(self, segment: Segment) -> tuple[tuple[str, str], ...]:
-        """Return ("module", name) or ("weight", name) for each time that a segment uses a module or a weight."""
+        """Return the modules and weights that statements use, in order, as ("module", name) or ("weight", name)."""
         return _owned(self.program, segment.start, segment.stop)
 
     def _numbers(self, segment: Segment) -> tuple[int, int]:

@@ -9,7 +9,7 @@ Channels = Literal["first", "last"]
 """The axis order of images in a module: "first" is channels-first, as in torch; "last" is channels-last."""
 
 _GLOBAL = "Global"
-"""The text in the class names of layers that pool over all positions: "GlobalAveragePooling2D"."""
+"""The text in the class names of layers that pool over all positions, such as "GlobalAveragePooling2D"."""
 
 _RESHAPING = ("Flatten", "Reshape", "Permute", "reshape", "transpose")
 

@@ -24,7 +24,7 @@ def layout_hint(program: Program) -> str:
 
 
 def own_classes(program: Program) -> tuple[str, ...]:
-    """Return the classes of the user's own layers that the generated source creates: "my_package.MyLayer".
+    """Return the classes of the user's own layers that the generated source creates, such as "my_package.MyLayer".
 
     Args:
         program: The statements of the generated source, before they are written as text.
@@ -38,7 +38,7 @@ def own_classes_note(program: Program, needed_by: str) -> tuple[str, ...]:
 
     Args:
         program: The converted model.
-        needed_by: The start of the note: "model.py needs".
+        needed_by: The start of the note, such as "model.py needs".
     """
     found = [kind.rpartition(".")[::2] for kind in own_classes(program)]
     if not found:

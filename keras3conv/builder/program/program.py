@@ -73,7 +73,7 @@ class Module:
     """A submodule of the generated module.
 
     Attributes:
-        name: The attribute name in the generated module: "conv1".
+        name: The attribute name in the generated module, such as "conv1".
         spec: The class and the constructor arguments.
         source: The path of the source layer that provides the weights; empty if the submodule has no weights.
         rule: The name of the rule that created the submodule; empty if it has no weights.

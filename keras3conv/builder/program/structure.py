@@ -70,9 +70,9 @@ def simplified(name: str, value: Any, kind: str) -> Any:
     """Return a constructor argument in its shortest form: (2, 2) as 2 if the layer accepts both, a list as a tuple.
 
     Args:
-        name: The name of the argument: "strides".
+        name: The name of the argument, such as "strides".
         value: Its value.
-        kind: The class of the layer: "keras.layers.Conv2D".
+        kind: The class of the layer, such as "keras.layers.Conv2D".
     """
     is_keras = kind.startswith("keras.layers.")
     if is_keras and name in _ONE_PER_AXIS and isinstance(value, tuple | list):

@@ -142,7 +142,7 @@ def _title(program: Program) -> str:
 
 
 def described(shape: Shape) -> str:
-    """Return a shape as text for a docstring: "(batch, 32, 32, 3)"."""
+    """Return a shape as text for a docstring, such as "(batch, 32, 32, 3)"."""
     return bracketed(
         shape, ["?" if isinstance(size, Size) and "unknown" in size.symbols else str(size) for size in shape]
     )
@@ -318,7 +318,7 @@ def _returned(outputs: object, spelling: KerasSpelling) -> str:
 
 
 def _items(outputs: Sequence[object], spelling: KerasSpelling) -> Iterator[str]:
-    """Yield the source code of the outputs in a sequence; outputs that a loop puts into one list become `*values`."""
+    """Yield the source code of the outputs in a sequence; a list that a loop of this code fills becomes `*values`."""
     names = [item.name if isinstance(item, Ref) else "" for item in outputs]
     place = 0
     while place < len(outputs):

@@ -40,13 +40,13 @@ class Spelling(Protocol):
         """Return the name of the Python variable that holds a dynamic size."""
 
     def module(self, name: str) -> str:
-        """Return the source code that names a submodule: "self.conv1"."""
+        """Return the source code that names a submodule, such as "self.conv1"."""
 
     def function(self, name: str) -> str:
         """Return the name by which the source code calls a function, given the imports of the file: "F.relu"."""
 
     def dtype(self, name: str) -> str:
-        """Return the source code of a dtype: "torch.float32"."""
+        """Return the source code of a dtype, such as "torch.float32"."""
 
 
 def rendered(expression: Any, spelling: Spelling) -> str:

@@ -48,7 +48,7 @@ class _TorchSpelling:
         return self.names.sizes[name]
 
     def module(self, name: str) -> str:
-        """Return the source code that names a submodule: "self.conv1"."""
+        """Return the source code that names a submodule, such as "self.conv1"."""
         return f"self.{name}"
 
     def function(self, name: str) -> str:
@@ -58,7 +58,7 @@ class _TorchSpelling:
         return name.replace("torch.nn.functional.", "F.")
 
     def dtype(self, name: str) -> str:
-        """Return the source code of a dtype: "torch.float32"."""
+        """Return the source code of a dtype, such as "torch.float32"."""
         return f"torch.{name}"
 
 
@@ -91,7 +91,7 @@ def _imported(kind: str) -> str:
 
 
 def construction(spec: LayerSpec) -> str:
-    """Return the constructor call of a layer: "nn.Conv2d(3, 16, 3, padding=1)"."""
+    """Return the constructor call of a layer, such as "nn.Conv2d(3, 16, 3, padding=1)"."""
     if spec.kind.startswith("."):
         return f"{spec.kind[1:]}({', '.join(f'{name}={literal(value)}' for name, value in spec.config.items())})"
     return f"{_public(spec.kind)}({', '.join(arguments(spec))})"
@@ -240,5 +240,5 @@ def _joined(types: Iterable[str]) -> str:
 
 
 def _public(kind: str) -> str:
-    """Return the name by which the source code uses a class, given the imports of the file: "nn.Linear"."""
+    """Return the name by which the source code uses a class, given the imports of the file, such as "nn.Linear"."""
     return kind.replace("torch.nn.", "nn.") if kind.startswith("torch.nn.") else kind.rpartition(".")[2]

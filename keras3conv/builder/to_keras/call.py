@@ -98,7 +98,7 @@ class Complex:
 
     @property
     def dtype(self) -> str:
-        """The name of the complex dtype: "complex64"."""
+        """The name of the complex dtype, such as "complex64"."""
         return "complex64"
 
 
@@ -121,7 +121,7 @@ class Unmerged:
 
     @property
     def dtype(self) -> str:
-        """The name of the tensor's dtype: "float32"."""
+        """The name of the tensor's dtype, such as "float32"."""
         return self.parts.dtype
 
 
@@ -295,7 +295,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """The name of the operator without the namespace and the overload: "conv2d"."""
+        """The name of the operator without the namespace and the overload, such as "conv2d"."""
         return self.node.kind.split(".")[1]
 
     @property

@@ -160,7 +160,7 @@ class _Lowering:
         return channels_last(rank) if self.channels == "last" else identity(rank)
 
     def new(self, shape: Shape, order: Order, dtype: str, flattened: tuple[int, ...] = ()) -> Value:
-        """Return a new value with a unique name, for the result of a step; see `Writer`."""
+        """Return a new variable of the generated code for the result of one operation; see `Writer`."""
         name = f"v{len(self.values)}"
         self.values[name] = Value(name=name, shape=tuple(shape), order=tuple(order), dtype=dtype, flattened=flattened)
         self._variables[name] = self._variable

@@ -343,9 +343,7 @@ def _repeated_for_examples(call: Call, value: Value, times: Sequence[int | Size]
         value = value if {*fixed} == {1} else call.step(ops.tile(value, fixed), sizes, value.order, value.dtype)
         return for_each_example(call, value, free)
     if any(not isinstance(one, int) for one in others) or not isinstance(value.shape[0], int):
-        raise RuleError(
-            "repeat with a dynamic number of repetitions is supported only along the first axis, if its size is fixed"
-        )
+        raise RuleError("repeat with a dynamic number of repetitions needs the first axis, and that its size is fixed")
     fixed = tuple(
         one * size if isinstance(one, int) and isinstance(size, int) else size
         for one, size in zip((1, *others), value.shape, strict=True)

@@ -23,11 +23,11 @@ def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, ord
 
     Args:
         call: The call of the operator that computes the torch layer.
-        kind: The class of the torch layer: "Linear".
+        kind: The class of the torch layer, such as "Linear".
         keras: The beginnings of the names of the Keras classes that may compute it: ("Dense", "EinsumDense").
         config: The configuration of the torch layer.
         order: The axis order that the Keras layer needs for its input.
-        given: The name of the operator's argument that is the input: "input".
+        given: The name of the operator's argument that is the input, such as "input".
     """
     tensors = {role: call.held(role) for role in ("weight", "bias", "running_mean", "running_var")}
     held = {role: tensor for role, tensor in tensors.items() if tensor is not None}

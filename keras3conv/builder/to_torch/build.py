@@ -134,7 +134,7 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
 def _tied(graph: Graph) -> frozenset[str]:
     """Return the paths of the layers whose variables are also used by operations outside of the layer.
 
-    The graph then has the operations inside such a layer, so that all of them use the same parameter.
+    The graph then has the operations of such a layer in place of its call, so that all can share a parameter.
     """
     leaves = {node.path for node in graph.nodes if not node.kind.startswith("keras.ops.")}
     paths = (parameter.path.split("/") for parameter in graph.parameters)

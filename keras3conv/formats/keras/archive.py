@@ -77,7 +77,7 @@ def architecture(path: Path) -> tuple[str, Any]:
 
 
 def datasets(path: Path) -> dict[str, Array]:
-    """Return the weights in an archive by their HDF5 path: "layers/conv2d/vars/0".
+    """Return the weights in an archive by their HDF5 path, such as "layers/conv2d/vars/0".
 
     Raises:
         FileError: The file cannot be read, or is not a complete archive.

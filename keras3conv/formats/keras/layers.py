@@ -230,7 +230,7 @@ def _with_wholes(layers: list[LayerView]) -> tuple[LayerView, ...]:
 
 
 def _named(layers: tuple[LayerView, ...]) -> tuple[LayerView, ...]:
-    """Return the layers with `LayerView.attribute` set to the attribute of the outer layer that holds them: "cell"."""
+    """Return the layers with `LayerView.attribute` set, such as "cell" for the cell of an RNN."""
     by_path = {layer.path: layer for layer in layers}
     named = []
     for layer in layers:

@@ -200,10 +200,10 @@ def _place(
 
 
 def _inside_model(name: str, inside: list[str], described: Mapping[str, LayerConfig]) -> str:
-    """Return the path of the layer that owns a weight of a nested functional model: "encoder/block/dense".
+    """Return the path of the layer that owns a weight of a nested functional model, such as "encoder/block/dense".
 
     Args:
-        name: The name of the nested model: "encoder".
+        name: The name of the nested model, such as "encoder".
         inside: The names in the weight's name after that of the model, without the role: ["dense"].
         described: The layers of the architecture, by path.
     """

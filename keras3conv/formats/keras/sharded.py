@@ -100,7 +100,7 @@ def _check_numbers(source: Source, names: Collection[str]) -> None:
 
     Args:
         source: The index.
-        names: The names of the files that the index lists: "model_00000.weights.h5".
+        names: The names of the files that the index lists, such as "model_00000.weights.h5".
     """
     found = [match for name in names if (match := _NUMBERED.fullmatch(name))]
     for stem in {match[1] for match in found}:

@@ -54,7 +54,7 @@ def read(source: Source) -> ModelView:
 
 
 def datasets(path: Path) -> dict[str, Array]:
-    """Return the weights in a file by their HDF5 path: "layers/conv2d/vars/0".
+    """Return the weights in a file by their HDF5 path, such as "layers/conv2d/vars/0".
 
     Raises:
         FileError: The file cannot be read.
@@ -128,7 +128,7 @@ def _names_of(tensor: TensorRef, values: str) -> list[tuple[str, str]]:
 
     Args:
         tensor: The tensor.
-        values: The path of the group of the owner's variables: "layers/dense/vars".
+        values: The path of the group of the owner's variables, such as "layers/dense/vars".
     """
     layers = [name.partition("#")[0] for name in tensor.path.removesuffix(tensor.role).rstrip("/").split("/")]
     groups = values.split("/")[:-1]

@@ -29,7 +29,7 @@ def changed_settings(entry: Config) -> tuple[tuple[str, str], ...]:
     """Return the changed settings of all layers: (("lstm", "reset_after=False, which the file leaves out"),).
 
     Each is the path of a layer, and a setting that has another name, value or meaning in Keras 3, as text.
-    Layers with the same change that differ only in a number share one entry: "lstm_{1..3}".
+    Layers with the same change that differ only in a number share one entry, such as "lstm_{1..3}".
 
     Args:
         entry: The configuration of the model in the file.
@@ -41,7 +41,7 @@ def changed_settings(entry: Config) -> tuple[tuple[str, str], ...]:
 
 
 def notes_of_changes(changes: Sequence[tuple[str, str]], file: str) -> tuple[str, ...]:
-    """Return a note for each changed setting: "old.h5, lstm_1, lstm_2: recurrent_activation=... is ...".
+    """Return a note for each changed setting, such as "old.h5, lstm_1, lstm_2: recurrent_activation=... is ...".
 
     Args:
         changes: The changes, as `changed_settings` returns them.

@@ -198,7 +198,7 @@ _REASONS = {
 
 
 def refusal(function: str) -> str:
-    """Return the reason for which a function of TensorFlow is refused: "tf.einsum between the layers ...".
+    """Return the reason for which a function of TensorFlow is refused, such as "tf.einsum between the layers ...".
 
     Args:
         function: The name of a function that is not in `FUNCTIONS`.

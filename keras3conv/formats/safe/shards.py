@@ -12,7 +12,7 @@ def is_plain(name: object, suffix: str) -> bool:
 
     Args:
         name: The value.
-        suffix: The suffix that the name must have: ".safetensors".
+        suffix: The suffix that the name must have, such as ".safetensors".
     """
     return isinstance(name, str) and name.endswith(suffix) and not any(mark in name for mark in ("/", "\\", ":", "\0"))
 

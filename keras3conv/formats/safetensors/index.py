@@ -51,7 +51,7 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
 
     Args:
         source: The index.
-        suffix: The suffix of the shards: ".safetensors".
+        suffix: The suffix of the shards, such as ".safetensors".
     """
     if source.size > _MAX_INDEX:
         raise MalformedCheckpoint(

@@ -144,7 +144,7 @@ def _weight(key: str, path: Sequence[str]) -> _Weight:
 def _by_names(held: Bundle) -> list[_Weight]:
     """Return the weights of a checkpoint of TensorFlow 1, which stores names, but no graph of objects.
 
-    An optimizer names its variables after the variable that they belong to: "dense/kernel/Adam".
+    An optimizer names its variables after the variable that they belong to, such as "dense/kernel/Adam".
     """
     names = [name for name, entry in held.entries.items() if entry.code in DTYPES]
     known = set(names)

@@ -65,7 +65,7 @@ _SIZES = {
 
 @dataclass(frozen=True)
 class Global:
-    """A class or function that the pickle names: "torch._utils._rebuild_tensor_v2"."""
+    """A class or function that the pickle names, such as "torch._utils._rebuild_tensor_v2"."""
 
     name: str
 

@@ -107,7 +107,7 @@ def _named(path: str, pattern: str) -> tuple[str, str]:
 
     Args:
         path: The path of the stored tensor.
-        pattern: The form of its name, with "{}" for the name of the weight: "{}_g".
+        pattern: The form of its name, with "{}" for the name of the weight, such as "{}_g".
 
     Returns:
         The prefix and the name; two empty texts if the path does not have this form.

@@ -25,7 +25,7 @@ class UnnamedList:
 
     @property
     def name(self) -> str:
-        """The keys, joined by dots: "ema.shadow_params"."""
+        """The keys, joined by dots, such as "ema.shadow_params"."""
         return ".".join(self.keys)
 
 

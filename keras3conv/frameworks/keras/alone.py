@@ -127,7 +127,7 @@ def layers_by_path(model: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
 
 
 def argument_shapes(layer: keras.layers.Layer) -> dict[str, Shape]:
-    """Return the shapes with which a layer was built, by the name of the argument of `call`: "query"."""
+    """Return the shapes with which a layer was built, by the name of the argument of `call`, such as "query"."""
     found: dict[str, Any] = layer.get_build_config() or {}
     found = found.get("shapes_dict") or found
     return {

@@ -12,7 +12,7 @@ class Origin:
     """The file that a live model was read from.
 
     Attributes:
-        writer: The software that saved it, with its version: "Keras 2.15.0".
+        writer: The software that saved it, with its version, such as "Keras 2.15.0".
         file: The name of the file.
         notes: A sentence on each change that the reader made, for plans and reports.
         renamed: The original names of the layers whose names Keras 3 does not allow, by their new names.

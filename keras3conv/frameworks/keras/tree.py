@@ -70,7 +70,7 @@ def _numbered(name: str, names: dict[str, int]) -> str:
 
 
 def variables_by_path(model: keras.layers.Layer) -> dict[str, keras.Variable]:
-    """Return the variables of a model by path: "outer/inner/kernel"."""
+    """Return the variables of a model by path, such as "outer/inner/kernel"."""
     return {
         f"{path}/{role}".lstrip("/"): variable
         for path, layer in named_layers(model)
@@ -235,7 +235,7 @@ def _is_custom_activation(name: str, value: Any) -> bool:
     """Return True if a field of a configuration is an activation function that Keras saves as a dict: a custom one.
 
     Args:
-        name: The name of the field: "activation".
+        name: The name of the field, such as "activation".
         value: Its value.
     """
     return name.endswith("activation") and isinstance(value, dict)

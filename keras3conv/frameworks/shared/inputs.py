@@ -323,7 +323,7 @@ def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) 
     Args:
         inputs: The user's inputs; only a dict has names.
         names: The names of the inputs of the model; empty if they are unknown.
-        argument: The argument with the inputs: "keras_inputs".
+        argument: The argument with the inputs, such as "keras_inputs".
         title: The model.
     """
     if not isinstance(inputs, Mapping) or not names:

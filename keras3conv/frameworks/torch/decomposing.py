@@ -23,7 +23,7 @@ def decomposed(program: ExportedProgram, names: Collection[str]) -> ExportedProg
 
     Args:
         program: The exported module.
-        names: The names of the operators: "aten.addcmul.default".
+        names: The names of the operators, such as "aten.addcmul.default".
     """
     table = {
         operator: replacement

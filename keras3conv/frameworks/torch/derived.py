@@ -33,7 +33,7 @@ class Derived:
     """A weight that a module computes from other tensors (its parts), as weight norm does.
 
     Attributes:
-        path: The path in the model: "conv.weight".
+        path: The path in the model, such as "conv.weight".
         owner: The path of the module that owns the weight.
         name: The name of the weight in that module.
         parts: The paths of the tensors that the weight is computed from.

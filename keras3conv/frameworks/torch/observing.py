@@ -82,7 +82,7 @@ class OperationsFollowed(TorchFunctionMode):
         self.follower, self.flattened = follower, flattened
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run a torch function and report it, with its inputs and outputs, to the follower of the data flow."""
+        """Run a torch function and report its inputs and outputs to the `Follower`, which tracks the data flow."""
         result = func(*args, **(kwargs or {}))
         self.follower.functions.add(getattr(func, "__name__", ""))
         outputs = tensors_in(result)

@@ -93,7 +93,7 @@ class TorchCall:
     def name(self) -> str:
         """Return the name of the function without the underscore of in-place functions: "relu" for `relu_` as well.
 
-        A recurrent function has other arguments for a packed sequence, and so another name: "packed_lstm".
+        A recurrent function has other arguments for a packed sequence, and so another name, such as "packed_lstm".
         """
         name = str(getattr(self.function, "__name__", ""))
         if name in _RECURRENT_FUNCTIONS and len(self.args) > _PACKED_PARAMS:

@@ -39,7 +39,7 @@ def name_of(layer: LayerView) -> str:
     """Return the path of a layer for comparisons of names; the last name is the one that its author chose.
 
     Keras numbers the layers that have no name argument: "block_1/dense_7". A layer of the user's own holds them in
-    attributes, and the attribute is the chosen name: "block_1/query".
+    attributes, and the attribute is the chosen name, such as "block_1/query".
     """
     outer, slash, last = layer.path.rpartition("/")
     attribute = layer.attribute.rpartition("/")[2]  # the whole one may begin with those of the layers in between
@@ -48,7 +48,7 @@ def name_of(layer: LayerView) -> str:
 
 @lru_cache(maxsize=1 << 18)
 def _is_automatic(name: str, kind: str) -> bool:
-    """Return whether Keras has made the name of a layer from its class: "dense_7"."""
+    """Return whether Keras has made the name of a layer from its class, such as "dense_7"."""
     return bool(class_of(name)) or re.sub(r"_\d+$", "", name) == snake_case(kind.rpartition(".")[2])
 
 

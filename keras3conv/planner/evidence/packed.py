@@ -91,7 +91,7 @@ def _with_bias(mapping: WeightMapping, biases: Mapping[str, TensorRef]) -> Weigh
 
     Args:
         mapping: A mapping of a packed layer.
-        biases: The biases that are parameters of the parent module, by function: "query".
+        biases: The biases that are parameters of the parent module, by function, such as "query".
     """
     bias = biases.get(names.meaning(mapping.keras[0].rpartition("/")[0])) if mapping.keras else None
     if mapping.torch or bias is None:

@@ -150,7 +150,7 @@ def _position(target: Target, here: int, before: Mapping[str, int]) -> int | str
 def _chosen(names: tuple[str, ...], choose: Choice) -> tuple[str, ...]:
     chosen = tuple(choose(list(names)))
     problems = [
-        Problem(keras=name, fact="the function returned this name, but no Keras layer has it")
+        Problem(keras=name, fact="the function that orders the names returned this name, but no Keras layer has it")
         for name in dict.fromkeys(chosen)
     ]
     problems = [problem for problem in problems if problem.keras not in names]
@@ -160,7 +160,10 @@ def _chosen(names: tuple[str, ...], choose: Choice) -> tuple[str, ...]:
         if name not in chosen
     ]
     twice = (name for name in dict.fromkeys(chosen) if chosen.count(name) > 1)
-    problems += [Problem(keras=name, fact="the function returned this name more than once") for name in twice]
+    problems += [
+        Problem(keras=name, fact="the function that orders the names returned this name more than once")
+        for name in twice
+    ]
     if problems:
         raise InputError(lay_out("specific_match_func must return every name exactly once", problems))
     return chosen

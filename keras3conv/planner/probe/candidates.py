@@ -68,8 +68,8 @@ class CandidateFinder:
         one_sided: The keys (class and shapes, without biases and scales) of layers that may be paired even if only one
             of the two has a bias or a scale.
         alone: The paths of the torch layers that fit no Keras layer by class and shapes.
-        orders: The orders of the rows of fused layers (query, key and value in one) that this run assumes.
-        held: By the path of a Keras layer with one variable: the torch parameter that has the name of this layer.
+        orders: The orders of the rows of fused layers (query, key and value in one) that the search assumes.
+        held: For each Keras layer with one variable, by its path, the torch parameter of the same name as the layer.
     """
 
     torch: tuple[LayerView, ...]

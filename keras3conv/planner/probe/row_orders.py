@@ -27,7 +27,7 @@ class RowOrder:
     """A permutation of the rows of a weight and of its bias, from the order of torch to the order of Keras.
 
     Attributes:
-        name: The order of the rows in torch, in words: "head by head (8 heads of 64)".
+        name: The order of the rows in torch, in words, such as "head by head (8 heads of 64)".
         transform: A function that gets the number of axes of a tensor, and returns the transform that permutes its
             rows, the elements along its first axis.
     """
@@ -95,7 +95,7 @@ class RowOrders:
 
     @property
     def name(self) -> str:
-        """The names of the assumed row orders, joined for a report: "head by head (8 heads of 64)"."""
+        """The names of the assumed row orders, joined for a report, such as "head by head (8 heads of 64)"."""
         rotated = ["pairs of rotary positions"] if self.rotated else []
         return "; ".join([*(order.name for order in self.fused.values()), *rotated])
 

@@ -19,12 +19,12 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """An einsum equation that is one matrix product; each letter is an axis: "abc,cde->abde".
+    """An einsum equation that is one matrix product; each letter is an axis, such as "abc,cde->abde".
 
     Attributes:
-        given: The axes of the input: "abc".
-        kernel: The axes of the kernel: "cde".
-        made: The axes of the output: "abde".
+        given: The axes of the input, such as "abc".
+        kernel: The axes of the kernel, such as "cde".
+        made: The axes of the output, such as "abde".
         before: Whether an ellipsis precedes the axes of input and output ("...i").
         after: Whether an ellipsis follows the axes of input and output ("ai...").
         bias: The axes of the bias; None if there is no bias.

@@ -25,7 +25,7 @@ def of_error(error: BaseException) -> str:
 
 
 def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
-    """Return the outcome of a failed proof and its cause: "2 of 3 outputs differ; conv1: the strides differ".
+    """Return the outcome of a failed proof and its cause, such as "2 of 3 outputs differ; conv1: the strides differ".
 
     Args:
         outcome: The outcome in one line.

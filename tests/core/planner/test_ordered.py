@@ -122,10 +122,10 @@ def test_a_match_function_that_omits_a_name_is_an_error() -> None:
         moved("abc", choose=lambda names: [names[0], names[0], "x"])
     assert str(caught.value) == (
         "specific_match_func must return every name exactly once\n"
-        "  x  (keras)  the function returned this name, but no Keras layer has it\n"
+        "  x  (keras)  the function that orders the names returned this name, but no Keras layer has it\n"
         "  b  (keras)  the function did not return the name of this layer\n"
         "  c  (keras)  the function did not return the name of this layer\n"
-        "  a  (keras)  the function returned this name more than once"
+        "  a  (keras)  the function that orders the names returned this name more than once"
     )
 
 

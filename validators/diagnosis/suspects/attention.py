@@ -20,7 +20,7 @@ HEADS_SPLIT_OTHERWISE = (
 def split_and_merged(place: str) -> str:
     """Return two torch lines: one splits the features into (width, heads), one merges them again.
 
-    `place` says where to paste the lines, in words: "in block.0".
+    `place` says where to paste the lines, in words, such as "in block.0".
     """
     split = f"x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)  # {place}, to split query, key and value into heads"
     return f"{split}\nx = x.transpose(-1, -2).flatten(-2)  # {place}, to merge the heads"

@@ -116,12 +116,12 @@ class Case:
 
     @property
     def where(self) -> str:
-        """The point of the difference in the torch module, in words: "in block.0"."""
+        """The point of the difference in the torch module, in words, such as "in block.0"."""
         return self.point.in_words(self.point.torch_path)
 
     @property
     def where_keras(self) -> str:
-        """The point of the difference in the Keras model, in words: "in block_0"."""
+        """The point of the difference in the Keras model, in words, such as "in block_0"."""
         return self.point.in_words(self.point.keras_path)
 
     def place(self, operation: Operation) -> str:
@@ -195,7 +195,7 @@ class Suspect:
 
 
 def _written(operation: Operation) -> str:
-    """Return a torch call as source code, without its tensors: "max_pool2d(kernel_size=3, stride=2)"."""
+    """Return a torch call as source code, without its tensors, such as "max_pool2d(kernel_size=3, stride=2)"."""
     arguments = [
         f"{value!r}" if name.isdigit() else f"{name}={value!r}"
         for name, value in operation.arguments.items()

@@ -152,12 +152,12 @@ def _align_again(operation: Operation, wrong: str) -> str:
 
 
 def _constructor(case: Case, operation: Operation, argument: str) -> str:
-    """Return the constructor call of a torch layer with one argument changed: "nn.BatchNorm2d(64, eps=0.001)".
+    """Return the constructor call of a torch layer with one argument changed, such as "nn.BatchNorm2d(64, eps=0.001)".
 
     Args:
         case: The point where the models differ.
         operation: The operation of the layer, whose shapes give the other arguments.
-        argument: The changed argument: "eps=0.001".
+        argument: The changed argument, such as "eps=0.001".
     """
     kind = case.torch.classes.get(operation.owner, "")
     if not kind.startswith("torch.nn."):

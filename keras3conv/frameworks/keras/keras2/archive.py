@@ -39,7 +39,7 @@ def load(model: keras.Model, entry: Config, arrays: Mapping[str, Array], path: P
 
 
 def groups_of(entry: Config, prefix: str, arrays: Mapping[str, Array]) -> Iterator[tuple[Config, str]]:
-    """Yield the layers of a model, each with the path of its weights in the archive: "layers/conv2d_1/".
+    """Yield the layers of a model, each with the path of its weights in the archive, such as "layers/conv2d_1/".
 
     The name in the path is the class name in snake case, numbered by appearance.
     Keras 2.13 lists a layer with weights twice, so the number of its class increases by two.
@@ -103,7 +103,7 @@ def _array(arrays: Mapping[str, Array], group: str, place: str) -> Array | None:
 
     Args:
         arrays: The values by their paths in the archive.
-        group: The path of the weights of a layer: "layers/conv2d_1/".
+        group: The path of the weights of a layer, such as "layers/conv2d_1/".
         place: The rest of the path: "vars/0". Keras 2 writes an underscore before some names, so the first name may
             have one in the archive.
     """

@@ -158,5 +158,5 @@ def layers_on_torch() -> Mapping[str, Any]:
 
 
 def is_as_in_keras_2(layer: object) -> bool:
-    """Return whether a layer is an average pooling or a bicubic resize of this module."""
+    """Return True for the layers defined here, which pool averages and resize as Keras 2 does."""
     return isinstance(layer, _WithoutPadding | _Cubic)

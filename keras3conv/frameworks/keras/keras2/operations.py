@@ -175,7 +175,7 @@ def _argument(name: str, value: Any, tensor: Any) -> Any:
     """Return an argument of a function in the form of Keras 3: axes as a tuple, constants beside tensors as arrays.
 
     Args:
-        name: The name of the argument: "axis".
+        name: The name of the argument, such as "axis".
         value: Its value in the file.
         tensor: A tensor among the arguments, which gives constants their dtype.
     """

@@ -189,7 +189,7 @@ def _owner(weight: str, owners: Mapping[str, str]) -> str:
     Of the known layer names in the path the first counts; of two names at one position the longer one.
 
     Args:
-        weight: The path of the weight in the file: "block/conv/kernel:0".
+        weight: The path of the weight in the file, such as "block/conv/kernel:0".
         owners: For each layer name, that of a layer of the model itself, or of a layer inside one, the name of the
             layer of the model itself: {"block": "block", "conv": "block"}.
     """

@@ -39,7 +39,7 @@ def _global_to_torch(layers: LayerSpecs, *, kind: str) -> LayerSpecs:
 
     Args:
         layers: The Keras layers; the last one is the global pooling.
-        kind: The torch class: "torch.nn.AdaptiveAvgPool2d".
+        kind: The torch class, such as "torch.nn.AdaptiveAvgPool2d".
     """
     pool = LayerSpec(kind=kind, config={"output_size": 1})
     if last(layers).config.get("keepdims", False):

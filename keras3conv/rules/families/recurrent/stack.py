@@ -60,7 +60,7 @@ def _cell_by_shapes(spec: LayerSpec, prefix: str) -> dict[str, Any]:
 
     Args:
         spec: The Keras RNN, with the shapes of its variables.
-        prefix: The beginning of the names of the cell's variables: "cell/".
+        prefix: The beginning of the names of the cell's variables, such as "cell/".
     """
     name, config = inferred(spec, prefix)
     return serialised(f"{name}Cell", config)
@@ -77,7 +77,7 @@ def serialised(name: str, config: Config) -> dict[str, Any]:
     """Return the dict that Keras stores for a layer or cell inside the configuration of another layer.
 
     Args:
-        name: The class name: "LSTMCell".
+        name: The class name, such as "LSTMCell".
         config: The constructor arguments.
     """
     return {"module": "keras.layers", "class_name": name, "config": dict(config), "registered_name": None}

@@ -52,7 +52,7 @@ def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSp
 
     Args:
         layers: The Keras layers; the last one is the merge layer.
-        kind: The torch function of two tensors: "torch.add".
+        kind: The torch function of two tensors, such as "torch.add".
         reduction: The torch function that reduces the stacked tensors: "torch.sum"; empty if there is none.
 
     Raises:
