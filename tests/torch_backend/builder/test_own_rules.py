@@ -129,7 +129,7 @@ def test_an_attribute_that_a_module_does_not_store_is_named() -> None:
 
 def test_an_entry_that_the_configuration_of_a_keras_layer_lacks_is_named() -> None:
     add_rule(argument="units")
-    with pytest.raises(ModelError, match=r"reads 'units', but the configuration of .* its variables are gain"):
+    with pytest.raises(ModelError, match=r"needs .units., but the configuration of .* its variables are gain"):
         k3c.convert(keras_model())
 
 
