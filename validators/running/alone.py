@@ -212,8 +212,8 @@ def _argument_shapes(rule: Rule, built: Mapping[str, Shape]) -> list[Shape]:
         built = {**built, "key": built["value"]}  # the default of Keras
     if len(built) != wanted:
         raise NotAlone(
-            f"the Keras layer was built for {count(len(built), 'input')}, but the calls in the `examples` of its rule "
-            f"give it {wanted}"
+            f"the Keras layer was built for {count(len(built), 'input')}, but the calls in the `examples` of the rule "
+            f"for its class have {wanted}"
         )
     return list(built.values())
 

@@ -7,8 +7,8 @@ import numpy as np
 from keras3conv.formats.keras.layers import Found
 from keras3conv.formats.keras.names import class_of
 from keras3conv.formats.keras.nodes import order_of
+from keras3conv.formats.safe.hdf5_dataset import Dataset
 from keras3conv.formats.safe.hdf5_levels import Form, Level, Levels
-from keras3conv.formats.safe.hdf5_tree import Dataset
 from keras3conv.model.listing import Forms
 from keras3conv.model.views import LayerView
 from keras3conv.transforms import Array, Shape

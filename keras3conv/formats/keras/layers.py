@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 from keras3conv.errors import FileError, MalformedCheckpoint, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig
 from keras3conv.formats.keras.names import NOT_TRAINABLE, attribute_of, class_of, creates, qualified
-from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
+from keras3conv.formats.safe.hdf5_dataset import Dataset
+from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source
 from keras3conv.model.views import LayerRun, LayerView, Reader, TensorRef, made
 from keras3conv.transforms import Array, Shape

@@ -16,8 +16,9 @@ from keras3conv.formats.keras.layers import Found, distinct, kind_by_name, layer
 from keras3conv.formats.keras.names import attribute_of
 from keras3conv.formats.keras2.order import proven_order
 from keras3conv.formats.safe import hdf5
+from keras3conv.formats.safe.hdf5_dataset import Dataset
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
-from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Dataset, Tree
+from keras3conv.formats.safe.hdf5_tree import LEGACY_WEIGHTS, Tree
 from keras3conv.formats.safe.source import Source, parse_json
 from keras3conv.formats.safe.streaming import Extent, Layout
 from keras3conv.model.views import ModelView, TensorRef

@@ -18,7 +18,8 @@ import numpy as np
 from keras3conv.errors import MalformedCheckpoint, listed, quoted
 from keras3conv.formats.keras.architecture import LayerConfig, inner_layer
 from keras3conv.formats.keras.names import DOUBLED, child_class, class_of, roles, snake_case
-from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
+from keras3conv.formats.safe.hdf5_dataset import Dataset
+from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.transforms import Array, Shape
 
 _MOST = 1 << 62

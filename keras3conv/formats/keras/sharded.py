@@ -8,8 +8,9 @@ from typing import Any
 from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint, quoted
 from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras.layers import distinct, layers_of, reader_of
+from keras3conv.formats.safe.hdf5_dataset import Attribute, Dataset
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
-from keras3conv.formats.safe.hdf5_tree import Attribute, Dataset, Tree
+from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.shards import is_plain, shard_path
 from keras3conv.formats.safe.source import Source, check_count, parse_json
 from keras3conv.model.views import ModelView

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras3conv.errors import FileError, message_of
 from keras3conv.formats.safe import hdf5_survey
-from keras3conv.formats.safe.hdf5_tree import Dataset
+from keras3conv.formats.safe.hdf5_dataset import Dataset
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member
 

@@ -1,4 +1,4 @@
-"""Hold the objects of an HDF5 file in columns, one set for each depth, and make the parts of a `Tree` of them.
+"""Hold the objects of an HDF5 file in columns, one set for each depth, and make objects of them on demand.
 
 A file may have 100,000 groups. Many questions are answered by the columns, without an object for every group.
 """
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras3conv.formats.safe.hdf5_dataset import Attribute, Dataset
 from keras3conv.formats.safe.hdf5_image import require
-from keras3conv.formats.safe.hdf5_tree import Attribute, Dataset, Deferred, Tree
 from keras3conv.transforms import Array, Shape
 
 
@@ -96,24 +96,6 @@ class Levels:
 
     levels: Sequence[Level] = field(default=())
 
-    def tree(self, where: str, ignored: str) -> Tree:
-        """Return the groups, datasets and attributes, which are made when they are used.
-
-        Args:
-            where: The name of the file for messages.
-            ignored: The name of the root group that contains no weights; empty if there is none.
-        """
-        inside = self.levels[1].members.names if len(self.levels) > 1 else ()
-        held = {name: column.values[0] for name, column in self.levels[0].attributes.items()}
-        return Tree(
-            where=where,
-            groups=Deferred({"": tuple(inside)}, lambda: self._groups),
-            datasets=Deferred({}, lambda: self._datasets),
-            attributes=Deferred({"": held}, lambda: self._attributes),
-            ignored=(ignored,) if ignored else (),
-            columns=self,
-        )
-
     @cached_property
     def _paths(self) -> list[list[str]]:
         """The paths of the objects of each level."""
@@ -124,7 +106,8 @@ class Levels:
         return found
 
     @cached_property
-    def _groups(self) -> dict[str, tuple[str, ...]]:
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The names of the members of each group, by the path of the group."""
         found: dict[str, tuple[str, ...]] = {}
         for number, level in enumerate(self.levels):
             paths = self._paths[number]
@@ -137,7 +120,8 @@ class Levels:
         return found
 
     @cached_property
-    def _datasets(self) -> dict[str, Dataset]:
+    def datasets(self) -> dict[str, Dataset]:
+        """The datasets by path."""
         found: dict[str, Dataset] = {}
         for paths, level in zip(self._paths, self.levels, strict=True):
             held = level.datasets
@@ -155,7 +139,8 @@ class Levels:
         return found
 
     @cached_property
-    def _attributes(self) -> dict[str, dict[str, Attribute]]:
+    def attributes(self) -> dict[str, dict[str, Attribute]]:
+        """The attributes that Keras uses, by the path of a group that has some."""
         found: dict[str, dict[str, Attribute]] = {}
         for paths, level in zip(self._paths, self.levels, strict=True):
             for name, column in level.attributes.items():

@@ -11,8 +11,8 @@ from typing import BinaryIO
 import numpy as np
 
 from keras3conv.errors import FileError
+from keras3conv.formats.safe.hdf5_dataset import Dataset
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
-from keras3conv.formats.safe.hdf5_tree import Dataset
 from keras3conv.formats.safe.source import dtype_named
 from keras3conv.formats.safe.streaming import Extent, Layout
 from keras3conv.model.views import Reader, TensorRef

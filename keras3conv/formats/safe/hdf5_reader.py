@@ -21,7 +21,8 @@ import numpy as np
 from keras3conv import errors
 from keras3conv.errors import FileError, MalformedCheckpoint, quoted
 from keras3conv.formats.safe import hdf5_usual
-from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
+from keras3conv.formats.safe.hdf5_dataset import Dataset
+from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source, dtype_named
 from keras3conv.formats.safe.zip import Member, read_start
 from keras3conv.transforms import Array

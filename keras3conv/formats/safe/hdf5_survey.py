@@ -20,14 +20,13 @@ from keras3conv.errors import (
     message_of,
     quoted,
 )
+from keras3conv.formats.safe.hdf5_dataset import Attribute, Dataset
 from keras3conv.formats.safe.hdf5_tree import (
     ATTRIBUTES,
     MAX_DEPTH,
     MAX_NAME,
     MAX_NAMES,
     MAX_TEXT,
-    Attribute,
-    Dataset,
     Tree,
     check_total,
     ignored_group,

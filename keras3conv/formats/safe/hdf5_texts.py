@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from keras3conv.formats.safe.hdf5_dataset import Attribute
 from keras3conv.formats.safe.hdf5_image import Image, UnusualError, decoded, require
 from keras3conv.formats.safe.hdf5_levels import Column, check_distinct
 from keras3conv.formats.safe.hdf5_messages import Messages
-from keras3conv.formats.safe.hdf5_tree import Attribute
 from keras3conv.formats.safe.hdf5_types import NUMBERS, sizes_of
 from keras3conv.formats.safe.source import MAX_TENSORS
 from keras3conv.transforms import Array

@@ -1,16 +1,13 @@
-"""Define the dataclasses that describe the groups and datasets of an HDF5 file."""
+"""Describe the groups and the datasets of an HDF5 file, and limit them."""
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from itertools import count, takewhile
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, overload
 
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
-from keras3conv.transforms import Shape
-
-if TYPE_CHECKING:
-    from keras3conv.formats.safe.hdf5_levels import Levels
+from keras3conv.formats.safe.hdf5_dataset import Attribute, Dataset, Deferred
+from keras3conv.formats.safe.hdf5_levels import Levels
 
 LEGACY_WEIGHTS = "model_weights"
 """The name of the HDF5 group that holds the weights, in a whole model saved by Keras 2."""
@@ -31,71 +28,6 @@ _MAX_COPIES = 8
 _COPIES_FLOOR = 1 << 30
 """The bytes that all names of tied datasets may always declare together, even above `_MAX_COPIES` times the stored."""
 
-Attribute = str | tuple[str, ...]
-_Value = TypeVar("_Value")
-_Default = TypeVar("_Default")
-
-
-class Deferred(Mapping[str, _Value]):
-    """A mapping of paths that is made when one of them is looked up that is not known before."""
-
-    def __init__(self, known: Mapping[str, _Value], make: Callable[[], Mapping[str, _Value]]) -> None:
-        """Keep what is known and a function that returns the whole mapping, which is called for anything else."""
-        self._known, self._make = known, make
-
-    def _all(self) -> Mapping[str, _Value]:
-        self._known = self._make()
-        self._make = lambda: self._known
-        return self._known
-
-    def __getitem__(self, path: str) -> _Value:
-        """Return the value of a path; make the whole mapping if it is not known before."""
-        return self._known[path] if path in self._known else self._all()[path]
-
-    @overload
-    def get(self, key: str, /) -> _Value | None: ...
-    @overload
-    def get(self, key: str, /, default: _Value | _Default) -> _Value | _Default: ...
-    def get(self, key: str, /, default: object = None) -> object:
-        """Return the value of a path, or the default."""
-        return self._known[key] if key in self._known else self._all().get(key, default)
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield all paths."""
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        """Return the number of paths."""
-        return len(self._all())
-
-    def __repr__(self) -> str:
-        """Return the text of the whole mapping as a dict."""
-        return repr(dict(self))
-
-
-class Dataset(NamedTuple):
-    """A dataset of an HDF5 file, after a check that it is plain data: its path, shape and dtype, without its values.
-
-    It is a tuple because a file may have 100,000 datasets, and a tuple is created several times as fast.
-
-    Attributes:
-        path: The path in the file.
-        shape: The shape.
-        dtype: The name of the dtype, as in numpy or ml_dtypes.
-        address: The address of the object header; two paths with the same address are the same dataset.
-        stored: The size in the file, in bytes.
-        layout: The numpy dtype of the values in the file (">f4"), if they are in one piece and plain; else empty.
-        offset: The offset of the values in the file, if `layout` is not empty.
-    """
-
-    path: str
-    shape: Shape
-    dtype: str
-    address: int
-    stored: int
-    layout: str = ""
-    offset: int = 0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Tree:
@@ -115,7 +47,27 @@ class Tree:
     datasets: Mapping[str, Dataset]
     attributes: Mapping[str, Mapping[str, Attribute]]
     ignored: tuple[str, ...] = ()
-    columns: "Levels | None" = field(default=None, compare=False, repr=False)
+    columns: Levels | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, levels: Levels, where: str, ignored: str) -> "Tree":
+        """Return the objects of a file that are given in columns; most are made only when they are used.
+
+        Args:
+            levels: All objects of the file.
+            where: The name of the file for messages.
+            ignored: The name of the root group that contains no weights; empty if there is none.
+        """
+        inside = levels.levels[1].members.names if len(levels.levels) > 1 else ()
+        held = {name: column.values[0] for name, column in levels.levels[0].attributes.items()}
+        return cls(
+            where=where,
+            groups=Deferred({"": tuple(inside)}, lambda: levels.groups),
+            datasets=Deferred({}, lambda: levels.datasets),
+            attributes=Deferred({"": held}, lambda: levels.attributes),
+            ignored=(ignored,) if ignored else (),
+            columns=levels,
+        )
 
     @property
     def is_legacy(self) -> bool:

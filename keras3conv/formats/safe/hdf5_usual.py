@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from keras3conv.formats.safe import hdf5_members, hdf5_messages, hdf5_texts
+from keras3conv.formats.safe.hdf5_dataset import Attribute
 from keras3conv.formats.safe.hdf5_image import Image, UnusualError, decoded, require
 from keras3conv.formats.safe.hdf5_levels import Column, Datasets, Form, Level, Levels, Members
 from keras3conv.formats.safe.hdf5_messages import Messages
@@ -23,7 +24,6 @@ from keras3conv.formats.safe.hdf5_tree import (
     MAX_NAME,
     MAX_NAMES,
     MAX_TEXT,
-    Attribute,
     Tree,
     check_total,
     ignored_group,
@@ -116,7 +116,7 @@ class _Survey:
         sizes = np.concatenate([level.datasets.sizes for level in self.levels])
         _, first = np.unique(address, return_index=True)
         check_total(int(sizes[first].sum()), int(sizes.sum()), len(sizes), self.where, self.image.size)
-        return Levels(self.levels).tree(self.where, self.ignored)
+        return Tree.of(Levels(self.levels), self.where, self.ignored)
 
     def _root(self) -> tuple[Array, Array]:
         """Return the addresses of the root group's header and, as a table entry, of its B-tree and heap."""

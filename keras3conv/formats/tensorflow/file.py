@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, listed, quoted
 from keras3conv.formats.keras.layers import Found, distinct, kind_by_name, layers_of, reader_of
-from keras3conv.formats.safe.hdf5_tree import Dataset, Tree
+from keras3conv.formats.safe.hdf5_dataset import Dataset
+from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source, check_count
 from keras3conv.formats.tensorflow import bundle, graph
 from keras3conv.formats.tensorflow.bundle import DTYPES, Bundle
