@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from keras3conv.cli.backend import backend_of_keras, use_installed_backend
+from keras3conv.cli.imported import imports
 from keras3conv.errors import EXTRA_OF, Keras3ConvError, MissingExtra, ProofError, message_of
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -155,9 +156,6 @@ _WITH_IMPORT = ("align", "convert", "inspect", "rules", "transfer", "validate")
 _is_verbose: ContextVar[bool] = ContextVar("is_verbose", default=False)
 """True if the running command has the option --verbose."""
 
-_imports: ContextVar[tuple[str, ...]] = ContextVar("imports", default=())
-"""The modules and Python files of --import of the running command."""
-
 _errors: ContextVar[TextIO | None] = ContextVar("errors", default=None)
 """The stream to which a quiet command prints its errors; None if the command is not quiet."""
 
@@ -184,7 +182,7 @@ def _add_options(run: Callable[..., None], function: Callable[..., int]) -> None
 
 def _import(code: Sequence[str]) -> None:
     """Import the modules and Python files of --import, in order, and keep them for `imported_code`."""
-    _imports.set(tuple(code))
+    imports.set(tuple(code))
     if code:
         from keras3conv.workflows.factories import import_code, notes_to_stderr
 
@@ -197,7 +195,7 @@ def imported_code() -> tuple[Path, ...]:
     """Return the Python files of --import of the running command, whose digests the report states."""
     from keras3conv.workflows.factories import files_of_code
 
-    return files_of_code(_imports.get())
+    return files_of_code(imports.get())
 
 
 def _quieten_tensorflow() -> None:

@@ -53,10 +53,10 @@ from keras3conv.cli.sides import (
     aligned_first,
     both,
     both_ends,
+    loading_options,
     made_without_weights,
     names_for,
     require_out,
-    weights_as_options,
     words_of,
 )
 from keras3conv.cli.sweeping import card, sweep
@@ -207,7 +207,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         found = found.accepting_difference() if accept_difference else found
         named = f" --entry {quote(entry)}" if entry else ""
         given = {ends[0].side: source, ends[1].side: target}
-        if not is_complete(found, given, read := weights_as_options(torch_weights, keras_weights) + named):
+        if not is_complete(found, given, read := loading_options(torch_weights, keras_weights) + named):
             return FAILED
         options = Options(
             out=tuple(out or ()),
@@ -222,7 +222,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
             report = run(ends[0].source, ends[1].source, found, options, entry=entry, loaded=loaded)
     print(report.to_json()) if as_json else print_report(report)
     for line in after_transfer(report, found, (source, target), ends, out or (), (torch_weights, keras_weights)):
-        note(f"{line}{named or entry_read(report, saved)}")
+        note(f"{line}{named or entry_read(report, saved)}" if "keras3conv" in line else line)
     return status_of(report)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras3conv.cli.app import FAILED, PASSED, UNCONFIRMED, complain, is_verbose, note
+from keras3conv.cli.imported import import_options
 from keras3conv.errors import AlignmentError, message_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _with_factories(names: Mapping[str, str]) -> str:
         is_file = not factory_of(given) and (side == "torch" or is_without_architecture(given))
         models.append(factory if is_file else given)
         weights += f" --{side}-weights {given}" if is_file else ""
-    return f"keras3conv validate {' '.join(models)}{weights}"
+    return f"keras3conv validate {' '.join(models)}{weights}{import_options()}"
 
 
 def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[str, str] | None = None) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from keras3conv.cli.imported import import_options
+
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
     from keras3conv.frameworks.adapter import Adapter
@@ -89,12 +91,25 @@ def after_transfer(
     given: dict[Side, Path | None] = {"torch": weights[0], "keras": weights[1]}
     if report.status == "unconfirmed" and (again := probed(source, target, out, given)):
         yield f"a transfer between two models that run confirms the pairs:  {again}"
+    compared_by = validation(source, target, out, given)
     if known := plan.accepted_difference or plan.difference:
-        yield f"{known}; the command that names the cause:  {validation(source, target, out, given)}"
+        yield f"{known}; the command that names the cause:  {compared_by}"
+        yield from _placeholders(compared_by)
         return
     is_probed = any(pair.decided_by == "probe" for pair in plan.pairs)
     compared = "outputs were compared under random weights, not under these" if is_probed else "no output was compared"
-    yield f"{compared}; to compare the outputs of both models:  {validation(source, target, out, given)}"
+    yield f"{compared}; to compare the outputs of both models:  {compared_by}"
+    yield from _placeholders(compared_by)
+
+
+def _placeholders(command: str) -> Iterator[str]:
+    """Yield a sentence that says what to put in the place of the placeholders of a command; nothing if it has none."""
+    models = {"torch": "module", "keras": "model"}
+    for side, name in FACTORIES.items():
+        if name in command.split():
+            where, _, function = name.partition(":")
+            said = f"write your file for {where}, and for {function} the function in it that returns the {models[side]}"
+            yield f"    {said}"
 
 
 def entry_read(report: "Report", plan: "Alignment | None") -> str:
@@ -125,4 +140,4 @@ def _named(
             continue
         models[model.side] = argument if model.is_live else FACTORIES[model.side]
         weights[model.side] = f" --{model.side}-weights {quote(file)}" if file else ""
-    return models, "".join(weights.get(side, "") for side in ("torch", "keras"))
+    return models, "".join(weights.get(side, "") for side in ("torch", "keras")) + import_options()

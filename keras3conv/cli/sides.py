@@ -6,6 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from keras3conv.cli.imported import import_options
 from keras3conv.cli.lines import ALIGN, VALIDATE
 from keras3conv.errors import InputError, TransferError
 
@@ -146,7 +147,7 @@ def names_for(
         again: The further options of the running command if it is `align`, which is then suggested again. None for any
             other command: the suggested `align` then saves its plan to a new file, "-o plan.json".
     """
-    weights = weights_as_options(torch_weights, keras_weights)
+    weights = loading_options(torch_weights, keras_weights)
     read = weights + (f" --entry {quote(entry)}" if entry else "")
     new = quote(str(plan.with_name(f"new_{plan.name}") if plan else "plan.json"))
     rest = f" -o {new}" if again is None else "".join(f" {quote(one)}" for one in again)
@@ -169,13 +170,22 @@ def names_for_convert(given: "Mapping[str, Any]") -> dict[str, str]:
     asked = f" --shape {quote(shape)}" if shape else f" --inputs {quote(str(inputs)) if inputs else 'FILE.npz'}"
     named = f" --entry {quote(entry)}" if entry else ""
     out = f" -o {quote(str(given['out']))}"
-    return {" --inputs FILE.npz -o FOLDER": f"{asked}{named}{out}", " -o FOLDER": out}
+    code = import_options()
+    return {" --inputs FILE.npz -o FOLDER": f"{asked}{named}{code}{out}", " -o FOLDER": f"{code}{out}"}
 
 
-def weights_as_options(torch_weights: Path | None, keras_weights: Path | None) -> str:
-    """Return the options for files of weights as in a command: " --torch-weights net.pt"; empty without weights."""
+def loading_options(torch_weights: Path | None, keras_weights: Path | None) -> str:
+    """Return the options with which a command loads weights and imports code: " --torch-weights net.pt"; or empty.
+
+    The code is that of --import of the running command.
+
+    Args:
+        torch_weights: The weights to load into the torch model.
+        keras_weights: The weights to load into the Keras model.
+    """
     sides = (("torch", torch_weights), ("keras", keras_weights))
-    return "".join(f" --{side}-weights {quote(str(path))}" for side, path in sides if path)
+    weights = "".join(f" --{side}-weights {quote(str(path))}" for side, path in sides if path)
+    return weights + import_options()
 
 
 def words_of(options: "Mapping[str, Any]") -> list[str]:
@@ -286,7 +296,7 @@ def _targets(source: "Adapter", target: "Adapter", entry: str) -> str:
 
     named = str(target.source)
     suffix = next(one for one in SUFFIXES if named.lower().endswith(one))
-    rest = f" -o {quote(named)}" + (f" --entry {quote(entry)}" if entry else "")
+    rest = f" -o {quote(named)}" + (f" --entry {quote(entry)}" if entry else "") + import_options()
     lines = [
         f"keras3conv transfer {quote(str(source.source))} {existing}{rest}"
         for existing in (FACTORIES[target.side], f"EXISTING{suffix}")

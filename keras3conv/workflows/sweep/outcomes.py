@@ -1,6 +1,9 @@
 """Tell in one line why a task of a sweep failed: the headline of the error or proof, and its first problem."""
 
 import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
 
 from keras3conv.errors import Problem, message_of
 from keras3conv.report.values import Section
@@ -56,6 +59,44 @@ _KEYS = (
     (re.compile(r'plan = plan\.pair\(("[^"]+"), ("[^"]+")\)'), r"hints = { \1 = \2 }"),
     (re.compile(r'plan = plan\.ignore\(("[^"]+"), ("[^"]+")\)'), r"ignore = { \1 = \2 }"),
 )
+
+
+_OR = "     or     "
+"""The separator between two lines to paste, of which one is enough."""
+
+_FIX = re.compile(r"\n *Fix:  (.*)")
+
+
+def without_present(message: str, task: Mapping[str, Any]) -> str:
+    """Return a message without the suggested keys that the task has already, with the same values.
+
+    Args:
+        message: The message, as `as_keys` returns it.
+        task: The options of the task.
+    """
+
+    def left(found: re.Match[str]) -> str:
+        lines = [line for line in found[1].split(_OR) if not _is_present(line, task)]
+        return found[0].replace(found[1], _OR.join(lines)) if lines else ""
+
+    return _FIX.sub(left, message)
+
+
+def _is_present(line: str, task: Mapping[str, Any]) -> bool:
+    """Return whether a line is a key of a sweep file that the task has already, with all of the values in the line."""
+    try:
+        keys = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return False
+    return bool(keys) and all(name in task and _has(task[name], value) for name, value in keys.items())
+
+
+def _has(present: Any, value: Any) -> bool:
+    if isinstance(value, list):
+        return set(value) <= set(present)
+    if isinstance(value, dict):
+        return value.items() <= dict(present).items()
+    return bool(present == value)
 
 
 def as_keys(message: str) -> str:

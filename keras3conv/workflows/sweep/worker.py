@@ -21,7 +21,7 @@ from keras3conv.report.headline import counted, first_cause, most_telling_first
 from keras3conv.report.overview import StepResult
 from keras3conv.report.report import Report
 from keras3conv.workflows.imports import is_installed
-from keras3conv.workflows.sweep.outcomes import as_keys, of_error, with_cause
+from keras3conv.workflows.sweep.outcomes import as_keys, of_error, with_cause, without_present
 from keras3conv.workflows.sweep.task import STEPS, Task
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
         try:
             step_outcome = _DO[step](running)
         except (Keras3ConvError, OSError, MemoryError) as error:
-            messages.append(as_keys(f"{type(error).__name__}: {error}"))
+            messages.append(without_present(as_keys(f"{type(error).__name__}: {error}"), vars(task)))
             sys.stderr.write(f"{step}: {messages[-1]}\n")  # into log.txt, to which the overview points
             step_outcome = f"{step}: {of_error(error)}"
             running.steps.append(StepResult(name=step, status="failed", outcome=step_outcome))

@@ -13,9 +13,10 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.cli.lines import ALIGN, as_options, with_options
+from keras3conv.cli.imported import imports
+from keras3conv.cli.lines import ALIGN, VALIDATE, as_options, with_options
 from keras3conv.cli.next_command import probed, validation
-from keras3conv.cli.sides import names_for
+from keras3conv.cli.sides import names_for, names_for_convert
 from keras3conv.errors import FileError
 from keras3conv.frameworks.adapter import Adapter
 from keras3conv.model.views import Side
@@ -215,6 +216,25 @@ def test_a_transfer_ends_with_the_command_that_compares_both_models(
         ends.append((name, cast(Adapter, SimpleNamespace(side=side, is_live=":" in name))))
     written = [Path(out)] if out else []
     assert validation(ends[0], ends[1], written, {"torch": None, "keras": None}) == f"keras3conv validate {command}"
+
+
+def test_a_suggested_command_repeats_the_code_that_was_imported() -> None:
+    token = imports.set(("my layers.py", "package.rules"))
+    code = " --import 'my layers.py' --import package.rules"
+    try:
+        names = names_for("net.py:make", "net.keras", Path("net.pt"), None)
+        assert names[VALIDATE] == f"keras3conv validate net.py:make net.keras --torch-weights net.pt{code}"
+        assert names[ALIGN] == f"keras3conv align net.py:make net.keras --torch-weights net.pt{code} -o plan.json"
+        converted = names_for_convert({"shape": "1,3", "inputs": None, "entry": "", "out": Path("out")})
+        assert converted == {
+            " --inputs FILE.npz -o FOLDER": f" --shape 1,3{code} -o out",
+            " -o FOLDER": f"{code} -o out",
+        }
+        module, model = (cast(Adapter, SimpleNamespace(side=side, is_live=True)) for side in ("torch", "keras"))
+        command = validation(("net.py:make", module), ("net.py:keras", model), (), {"torch": None, "keras": None})
+        assert command == f"keras3conv validate net.py:make net.py:keras{code}"
+    finally:
+        imports.reset(token)
 
 
 def test_the_command_that_confirms_the_pairs_of_a_file() -> None:

@@ -10,7 +10,7 @@ import pytest
 from keras3conv.report.report import Report
 from keras3conv.validators.judges import judges
 from keras3conv.validators.running.options import Options
-from keras3conv.workflows.sweep.outcomes import as_keys
+from keras3conv.workflows.sweep.outcomes import as_keys, without_present
 from keras3conv.workflows.sweep.run import sweep
 from keras3conv.workflows.sweep.task import KEYS, OPTIONAL_PROOFS, PROOFS, Task
 from keras3conv.workflows.sweep.worker import run
@@ -197,3 +197,18 @@ def test_a_task_aligns_transfers_and_validates(tmp_path: Path) -> None:
     ]
     proven = {proof["name"] for proof in result["proofs"] if proof["status"] == "passed"}
     assert {"structure", "outputs", "float64"} <= proven
+
+
+@pytest.mark.parametrize(
+    ("task", "left"),
+    [
+        ({"do": ("align", "transfer", "validate")}, "\nFix:  accept_difference = true"),
+        ({"do": ("align",)}, '\nFix:  do = ["align", "transfer", "validate"]     or     accept_difference = true'),
+        ({"do": ("align", "validate", "transfer"), "accept_difference": True}, ""),
+    ],
+)
+def test_a_task_is_not_told_to_take_options_that_it_has(task: dict[str, object], left: str) -> None:
+    lines = 'do = ["align", "transfer", "validate"]     or     accept_difference = true'
+    assert without_present(f"AlignmentError: they differ\nFix:  {lines}\nmore", task) == (
+        f"AlignmentError: they differ{left}\nmore"
+    )
