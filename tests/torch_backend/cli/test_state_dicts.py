@@ -112,7 +112,9 @@ def test_a_plan_reads_the_state_dict_for_which_it_was_made(folder: Path) -> None
     moved = run("transfer", "last.ckpt", "net.keras", "--plan", "plan.json", "-o", "ema.keras")
     assert values(folder / "ema.keras") == {0.25}, moved.output
     assert "was read" not in moved.stdout
-    assert moved.stderr.rstrip().endswith("--entry ema.state_dict")
+    command, placeholder = moved.stderr.splitlines()[-2:]
+    assert command.endswith("--entry ema.state_dict")
+    assert "write your file for TORCH.py" in placeholder
     other = run("transfer", "last.ckpt", "net.keras", "--plan", "plan.json", "--entry", "state_dict", "-o", "raw.keras")
     assert values(folder / "raw.keras") == {0.5}
     note = "the plan was made for the state dict ema.state_dict, and state_dict was read"
