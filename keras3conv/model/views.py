@@ -166,6 +166,7 @@ class ModelView:
         arguments: The parameters of `forward` of a live torch module, or of `call` of a subclassed live Keras model,
             which has no input specifications.
         required: The number of arguments of a live torch module that have no default.
+        keywords: The names under which `forward` of a live torch module takes arguments; empty if it takes any name.
         mask_values: The input values that layers of a live Keras model mask: 0 for tokens that are padding.
         facts: Facts for a report: the format, the version of the writer.
         reader: Reads the values of one tensor by its path.
@@ -179,6 +180,7 @@ class ModelView:
     input_specs: tuple[InputSpec, ...] = ()
     arguments: tuple[str, ...] = field(default=(), compare=False)
     required: int = field(default=0, compare=False)
+    keywords: tuple[str, ...] = field(default=(), compare=False)
     mask_values: tuple[float, ...] = field(default=(), compare=False)
     facts: Mapping[str, str] = field(default_factory=dict)
 

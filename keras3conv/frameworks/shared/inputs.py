@@ -335,3 +335,28 @@ def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) 
         raise InputError(
             f"{argument} has {' and '.join(unknown)}{instead}: the inputs of {title} are {', '.join(names)}"
         )
+
+
+def require_arguments(inputs: Any, torch: ModelView) -> None:
+    """Raise `InputError` if a dict of inputs lacks required arguments of a torch module, or has names it does not take.
+
+    A dict without any name that the module takes is left alone.
+
+    Args:
+        inputs: The user's inputs for the torch module; only a dict has names.
+        torch: The torch side, for the names of the arguments of its `forward`.
+    """
+    if not isinstance(inputs, Mapping) or not any(name in torch.keywords for name in inputs):
+        return
+    unknown = [str(name) for name in inputs if name not in torch.keywords]
+    required = torch.arguments[: torch.required]
+    missing = [name for name in required if name not in inputs]
+    if unknown or missing:
+        wrong = ", and ".join(
+            f"{word}{' and '.join(names)}" for word, names in (("", unknown), ("no ", missing)) if names
+        )
+        given = ", ".join(f'"{name}": {name}' for name in torch.keywords if name in required or name in inputs)
+        raise InputError(
+            f"inputs has {wrong}: the arguments of {torch.title} are {', '.join(torch.keywords)}\n"
+            f"Fix:  inputs={{{given}}}"
+        )

@@ -15,6 +15,7 @@ from keras3conv.frameworks.shared.inputs import (
     given_inputs,
     is_array,
     only_array,
+    require_arguments,
     require_names,
     require_numbers,
     together,
@@ -65,6 +66,7 @@ def both_inputs(
     keras_inputs, keras_note = only_array(keras_inputs, names, required=len(names), known=torch.arguments)
     notes = "".join(f"; {note}" for note in (torch_note, keras_note) if note)
     if inputs is not None:
+        require_arguments(inputs, torch)
         given = given_inputs(torch, keras, inputs, keras_inputs)
         return replace(given, note=given.note + notes)
     if keras_inputs is not None:

@@ -51,6 +51,7 @@ def view(
         facts={"format": "live torch module"},
         arguments=names,
         required=required,
+        keywords=keywords(module),
     )
 
 
@@ -67,6 +68,23 @@ def arguments(module: nn.Module) -> tuple[tuple[str, ...], int]:
     positional = [parameter for parameter in parameters if parameter.kind in kinds]
     required = sum(parameter.default is parameter.empty for parameter in positional)
     return tuple(parameter.name for parameter in positional), required
+
+
+def keywords(module: nn.Module) -> tuple[str, ...]:
+    """Return the names under which a module takes arguments; no names if it takes any, or if they are unknown.
+
+    A hook that receives the keyword arguments of a call may take any name.
+    """
+    if module._forward_pre_hooks_with_kwargs:
+        return ()
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except ValueError:  # TorchScript
+        return ()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
 
 
 def stored_tensors(module: nn.Module) -> tuple[tuple[TensorRef, ...], Reader]:

@@ -1,5 +1,6 @@
 """The names of inputs: an only array is given to the only input and noted; other wrong names are errors."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs import OneArray, only_array, require_names
+from keras3conv.frameworks.shared.inputs import OneArray, only_array, require_arguments, require_names
 from keras3conv.frameworks.shared.inputs_made import both_inputs
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.workflows.files import read_inputs, read_labels
@@ -18,7 +19,8 @@ FROM_KERAS = "inputs given for Keras; those of torch are the same arrays in torc
 
 
 def torch_model(*names: str, required: int | None = None) -> ModelView:
-    return ModelView(side="torch", name="Net", layers=(), arguments=names, required=required or len(names))
+    required = required or len(names)
+    return ModelView(side="torch", name="Net", layers=(), arguments=names, required=required, keywords=names)
 
 
 def keras_model(*names: str) -> ModelView:
@@ -59,6 +61,29 @@ def test_a_wrong_name_among_several_keras_inputs_is_an_error() -> None:
     ):
         both_inputs(*sides, None, {"left": X, "rigth": X})
     require_names([X, X], ("left", "right"), "keras_inputs", "net")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ids": X, "maks": X}, "inputs has maks, and no mask"),
+        ({"ids": X}, "inputs has no mask"),
+        ({"ids": X, "mask": X, "more": X}, "inputs has more"),
+    ],
+)
+def test_a_wrong_name_among_several_torch_inputs_is_an_error(given: dict[str, Any], message: str) -> None:
+    sides = torch_model("ids", "mask", "labels", required=2), keras_model("ids", "mask")
+    with pytest.raises(InputError) as caught:
+        both_inputs(*sides, given, None)
+    assert str(caught.value) == (
+        f'{message}: the arguments of Net (torch) are ids, mask, labels\nFix:  inputs={{"ids": ids, "mask": mask}}'
+    )
+
+
+def test_names_that_a_torch_module_may_take_are_left_alone() -> None:
+    require_arguments({"ids": X, "mask": X}, torch_model("batch"))  # `forward` may take the dict from a hook
+    require_arguments({"ids": X, "mask": X}, torch_model("ids", "mask", "labels", required=2))
+    require_arguments({"ids": X, "more": X}, replace(torch_model("ids"), keywords=()))  # it takes any name
 
 
 def test_named_inputs_reach_keras_in_the_order_of_the_arguments_of_torch() -> None:

@@ -31,6 +31,28 @@ def golden_outputs_without_inputs(_: Path) -> Scope:
     return names | {"outputs": names["module"](names["inputs"]).detach().numpy()}
 
 
+class Masked(nn.Module):
+    """A module with two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.head(ids * mask)
+        return found
+
+
+@case(
+    "keras3conv/frameworks/shared/inputs.py:require_arguments", 'k3c.align(module, model, inputs={"ids": a, "maks": b})'
+)
+def a_misspelt_input(_: Path) -> Scope:
+    given = [keras.Input((3,), name=name) for name in ("ids", "mask")]
+    model = keras.Model(given, keras.layers.Dense(2)(given[0] * given[1]))
+    ids, mask = torch.randn(2, 3), torch.ones(2, 3)
+    return NAMES | {"module": Masked(), "model": model, "a": ids, "b": mask, "ids": ids, "mask": mask}
+
+
 @case("validators/judges.py:judges", 'k3c.validate(module, model, inputs=inputs, proofs=["output"])')
 def a_proof_that_is_misspelt(_: Path) -> Scope:
     return moved()

@@ -10,7 +10,8 @@ from keras import layers, ops
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.errors import ModelError
+from keras3conv.errors import InputError, ModelError
+from keras3conv.frameworks.torch.view import view
 from tests.support.models import randomize
 
 
@@ -68,6 +69,29 @@ def test_positional_inputs_are_matched_by_argument_names() -> None:
 
 def test_generated_inputs_are_matched_by_argument_names() -> None:
     proven(Both(), both())
+
+
+class AnyNames(Both):
+    """A module that takes more than it uses."""
+
+    def forward(self, user_id: torch.Tensor, age: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
+        return super().forward(user_id, age)
+
+
+def test_a_module_that_takes_any_name_is_called_with_all_of_them() -> None:
+    first, second = (torch.randn(4, 3) for _ in range(2))
+    given = {"user_id": first, "age": second}
+    model = both()
+    with pytest.raises(InputError, match="inputs has more: the arguments of Both"):
+        k3c.align(Both(), model, inputs=given | {"more": first})
+
+    def renamed(_: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, Any]:
+        return args, {"user_id": given["x"], "age": given["age"]}
+
+    hooked = Both()
+    hooked.register_forward_pre_hook(renamed, with_kwargs=True)
+    assert view(hooked).keywords == view(AnyNames()).keywords == ()
+    proven(hooked, model, {"x": first, "age": second})
 
 
 class StepsFirst(nn.Module):
