@@ -104,12 +104,20 @@ def after_transfer(
 
 def _placeholders(command: str) -> Iterator[str]:
     """Yield a sentence that says what to put in the place of the placeholders of a command; nothing if it has none."""
-    models = {"torch": "module", "keras": "model"}
     for side, name in FACTORIES.items():
         if name in command.split():
-            where, _, function = name.partition(":")
-            said = f"write your file for {where}, and for {function} the function in it that returns the {models[side]}"
-            yield f"    {said}"
+            yield f"    {placeholder_in_words(side)}"
+
+
+def placeholder_in_words(side: "Side") -> str:
+    """Return a clause that says what to put in the place of TORCH.py:make or KERAS.py:make.
+
+    Args:
+        side: The framework of the model.
+    """
+    where, _, function = FACTORIES[side].partition(":")
+    model = {"torch": "module", "keras": "model"}[side]
+    return f"write your file for {where}, and for {function} the function in it that returns the {model}"
 
 
 def entry_read(report: "Report", plan: "Alignment | None") -> str:

@@ -276,31 +276,35 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
     if not target.is_live and not os.path.lexists(target.source):
         raise InputError(
             f"{target.source} does not exist, so the layers of {source.source} cannot be aligned with its layers: name "
-            f"a model or a file that has them\nFix:  {_targets(source, target, entry)}"
+            f"a model or a file that has them{_targets(source, target, entry)}"
         )
     by_side = {source.side: source.source, target.side: target.source}
     return api.align(by_side["torch"], by_side["keras"], entry=entry)
 
 
 def _targets(source: "Adapter", target: "Adapter", entry: str) -> str:
-    """Return the suggested commands for a transfer to a file that does not exist: other targets, or a plan.
+    """Return what to write for the placeholders, and the suggested commands, if the target of a transfer is a new file.
+
+    The commands have other targets, or a plan.
 
     Args:
         source: The model to read.
         target: The file that does not exist.
         entry: The name of the state dict, if a torch checkpoint holds several.
     """
-    from keras3conv.cli.next_command import FACTORIES
+    from keras3conv.cli.next_command import FACTORIES, placeholder_in_words
     from keras3conv.formats.identify import SUFFIXES, by_suffix
     from keras3conv.formats.store import LAYOUTS
 
     named = str(target.source)
     suffix = next(one for one in SUFFIXES if named.lower().endswith(one))
     rest = f" -o {quote(named)}" + (f" --entry {quote(entry)}" if entry else "") + import_options()
+    other = f"EXISTING{suffix}"
     lines = [
         f"keras3conv transfer {quote(str(source.source))} {existing}{rest}"
-        for existing in (FACTORIES[target.side], f"EXISTING{suffix}")
+        for existing in (FACTORIES[target.side], other)
     ]
     if by_suffix(target.source) in LAYOUTS:  # other files are written by the model alone
         lines.append("--plan PLAN.json  # which keras3conv align -o PLAN.json wrote")
-    return "     or     ".join(lines)
+    said = f"{placeholder_in_words(target.side)}; for {other}, a file with weights of the same model"
+    return f". Below, {said}\nFix:  {'     or     '.join(lines)}"

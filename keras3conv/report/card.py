@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from keras3conv.report.cells import Cell
 from keras3conv.report.digests import named_files
-from keras3conv.report.text import answer_rows
+from keras3conv.report.text import ANSWER_COLUMNS, answer_rows
 from keras3conv.report.values import Document, Table
 from keras3conv.writing.digests import WrittenFile
 
@@ -60,6 +60,12 @@ class Card:
     outputs: tuple[str, ...] = ()
     verified: str = ""
     tags: Sequence[str] = field(default=("keras3conv",))
+
+    @property
+    def read(self) -> tuple[WrittenFile, ...]:
+        """The files that the certificate read, such as the code of a layer, without those that the card has anyway."""
+        listed = {file.sha256 for file in (*self.files, *self.code, *self.sources)}
+        return tuple({file.sha256: file for file in self.report.sources if file.sha256 not in listed}.values())
 
     @property
     def unnamed(self) -> tuple[WrittenFile, ...]:
@@ -136,12 +142,22 @@ class Card:
         )
 
     @property
+    def scored(self) -> str:
+        """The name of the output whose values are the scores of the classes; empty if the certificate has none."""
+        return next((section.facts.get("output", "") for section in self.report.sections if section.pictures), "")
+
+    @property
     def answers(self) -> tuple[tuple[Cell, ...], ...]:
         """The classes with the best scores of both models for some samples, as rows of a table.
 
         A row has the caption of the sample, the rank, and class and score for torch and for Keras.
         """
         return tuple(row for section in self.report.sections for row in answer_rows(section))
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:
+        """The names of the columns of `answers`."""
+        return ANSWER_COLUMNS
 
 
 def registry_line(file: WrittenFile) -> str:

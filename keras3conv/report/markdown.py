@@ -9,7 +9,7 @@ from keras3conv.report.grids import arrange
 from keras3conv.report.headline import counted, first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.plot import sketch
-from keras3conv.report.text import answer_rows, problems_of
+from keras3conv.report.text import ANSWER_COLUMNS, answer_rows, problems_of
 from keras3conv.report.values import GLYPHS, Document, Section, Table
 
 _MARKUP = re.compile(r"[\\`*\[\]|~]|(?<![^\W_])_|_(?![^\W_])")
@@ -70,9 +70,8 @@ def _section(section: Section) -> Iterator[str]:
             yield f"**Table**: {escape(table.title)}"
         yield table_of(table)
     if section.pictures:
-        columns = ["sample", "rank", "torch", "score", "keras", "score"]
         rows = [[escape(show(cell)) for cell in row] for row in answer_rows(section)]
-        yield _grid(columns, [False, True, False, True, False, True], rows)
+        yield _grid(list(ANSWER_COLUMNS), [False, True, False, True, False, True], rows)
 
 
 def table_of(table: Table) -> str:

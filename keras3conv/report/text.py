@@ -130,6 +130,10 @@ def _laid_out(problem: Problem, width: int) -> str:
     return folded(visible(lay_out("", [problem], limit=1).lstrip("\n"), keep="\n"), width)
 
 
+ANSWER_COLUMNS = ("sample", "rank", "torch", "torch's score", "keras", "keras' score")
+"""The names of the columns of `answer_rows`."""
+
+
 def answer_rows(section: Section) -> Iterator[tuple[Cell, ...]]:
     """Yield a row for each sample and rank: caption, rank, torch class and score, Keras class and score."""
     for picture in section.pictures:
@@ -164,8 +168,8 @@ def _render_section(section: Section, console: "Console", *, brief: bool) -> Non
     for table in section.tables:
         _render_table(table, console, brief=brief)
     if section.pictures:
-        columns = ("sample", "rank", "torch", "torch's score", "keras", "keras' score")
-        _render_table(Table(title="answers", columns=columns, rows=tuple(answer_rows(section))), console)
+        table = Table(title="answers", columns=ANSWER_COLUMNS, rows=tuple(answer_rows(section)))
+        _render_table(table, console)
 
 
 def _sketched(plot: Plot, width: int) -> list[str]:

@@ -318,7 +318,9 @@ def test_a_missing_target_needs_a_plan(small_checkpoint: Path, tmp_path: Path) -
     result, new = run("transfer", small_checkpoint, tmp_path / "new.h5"), tmp_path / "new.h5"
     transfer = f"keras3conv transfer {small_checkpoint}"
     lines = f"Fix:  {transfer} KERAS.py:make -o {new}", f"{transfer} EXISTING.h5 -o {new}", "--plan PLAN.json"
-    assert_refused(result, f"{new} does not exist", *lines)
+    written = "write your file for KERAS.py, and for make the function in it that returns the model"
+    other = "for EXISTING.h5, a file with weights of the same model"
+    assert_refused(result, f"{new} does not exist", f"Below, {written}; {other}", *lines)
 
 
 def test_nothing_is_written_if_a_tensor_has_no_counterpart(checkpoint: Path, keras_weights: Path) -> None:

@@ -19,7 +19,7 @@ from keras3conv.report.markdown import escape
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.report import Report
 from keras3conv.report.values import Section, Table
-from keras3conv.writing.digests import WrittenFile, digest
+from keras3conv.writing.digests import ReadFile, WrittenFile, digest
 
 OUTPUTS = Table(columns=("output", "noise floor"), rows=(("0", 2.5e-7),))
 ACCURACY = Table(title="accuracy", columns=("side", "top-1"), rows=(("torch", "91.00%"), ("keras", "91.00%")))
@@ -74,6 +74,24 @@ def test_the_card_has_the_verdicts_the_noise_floor_and_the_answers() -> None:
         "- torch 2.6",
     ):
         assert line in text.splitlines(), line
+
+
+def test_the_card_says_what_the_answers_are() -> None:
+    section = replace(REPORT.sections[1], facts={"output": "logits"})
+    text = write_card(card(report=replace(REPORT, sections=(section,))))
+    assert "| sample | rank | torch | torch's score | keras | keras' score |\n" in text
+    assert "the value in the output logits of shape (samples, classes)," in text
+    assert "the value in an output of shape (samples, classes)," in write_card(card())
+
+
+def test_the_card_has_the_digest_of_each_file_that_the_certificate_read() -> None:
+    layer = ReadFile(path="own.py", size=9, sha256="ef", md5="01", entry="")
+    given = replace(layer, path="net.keras", sha256="23")
+    report = replace(REPORT, sources=(layer, replace(layer, path="again.py"), given, ReadFile(**vars(FILE), entry="")))
+    text = write_card(card(report=report, sources=(replace(FILE, path="net.keras", sha256="23"),)))
+    _, rows = text.split("## Sources\n")
+    assert "| net.keras | 4 | `23` | `cd` |\n| again.py | 9 | `ef` | `01` |\n\n" in rows
+    assert rows.count("`ab`") == rows.count("own.py") == 0
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def _existing(line: str, names: Scope) -> str:
 
 
 @case(
-    "keras3conv/cli/sides.py:align_ends",
+    "keras3conv/cli/sides.py:_targets",
     "keras3conv transfer net.safetensors missing.weights.h5",
     edit=_existing,
 )
