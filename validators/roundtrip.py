@@ -76,12 +76,16 @@ def _summary(differing: int, total: int, elements: int) -> str:
 
 
 def _without_weights(new: Sequence[Problem]) -> str:
-    """Return the end of the summary: ": net.py:build was called without a file of weights"; "" if `new` is empty.
+    """Return the end of the summary: ": net.py:build was called without ..."; "" if `new` is empty.
 
     `new` has a problem for each factory that was called without its weights.
     """
     names = " and ".join(problem.where for problem in new)
-    return f": {names} {'was' if len(new) == 1 else 'were'} called without a file of weights" if new else ""
+    return (
+        f": {names} {'was' if len(new) == 1 else 'were'} called without a file of weights, so the weights are new ones"
+        if new
+        else ""
+    )
 
 
 _NEARLY_ALL = 0.9
@@ -103,8 +107,8 @@ def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]
         if sum(drawn[side]) >= max(1, _NEARLY_ALL * len(drawn[side])):
             option = f"--{side}-weights"
             fact = (
-                f"was called without {option}: its weights are those of this run, not of the transfer. Give the file "
-                "of the weights, or let the function load or seed them"
+                f"was called without {option}, so it made new weights, which differ from those of the other model. "
+                "Give the file of its weights, or let the function load or seed them"
             )
             yield Problem.on(side, name, fact, (f"{option} FILE",))
 
