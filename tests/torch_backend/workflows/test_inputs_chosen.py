@@ -91,7 +91,7 @@ def test_a_module_that_takes_any_name_is_called_with_all_of_them() -> None:
     hooked = Both()
     hooked.register_forward_pre_hook(renamed, with_kwargs=True)
     assert view(hooked).keywords == view(AnyNames()).keywords == ()
-    proven(hooked, model, {"x": first, "age": second})
+    proven(hooked, model, {"age": second, "x": first})  # Keras takes them in this order
 
 
 class StepsFirst(nn.Module):
