@@ -9,6 +9,7 @@ from torch.nn import functional
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.rules.operations import activations
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by, with_arguments
+from keras3conv.validators.diagnosis.suspects.in_keras import in_keras
 
 Function = Callable[[Any], Any]
 
@@ -99,8 +100,9 @@ def _in_keras(case: Case, operation: Operation, wrong: str) -> str:
     if operation.name == "hardtanh" and (operation.get("min_val"), operation.get("max_val")) == (0.0, 6.0):
         name = "relu6"
     is_plain = name == "relu6" or (name is not None and name in FUNCTIONS)
-    line = f"x = keras.activations.{name}(x)  # {case.where_keras}" if is_plain else case.as_in_torch(operation)
-    return f"{line}, in place of {wrong}"
+    if is_plain:
+        return f"x = keras.activations.{name}(x)  # {case.where_keras}, in place of {wrong}"
+    return in_keras(case, operation, wrong)
 
 
 def _other_activation(case: Case) -> Iterator[Hypothesis]:

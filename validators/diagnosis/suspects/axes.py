@@ -9,6 +9,7 @@ from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.attention import HEADS_SPLIT_OTHERWISE, split_and_merged
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
+from keras3conv.validators.diagnosis.suspects.in_keras import in_keras
 
 _RESHAPING = ("reshape", "view", "unflatten", "flatten")
 _PERMUTING = ("transpose", "permute", "swapaxes", "movedim")
@@ -173,7 +174,7 @@ def _rolled(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=f"torch rolls by {shifts if isinstance(shifts, int) else tuple(shifts)}, Keras by {opposite}",
             fix=f"x = torch.roll(x, {opposite}, ...)  # {case.place_in_words(operation)}",
-            keras=case.as_in_torch(operation),
+            keras=in_keras(case, operation, "the roll"),
             changes={operation.key: with_arguments(shifts=opposite)},
         )
 

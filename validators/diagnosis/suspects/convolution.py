@@ -20,6 +20,7 @@ from keras3conv.validators.diagnosis.suspects.base import (
     replaced_by,
     with_arguments,
 )
+from keras3conv.validators.diagnosis.suspects.in_keras import cropped, in_keras, padded
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -108,12 +109,8 @@ def _padded_in_keras(case: Case, pads: Pads) -> str:
     pads_itself = _pads_itself(case)
     if not any(map(any, pads)):
         return f'padding="valid"  # {where}{"" if pads_itself else ", and no padding before it"}'
-    line = f"x = keras.layers.ZeroPadding{len(pads)}D({_keras_pads(pads)})(x)  # before {where}"
+    line = f"x = {padded(pads)}  # before {where}"
     return f'{line}, with padding="valid"{"" if pads_itself else ", in place of other padding there"}'
-
-
-def _keras_pads(pads: Pads) -> Any:
-    return pads if len(pads) > 1 else pads[0]
 
 
 def _kernel(case: Case) -> Iterator[Hypothesis]:
@@ -161,7 +158,7 @@ def _crop(case: Case) -> Iterator[Hypothesis]:
                     cause=f"Keras crops {start} at the start of every axis of the transposed convolution, torch "
                     f"{torch_padding}",
                     fix=f"padding=0  # {case.place(operation)}, then x = x[..., {kept}]",
-                    keras=case.as_in_torch(operation),
+                    keras=cropped(case, operation),
                     changes={operation.key: replaced_by(_cropped, start)},
                 )
 
@@ -185,7 +182,7 @@ def _border(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"torch pads {tuple(pads)} (before and after, the last axis first), Keras {tuple(swapped)}",
                 fix=f"x = F.pad(x, {tuple(swapped)})  # {case.place(operation)}",
-                keras=case.as_in_torch(operation),
+                keras=in_keras(case, operation, "the padding"),
                 changes={operation.key: with_arguments(pad=swapped)},
             )
         for other in ("constant", "reflect", "replicate", "circular"):
@@ -193,7 +190,7 @@ def _border(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"torch pads the border with mode {mode}, Keras with {other}",
                     fix=f'padding_mode="{"zeros" if other == "constant" else other}"  # {case.place(operation)}',
-                    keras=case.as_in_torch(operation),
+                    keras=in_keras(case, operation, "the padding"),
                     changes={operation.key: with_arguments(mode=other, value=None)},
                 )
 

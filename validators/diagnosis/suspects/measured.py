@@ -9,6 +9,7 @@ import torch
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by
+from keras3conv.validators.diagnosis.suspects.in_keras import in_keras
 
 FEWEST_VALUES = 8
 """Smallest number of values per channel for a fit: with fewer, many scalings fit by chance."""
@@ -95,9 +96,8 @@ def _branch(case: Case) -> Iterator[Hypothesis]:
         if abs(factor) < _SAME:
             factor, cause = 0.0, f"Keras omits {result}"
         fix = f"x = x * {_exact(factor)!r}  # after {operation.name} in {operation.owner}"
-        keras = (
-            f"# {case.where_keras}: without the factor {_exact(factor)!r}" if factor else case.as_in_torch(operation)
-        )
+        keras = f"x = x / {_exact(factor)!r}  # {case.where_keras}, on this branch alone, or without the factor"
+        keras = keras if factor else in_keras(case, operation)
         yield Hypothesis(cause=cause, fix=fix, keras=keras, changes={operation.key: replaced_by(_times, factor)})
 
 
@@ -193,7 +193,7 @@ def _pixels(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=_scaling(case, reverse, scale, shift),
                 fix=_pixel_line(case, reverse, scale, shift, axis),
-                keras=f"# {case.where_keras}: without this scaling, as torch",
+                keras=_undone(case, reverse, scale, shift),
                 changes={sources[-1].key: replaced_by(_scaled, reverse, scale, shift, axis)},
             )
 
@@ -247,6 +247,23 @@ def _per_channel(values: Array) -> str:
 def _pixel_line(case: Case, reverse: bool, scale: Array, shift: Array, axis: int) -> str:
     flipped = f".flip({axis})" if reverse else ""
     return f"x = x{flipped}{_term('*', scale, case, axis)}{_term('+', shift, case, axis)}  # {case.where}"
+
+
+def _undone(case: Case, reverse: bool, scale: Array, shift: Array) -> str:
+    """Return the line for Keras that takes back a scaling, a shift and a reversal of the channels."""
+    if not np.all(scale):
+        return f"# {case.where_keras}: without this scaling, as torch"
+    shifted = "" if np.all(shift == 0) else f" + {_values(-shift)}"
+    line = f"(x{shifted}) / {_values(scale)}" if shifted else f"x / {_values(scale)}"
+    line = f"x{shifted}" if np.all(scale == 1) else line
+    line = f"keras.ops.flip({line}, -1)" if reverse else line
+    return f"x = {line}  # {case.where_keras}, or without this scaling, as torch"
+
+
+def _values(values: Array) -> str:
+    """Return one number for all channels, or an array with one for each, as code."""
+    is_one = np.ptp(values) <= _SAME * np.max(np.abs(values))
+    return repr(float(values[0])) if is_one else f'np.array({values.tolist()}, "float32")'
 
 
 def _term(sign: str, values: Array, case: Case, axis: int) -> str:

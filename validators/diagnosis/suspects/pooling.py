@@ -18,6 +18,7 @@ from keras3conv.validators.diagnosis.suspects.base import (
     replaced_by,
     with_arguments,
 )
+from keras3conv.validators.diagnosis.suspects.in_keras import in_keras
 
 _MAX_POOLING = ("max_pool1d", "max_pool2d", "max_pool3d")
 _AVERAGE_POOLING = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -73,14 +74,14 @@ def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=f"average pooling counts the padding in torch: {counts}; in Keras: {not counts}",
             fix=f"count_include_pad={not counts}  # {case.place(operation)}",
-            keras=case.as_in_torch(operation),
+            keras=in_keras(case, operation, "the pooling"),
             changes={operation.key: with_arguments(count_include_pad=not counts)},
         )
         same = _same(operation)
         yield Hypothesis(
             cause=f'Keras pads an average pooling by {_listed(same)}, as "same" does, and does not count the padding',
             fix=f"{_mean_without_border_line(operation, same)}  # {case.place(operation)}",
-            keras=case.as_in_torch(operation),
+            keras=in_keras(case, operation, "the pooling"),
             changes={operation.key: replaced_by(_mean_without_border, same)},
         )
         if any(first != last for first, last in same):
@@ -89,7 +90,7 @@ def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
                 "there (on its torch backend only)",
                 fix=f'x = F.pad(x, {flat(same)}, mode="replicate")  # {case.before(operation)}, with padding=0'
                 f"{only_at_this_size(operation, ints(_window(operation)[1], _rank(operation)))}",
-                keras=case.as_in_torch(operation),
+                keras=in_keras(case, operation, "the pooling"),
                 changes={operation.key: replaced_by(_mean_with_repeated_border, same)},
             )
 
@@ -100,7 +101,7 @@ def _ceil_mode(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=f"ceil_mode is {ceil_mode} in torch, Keras pools as with ceil_mode={not ceil_mode}",
             fix=f"ceil_mode={not ceil_mode}  # {case.place(operation)}",
-            keras=case.as_in_torch(operation),
+            keras=in_keras(case, operation, "the pooling"),
             changes={operation.key: with_arguments(ceil_mode=not ceil_mode)},
         )
 
@@ -117,7 +118,7 @@ def _other_kind(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause=cause,
             fix=f"F.{other}  # {case.place(operation)}",
-            keras=case.as_in_torch(operation),
+            keras=in_keras(case, operation, "the pooling"),
             changes={operation.key: replaced_by(_pooled_by, getattr(functional, other))},
         )
 
@@ -145,7 +146,7 @@ def _resize(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"torch resizes with {_mode(mode, aligned)}, Keras with {_mode(other, corners)}",
                 fix=f"F.interpolate(x, ..., {_arguments(other, corners)})  # {case.place(operation)}",
-                keras=case.as_in_torch(operation),
+                keras=in_keras(case, operation, "the resizing"),
                 changes={operation.key: replaced_by(_resized, other, corners)},
             )
 

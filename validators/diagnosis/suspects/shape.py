@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from itertools import combinations, permutations
+from math import prod
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from keras3conv.frameworks.torch.replay import Operation, TorchCall
 from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
+from keras3conv.validators.diagnosis.suspects.in_keras import in_keras
 
 FEW_PARTS = 4
 """The largest number of parts of a tensor for which every order is tried."""
@@ -40,7 +42,7 @@ def _axis(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"{operation.name} is over axis {torch_axis} in torch, and over torch's axis {axis} in Keras",
                     fix=f"{operation.name}(..., dim={axis})  # {case.place(operation)}",
-                    keras=case.as_in_torch(operation),
+                    keras=in_keras(case, operation, operation.name),
                     changes={operation.key: with_arguments(dim=axis)},
                 )
 
@@ -85,13 +87,25 @@ def _packed_by_head(case: Case) -> Iterator[Hypothesis]:
                 cause=f"torch splits all {heads} heads into {operation.parts} at once, Keras splits head by head",
                 fix=f"x = x.unflatten(-1, ({heads}, {operation.parts}, -1)).transpose(-2, -3).flatten(-3)  "
                 f"# before {operation.name} {case.place(operation)}",
-                keras=case.as_in_torch(operation),
+                keras=_regrouped(case, (operation.parts, heads, width // heads)),
                 changes={operation.key: replaced_by(_head_by_head, operation.parts, heads)},
             )
 
 
 def _head_by_head(call: TorchCall, parts: int, heads: int) -> Any:
     return call.run(input=call.get("input").unflatten(-1, (heads, parts, -1)).transpose(-2, -3).flatten(-3))
+
+
+def _regrouped(case: Case, sizes: Shape) -> str:
+    """Return the line for Keras that exchanges the first two of the parts that the last axis consists of.
+
+    Args:
+        case: The point at which the models differ.
+        sizes: The sizes of the parts in torch; their product is the size of the axis.
+    """
+    size = prod(sizes)
+    order = f"np.arange({size}).reshape({sizes}).swapaxes(0, 1).ravel()"
+    return f"x = keras.ops.take(x, {order}, axis=-1)  # {case.where_keras}, before the features are divided"
 
 
 def _orders(number: int) -> Iterator[list[int]]:
@@ -173,9 +187,15 @@ def _pixel_shuffle(case: Case) -> Iterator[Hypothesis]:
             cause="the channels of a pixel shuffle are in another order: torch has (c r r), Keras (r r c)",
             fix=f"x = x.unflatten(1, ({operation.get('upscale_factor') ** 2}, -1)).transpose(1, 2).flatten(1, 2)  "
             f"# {case.before(operation)}",
-            keras=case.as_in_torch(operation),
+            keras=_regrouped(case, _factors(operation)),
             changes={operation.key: _blocks_first},
         )
+
+
+def _factors(operation: Operation) -> Shape:
+    """Return the sizes of the parts of torch's channels before a pixel shuffle: (c, r r)."""
+    blocks = operation.get("upscale_factor") ** 2
+    return operation.get("input")[1] // blocks, blocks
 
 
 def _blocks_first(call: TorchCall) -> Any:
@@ -205,7 +225,7 @@ def _other_reduction(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"torch takes the {_REDUCTIONS[operation.name]} over {axes}, Keras the {_REDUCTIONS[other]}",
                     fix=f"x = x.{other}({axes})  # {case.place(operation)}",
-                    keras=case.as_in_torch(operation),
+                    keras=in_keras(case, operation, f"the {_REDUCTIONS[other]}"),
                     changes={operation.key: replaced_by(_with_function, getattr(torch, other))},
                 )
 

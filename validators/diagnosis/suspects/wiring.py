@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.replay import TorchCall
 from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by
+from keras3conv.validators.diagnosis.suspects.in_keras import in_keras
 
 
 def _factor(case: Case) -> Iterator[Hypothesis]:
@@ -147,20 +148,9 @@ def _missing_operation(case: Case) -> Iterator[Hypothesis]:
         ):
             yield Hypothesis(
                 cause=f"torch calls {operation.name} {case.place_in_words(operation)}, Keras does not",
-                fix=_added(case, operation),
+                fix=in_keras(case, operation),
                 changes={operation.key: replaced_by(_only, "input")},
             )
-
-
-def _added(case: Case, operation: Operation) -> str:
-    """Return the line of code that adds an operation of torch to Keras; else a comment that names the torch call."""
-    if operation.name in ("clamp", "clip", "hardtanh"):
-        default = (-1.0, 1.0) if operation.name == "hardtanh" else (None, None)
-        least = operation.get("dim", operation.get("min", operation.get("min_val", default[0])))
-        most = operation.get("2", operation.get("max", operation.get("max_val", default[1])))
-        if least is not None and most is not None:
-            return f"x = keras.ops.clip(x, {least!r}, {most!r})  # {case.where_keras}"
-    return case.as_in_torch(operation)
 
 
 _SEARCHED_ELSEWHERE = VIEWS | {"add", "sub", "mul", "div", "given", "conv1d", "conv2d", "conv3d", "linear"}

@@ -50,6 +50,7 @@ ACTIVATIONS = [
     between("activation._missing_in_keras.fix", "x = torch.tanh(x)", "<<pass>>"),
     between("activation._other_activation.fix", "<<x = F.relu(x)>>", "x = ops.tanh(x)"),
     between("activation._other_activation.keras", "x = self.act(x)", "<<x = ops.relu(x)>>", "act=nn.Tanh()"),
+    between("activation._other_activation.keras", "x = F.hardtanh(x, -0.5, 2)", "<<x = ops.relu(x)>>"),
     between("activation._missing_in_torch.fix", "<<pass>>", "x = ops.sigmoid(x)"),
     between("activation._missing_in_torch.keras", "pass", "<<x = ops.sigmoid(x)>>", done="pass"),
     between(
@@ -155,9 +156,8 @@ NUMBERS = [
     between(
         "measured._branch.keras",
         "x = x + self.c(x)",
-        'y = layers.Dense(4, name="c")(x)\ny = <<0.8 * y>>\nx = x + y',
+        'first = x\nx = 0.8 * layers.Dense(4, name="c")(x)\n<<pass>>\nx = first + x',
         "c=nn.Linear(4, 4)",
-        done="y",
     ),
     Case(
         site="measured._pixels.fix",
@@ -170,9 +170,16 @@ NUMBERS = [
         site="measured._pixels.keras",
         parts="b=nn.Conv2d(3, 4, 1)",
         torch="x = self.b(x)",
-        keras='x = layers.Conv2D(4, 1, name="b")(<<ops.flip(x, -1)>>)',
+        keras='x = ops.flip(x, -1)\n<<pass>>\nx = layers.Conv2D(4, 1, name="b")(x)',
         shape=(3, 6, 6),
-        done="x",
+    ),
+    Case(
+        site="measured._pixels.keras",
+        parts="b=nn.Conv2d(3, 4, 1)",
+        torch="x = self.b(x)",
+        keras='x = ops.flip(x, -1) * 2 - np.array([0.5, 0.25, 1], "float32")\n<<pass>>\n'
+        'x = layers.Conv2D(4, 1, name="b")(x)',
+        shape=(3, 6, 6),
     ),
     between("wiring._factor.fix", "x = x * 2.5", "<<pass>>"),
     between(
@@ -226,10 +233,10 @@ ORDERS = [
     between(
         "shape._axis.keras",
         "x = torch.softmax(x, dim=1)",
-        "x = <<ops.softmax(x, axis=-1)>>",
+        "<<x = ops.softmax(x, axis=-1)>>",
         shape=STEPS,
-        done="ops.softmax(x, axis=1)",
     ),
+    between("shape._axis.keras", "x = torch.softmax(x, 1)", "<<x = ops.softmax(x, axis=1)>>", shape=PICTURE),
     between(
         "shape._concatenation.fix",
         "parts = [x[:, :2], x[:, 2:]]\nx = <<torch.cat(parts, 1)>>",
@@ -265,16 +272,13 @@ ORDERS = [
         "c=nn.Linear(4, 4)",
     ),
     between("shape._other_reduction.fix", "<<x = x.mean(1)>>", "x = ops.sum(x, 1)", shape=STEPS),
-    between(
-        "shape._other_reduction.keras", "x = x.mean(1)", "<<x = ops.sum(x, 1)>>", shape=STEPS, done="x = ops.mean(x, 1)"
-    ),
+    between("shape._other_reduction.keras", "x = x.mean(1)", "<<x = ops.sum(x, 1)>>", shape=STEPS, dots="1"),
     between("axes._rolled.fix", "<<x = torch.roll(x, 1, 1)>>", "x = ops.roll(x, -1, 1)", shape=STEPS, dots="1"),
     between(
         "axes._rolled.keras",
         "x = torch.roll(x, 1, 1)",
         "<<x = ops.roll(x, -1, 1)>>",
         shape=STEPS,
-        done="x = ops.roll(x, 1, 1)",
     ),
     between(
         "axes._tiled.fix",

@@ -56,7 +56,12 @@ def images() -> torch.Tensor:
             "torch rolls by (-2, -2), Keras by (2, 2)",
             "x = torch.roll(x, (2, 2), ...)",
         ),
-        ({"shift": 0, "window": 3}, "mix", "torch calls roll before mix, Keras does not", "as in torch: roll("),
+        (
+            {"shift": 0, "window": 3},
+            "mix",
+            "torch calls roll before mix, Keras does not",
+            "x = keras.ops.roll(keras.ops.roll(x, -2, axis=1), -2, axis=2)",
+        ),
         ({"share": 0.8}, "last", "Keras multiplies the result of conv2d in branch by 0.8", "x = x * 0.8"),
         (
             {"activated": "first"},

@@ -60,7 +60,11 @@ def attending() -> keras.Model:
 def test_an_average_with_a_repeated_border_is_named() -> None:
     problem = problem_of(Pooled(), pooled(), torch.randn(2, 3, 10, 10))
     assert 'pads an average pooling by (0, 1), (0, 1), as "same" does, and repeats the last value' in problem.fact
-    assert problem.fixes[0].startswith("# before head, as in torch: avg_pool2d(kernel_size=3, stride=2, padding=1, ")
+    padded = "keras.layers.ZeroPadding2D(((1, 1), (1, 1)))(x)"
+    line = (
+        f"x = keras.layers.AveragePooling2D((3, 3), strides=(2, 2))({padded})  # before head, in place of the pooling"
+    )
+    assert problem.fixes[0] == line
 
 
 @pytest.mark.slow
