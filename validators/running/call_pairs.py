@@ -269,8 +269,12 @@ def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
     return array
 
 
+_CLEARLY = 4
+"""The factor by which another layout must be closer: if the layers compute other values, both are far away by chance."""
+
+
 def _is_closer_with_channels_last(torch_output: Array, keras_output: Array) -> bool:
-    """Return whether torch's output is closer to Keras' after its channels are moved last.
+    """Return whether torch's output is clearly closer to Keras' after its channels are moved last.
 
     The result is False if moving the channels changes the shape: then the shape decides between the layouts.
     """
@@ -280,7 +284,7 @@ def _is_closer_with_channels_last(torch_output: Array, keras_output: Array) -> b
     unmoved_distance, moved_distance = (
         float(np.nanmax(np.abs(array.astype(np.float64) - keras_output))) for array in (torch_output, moved)
     )
-    return moved_distance < unmoved_distance
+    return moved_distance * _CLEARLY < unmoved_distance
 
 
 def _without_cropped_part(subject: Subject, pair: Pair, keras_output: Array) -> Array:

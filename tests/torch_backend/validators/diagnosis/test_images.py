@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
+from torch import nn
 
 import keras3conv as k3c
 from tests.support.models import randomize
@@ -91,3 +94,21 @@ def test_the_network_agrees_without_a_mistake() -> None:
     plan = k3c.align(source, target, inputs=images(), probe=False).check()
     k3c.transfer(source, target, plan)
     k3c.validate(source, target, inputs=images(), alignment=plan).raise_if_failed()
+
+
+@pytest.mark.parametrize(("channels", "size"), [(4, 8), (7, 14)])
+def test_a_wrong_padding_is_found_at_its_layer_if_an_image_has_as_many_channels_as_rows_and_columns(
+    channels: int, size: int
+) -> None:
+    """Both axis orders of such an output have the same shape, and the wrong one may be closer by chance."""
+    linear = nn.Linear(channels * (size // 2) ** 2, 2)
+    module = nn.Sequential(nn.Conv2d(3, channels, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), linear)
+    convolution = layers.Conv2D(channels, 3, strides=2, padding="same", activation="relu", name="stem")
+    model = keras.Sequential(
+        [keras.Input((size, size, 3)), convolution, layers.Flatten(), layers.Dense(2, name="head")]
+    )
+    plan = k3c.align(module, model)
+    k3c.transfer(module, model, plan, accept_difference=True)
+    problem = k3c.validate(module, model, plan=plan, proofs=["float64"]).section("float64").problems[0]
+    assert problem.where.endswith("stem")
+    assert "before stem" in " ".join(problem.fixes)
