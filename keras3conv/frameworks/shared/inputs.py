@@ -340,13 +340,15 @@ def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) 
 def require_arguments(inputs: Any, torch: ModelView) -> None:
     """Raise `InputError` if a dict of inputs lacks required arguments of a torch module, or has names it does not take.
 
-    A dict without any name that the module takes is left alone.
+    A dict without any name that the module takes is left alone if the module needs only one argument.
 
     Args:
         inputs: The user's inputs for the torch module; only a dict has names.
         torch: The torch side, for the names of the arguments of its `forward`.
     """
-    if not isinstance(inputs, Mapping) or not any(name in torch.keywords for name in inputs):
+    if not isinstance(inputs, Mapping) or not torch.keywords:
+        return
+    if torch.required <= 1 and not any(name in torch.keywords for name in inputs):
         return
     unknown = [str(name) for name in inputs if name not in torch.keywords]
     required = torch.arguments[: torch.required]

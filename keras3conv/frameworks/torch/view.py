@@ -73,12 +73,12 @@ def arguments(module: nn.Module) -> tuple[tuple[str, ...], int]:
 def keywords(module: nn.Module) -> tuple[str, ...]:
     """Return the names under which a module takes arguments; no names if it takes any, or if they are unknown.
 
-    A hook that receives the keyword arguments of a call may take any name.
+    A hook that receives the keyword arguments of a call may take any name, and so may a decorator of `forward`.
     """
     if module._forward_pre_hooks_with_kwargs:
         return ()
     try:
-        parameters = inspect.signature(module.forward).parameters.values()
+        parameters = inspect.signature(module.forward, follow_wrapped=False).parameters.values()
     except ValueError:  # TorchScript
         return ()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):

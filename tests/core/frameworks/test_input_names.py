@@ -69,6 +69,7 @@ def test_a_wrong_name_among_several_keras_inputs_is_an_error() -> None:
         ({"ids": X, "maks": X}, "inputs has maks, and no mask"),
         ({"ids": X}, "inputs has no mask"),
         ({"ids": X, "mask": X, "more": X}, "inputs has more"),
+        ({"left": X, "right": X}, "inputs has left and right, and no ids and mask"),
     ],
 )
 def test_a_wrong_name_among_several_torch_inputs_is_an_error(given: dict[str, Any], message: str) -> None:

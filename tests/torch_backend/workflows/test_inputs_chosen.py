@@ -78,6 +78,14 @@ class AnyNames(Both):
         return super().forward(user_id, age)
 
 
+class Decorated(Both):
+    """A module whose arguments a decorator could rename."""
+
+    @torch.no_grad()
+    def forward(self, user_id: torch.Tensor, age: torch.Tensor) -> torch.Tensor:
+        return super().forward(user_id, age)
+
+
 def test_a_module_that_takes_any_name_is_called_with_all_of_them() -> None:
     first, second = (torch.randn(4, 3) for _ in range(2))
     given = {"user_id": first, "age": second}
@@ -90,7 +98,7 @@ def test_a_module_that_takes_any_name_is_called_with_all_of_them() -> None:
 
     hooked = Both()
     hooked.register_forward_pre_hook(renamed, with_kwargs=True)
-    assert view(hooked).keywords == view(AnyNames()).keywords == ()
+    assert view(hooked).keywords == view(AnyNames()).keywords == view(Decorated()).keywords == ()
     proven(hooked, model, {"age": second, "x": first})  # Keras takes them in this order
 
 
