@@ -73,7 +73,29 @@ class _Commands(TyperGroup):
                 complain(f"Fix:  {'     or     '.join(f'keras3conv {name}' for name in near)}")
             complain("keras3conv --help lists all commands")
             raise typer.Exit(UNUSABLE)
-        return super().resolve_command(ctx, args)
+        name, chosen, rest = super().resolve_command(ctx, args)
+        self._require_known_options(str(name), chosen, rest)
+        return name, chosen, rest
+
+    def _require_known_options(self, name: str, chosen: Any, args: list[str]) -> None:
+        """Exit if an option belongs to other commands, and name them; an option of no command is left to the parser.
+
+        Args:
+            name: The name of the chosen command.
+            chosen: The command.
+            args: Its arguments.
+        """
+        options = {other: {text for one in found.params for text in one.opts} for other, found in self.commands.items()}
+        known = {text for one in chosen.params for text in (*one.opts, *one.secondary_opts)}
+        given = args[: args.index("--")] if "--" in args else args
+        for option in (arg.partition("=")[0] for arg in given if arg.startswith("--")):
+            others = [other for other in self.list_commands(None) if option in options[other]]
+            if option in known or not others:
+                continue
+            complain(f"{name} has no option {option}: it is an option of {' and '.join(others)}")
+            if "align" in others and "--plan" in known:
+                complain(f"keras3conv align writes a plan with it (-o plan.json), which {name} takes: --plan plan.json")
+            raise typer.Exit(UNUSABLE)
 
 
 app = typer.Typer(

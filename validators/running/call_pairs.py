@@ -270,7 +270,7 @@ def _broadcast_over_batch(array: Array, shape: Shape) -> Array:
 
 
 _CLEARLY = 4
-"""The factor by which another layout must be closer: if the layers compute other values, both are far away by chance."""
+"""The factor by which another layout must be closer: if the values differ, each may be the closer one by chance."""
 
 
 def _is_closer_with_channels_last(torch_output: Array, keras_output: Array) -> bool:

@@ -218,7 +218,7 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
         wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
         raise InputError(
             f"the torch module is called with {count(len(values), 'array')}, the Keras model takes {len(specs)} "
-            f"({wanted}): give keras_inputs=... too"
+            f"({wanted}): give keras_inputs=... too, or the inputs alone, if an array holds something else, as labels"
         )
     made = [_fit(array, spec) for array, spec in zip(values, specs, strict=True)]
     return together(made, [spec.key for spec in specs])
@@ -286,7 +286,7 @@ def in_keras_layout(inputs: Any, specs: Sequence[InputSpec]) -> str:
                 return (
                     f"an input has the shape {shape} of the Keras model's input {spec.name} {spec.shape}; with the "
                     f"channels second, as torch modules of images and sequences take them, it is {other}. For inputs "
-                    "in the layout of Keras, give keras_inputs=... and not inputs"
+                    "in the layout of Keras, give keras_inputs=... in place of inputs=..."
                 )
     return ""
 

@@ -37,6 +37,15 @@ def test_an_unknown_command_suggests_the_most_similar_commands() -> None:
     assert "Fix:" not in run("xyzzy").stderr
 
 
+def test_an_option_of_other_commands_is_an_error_that_names_them() -> None:
+    result = run("transfer", "net.pt", "model.keras", "--hint", "a=b")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("transfer has no option --hint: it is an option of validate and align\n")
+    assert "--plan plan.json" in result.stderr
+    assert run("inspect", "net.pt", "--shape=1,3").stderr.startswith("inspect has no option --shape")
+    assert "No such option: --hintt" in run("validate", "net.pt", "model.keras", "--hintt", "a=b").stderr
+
+
 def test_every_command_is_in_the_order_of_the_help() -> None:
     listed = re.findall(r"^  ([a-z-]+)  ", run("--help").stdout.partition("Commands:")[2], flags=re.MULTILINE)
     assert listed[:3] == ["convert", "validate", "align"]
