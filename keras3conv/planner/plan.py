@@ -23,7 +23,9 @@ from keras3conv.planner.evidence.renamed import renamed_pairs
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
 from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs
+from keras3conv.rules.applying import mappings_of
 from keras3conv.rules.constants import constant_buffer, is_constant, passing_variable
+from keras3conv.rules.registry import is_users_own, registered
 from keras3conv.rules.units import units
 
 __all__ = ["Hints", "hinted_paths", "plan"]
@@ -81,6 +83,7 @@ def plan(
     if probed is not None:
         ignored += tuple(_constants(torch, keras, pairs, ignored, probed))
         notes += (*_unused_notes(torch, pairs, ignored, probed), *probed.notes)
+    notes += tuple(_unused_rules(torch, keras, pairs))
     return Alignment(
         pairs=tuple(_in_order(pairs, torch)),
         ignored=ignored,
@@ -130,6 +133,33 @@ def _unused_notes(
     if unused := [path for path in _left_out(torch, pairs, ignored) if path in probed.unused]:
         more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
         yield f"with these inputs no output of the module depends on {', '.join(unused[:_SHOWN])}{more}"
+
+
+def _unused_rules(torch: ModelView, keras: ModelView, pairs: Sequence[Pair]) -> Iterator[str]:
+    """Yield a note for every rule of the user that paired no layers, although both models have its classes."""
+    used = {pair.rule for pair in pairs}
+    for rule in registered.values():
+        if rule.name in used or not is_users_own(rule) or (rule.torch_count, rule.keras_count) != (1, 1):
+            continue
+        layers = [
+            next((layer for layer in view.layers if kind in layer.kinds), None)
+            for view, kind in ((torch, rule.torch), (keras, rule.keras))
+        ]
+        first, second = layers
+        if first is None or second is None:
+            continue
+        mappings = mappings_of(rule, first, second) or ()
+        wanted = [", ".join(name for one in mappings for name in one.names(side)) for side in ("torch", "keras")]
+        held = [f"{layer.path} has {_with_shapes(layer)}" for layer in (first, second)]
+        yield (
+            f"your rule {rule.name} was not used: it maps {wanted[0] or 'nothing'} to {wanted[1] or 'nothing'}, but in "
+            f"torch {held[0]}, and in Keras {held[1]}; its names or the shapes that its transforms give do not fit"
+        )
+
+
+def _with_shapes(layer: LayerView) -> str:
+    """Return the names and the shapes of a layer's tensors."""
+    return ", ".join(f"{role} {shape}" for role, shape in layer.shapes.items()) or "no tensors"
 
 
 def _with_bare_normalizations(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:

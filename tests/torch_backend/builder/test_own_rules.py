@@ -133,6 +133,18 @@ def test_an_entry_that_the_configuration_of_a_keras_layer_lacks_is_named() -> No
         k3c.convert(keras_model())
 
 
+def test_a_plan_notes_a_rule_that_names_no_variable_of_the_layer() -> None:
+    add_rule(name="scale")
+    (note,) = [note for note in k3c.align(torch_module(), keras_model()).notes if note.startswith("your rule")]
+    assert note.startswith(f"your rule {TORCH} <-> {KERAS} was not used: it maps log_gain to scale, but in torch 1 has")
+    assert "has gain (6,)" in note
+
+
+def test_a_plan_notes_nothing_on_a_rule_that_it_uses() -> None:
+    add_rule()
+    assert not any("your rule" in note for note in k3c.align(torch_module(), keras_model()).notes)
+
+
 class TorchSized(nn.Module):
     def __init__(self, inputs: int, size: int) -> None:
         super().__init__()
