@@ -187,7 +187,7 @@ def _recorded_torch_exports() -> Iterator[list[_Attempt]]:
 def _which_torch_exporter(attempts: list[_Attempt]) -> tuple[str, str]:
     """Return the exporter that wrote the file (the last one that was tried), and a note on those that failed before."""
     *before, last = attempts
-    notes = [f"the {_kind(attempt)} exporter, tried before, {attempt.raised or 'could not save'}" for attempt in before]
+    notes = [f"used after the {_kind(one)} exporter, which {one.raised or 'could not save'}" for one in before]
     if not last.dynamo and not notes:
         notes = ["Keras uses it for dynamic batch sizes"]
     return f"torch.onnx.export(dynamo={last.dynamo}), which is the {_kind(last)} exporter", "; ".join(notes)

@@ -54,6 +54,7 @@ def _cut(text: str) -> str:
 
 _KEYS = (
     (re.compile(r"k3c\.validate\(torch, keras, plan=plan\)"), 'do = ["align", "transfer", "validate"]'),
+    (re.compile(r"k3c\.convert\(module, inputs=torch\.zeros\(([\d, ]+)\)\)"), r"shape = [\1]"),
     (re.compile(r"\baccept_difference=True"), "accept_difference = true"),
     (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "cast = true"),
     (re.compile(r'plan = plan\.pair\(("[^"]+"), ("[^"]+")\)'), r"hints = { \1 = \2 }"),

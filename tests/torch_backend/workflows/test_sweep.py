@@ -142,6 +142,7 @@ def test_lines_of_an_error_are_keys_of_the_sweep_file() -> None:
         'plan = plan.pair("fc", "dense")': {"hints": {"fc": "dense"}},
         'plan = plan.ignore("fc", "not trained")': {"ignore": {"fc": "not trained"}},
         "k3c.transfer(source, target, plan, cast=True)": {"cast": True},
+        "k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))": {"shape": [1, 3, 224, 224]},
     }
     for line, keys in lines.items():
         assert tomllib.loads(as_keys(line)) == keys

@@ -128,7 +128,7 @@ def test_a_failed_keras_export_is_repeated_for_a_fixed_batch_size_and_reported(
     assert section.status == "passed"
     told = section.facts["ONNX of Keras"]
     assert "torch.onnx.export(dynamo=True), which is the dynamo exporter, opset" in told
-    assert told.endswith("the TorchScript exporter, tried before, raised RuntimeError: planted")
+    assert told.endswith("used after the TorchScript exporter, which raised RuntimeError: planted")
     assert section.facts["ONNX of Keras, another batch"] == "not tried: the file was exported for one batch size"
 
 
@@ -140,7 +140,7 @@ def test_the_silent_exporter_fallback_of_keras_is_recorded(monkeypatch: pytest.M
         )
     told, note = onnx_export._which_torch_exporter(attempts)
     assert told == "torch.onnx.export(dynamo=False), which is the TorchScript exporter"
-    assert note == "the dynamo exporter, tried before, raised RuntimeError: planted"
+    assert note == "used after the dynamo exporter, which raised RuntimeError: planted"
 
 
 def test_the_message_of_a_wrapped_keras_exception_includes_its_cause() -> None:
