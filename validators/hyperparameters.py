@@ -14,6 +14,7 @@ from functools import partial
 from typing import Literal
 
 from keras3conv.alignment.audit import FieldPair
+from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.model.views import Side
@@ -21,6 +22,7 @@ from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.report.values import IN_TRAINING, Cell, Section, Status, Table
 from keras3conv.rules.correspondence import same_value
 from keras3conv.transforms import Arrays
+from keras3conv.validators.running.batch_norms import masked
 from keras3conv.validators.running.call_pairs import call_pairs, probe_calls
 from keras3conv.validators.running.isolated import isolated_probe
 from keras3conv.validators.running.neighbours import agrees_in_float64, compensated_pairs, would_agree_in_isolation
@@ -61,19 +63,34 @@ def check(subject: Subject) -> Section:
     training = subject.options.training
     failing: tuple[Verdict, ...] = ("failed", "training only") if training else ("failed",)
     failed = [index for index, judged in enumerate(fields) if judged.verdict in failing]
+    problems = [_problem(fields[index], subject.port) for index in failed]
+    left_out = [_masked_problem(pair) for pair in masked(subject)]
+    problems += left_out if training else []
     return Section(
         name="hyperparameters",
-        status="failed" if failed else "passed",
+        status="failed" if problems else "passed",
         claim=CLAIM,
-        summary=f"{len(failed)} of {count(len(fields), 'field')} differ" if failed else _summary(fields),
+        summary=_summary_of_failures(fields, failed, problems) if problems else _summary(fields),
         facts={
-            **({} if training else _training_facts(fields)),
+            **({} if training else _training_facts(fields, left_out)),
             **_state_facts(fields),
             **uncompared(subject, [judged.field for judged in fields]),
         },
         tables=(_table(fields, failed),),
-        problems=tuple(_problem(fields[index], subject.port) for index in failed),
+        problems=tuple(problems),
     )
+
+
+def _summary_of_failures(fields: list[_JudgedField], failed: list[int], problems: list[Problem]) -> str:
+    if failed:
+        return f"{len(failed)} of {count(len(fields), 'field')} differ"
+    return f"{count(len(problems), 'batch normalisation')} not alike in training mode"
+
+
+def _masked_problem(pair: Pair) -> Problem:
+    """Return the problem that Keras' statistics of the batch in training are those of the steps that are not masked."""
+    fact = "in training Keras leaves masked steps out of the statistics of the batch, torch takes every step"
+    return Problem(torch=pair.torch, keras=pair.keras, fact=fact)
 
 
 def _summary(fields: list[_JudgedField]) -> str:
@@ -217,10 +234,14 @@ def _change(subject: Subject, field: FieldPair, inputs: Arrays) -> float:
     return max((compare(new, old).max_rel for new, old in pairs), default=0.0)
 
 
-def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
-    """Return a line for the report with the fields that differ, and have an effect in training only; {} for none.
+def _training_facts(fields: list[_JudgedField], left_out: list[Problem]) -> dict[str, str]:
+    """Return a line for the report with what differs, and has an effect in training only; {} for nothing.
 
     The line has the values of both sides: {"differs in training only": "p: 0.1 in torch, 0.2 in Keras (2 layers)..."}.
+
+    Args:
+        fields: The judged fields.
+        left_out: The problems of batch normalisations that leave masked steps out in Keras only.
     """
     differing: Counter[str] = Counter()
     for judged in fields:
@@ -229,9 +250,14 @@ def _training_facts(fields: list[_JudgedField]) -> dict[str, str]:
             name = field.torch_field or field.keras_field
             in_torch = f"{_show(field.torch_value)} in torch" if field.torch_field else "none in torch"
             differing[f"{name}: {in_torch}, {_show(field.keras_value)} in Keras"] += 1
-    if not differing:
+    texts = [f"{text} ({count(number, 'layer')})" for text, number in differing.items()]
+    paths: dict[str, list[str]] = {}
+    for problem in left_out:
+        paths.setdefault(problem.fact, []).append(problem.keras)
+    texts += [f"{', '.join(those)}: {fact}" for fact, those in paths.items()]
+    if not texts:
         return {}
-    listed = "; ".join(f"{text} ({count(number, 'layer')})" for text, number in differing.items())
+    listed = "; ".join(texts)
     return {IN_TRAINING: f"{listed}. With --training (training=True in Python) this is a failure"}
 
 

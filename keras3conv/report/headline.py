@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count
-from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, Document, Plot, Section
+from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, UNLIKE, Document, Plot, Section
 
 _PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onnxruntime")
 _INPUTS = re.compile(r"^(random )?inputs\b")
@@ -46,7 +46,8 @@ def counted(report: Document) -> str:
 
 
 def _training_mark(report: Document) -> str:
-    names = [part.name for part in report.sections if not part.facts.keys().isdisjoint((IN_TRAINING, NOT_CONVERTED))]
+    facts = {IN_TRAINING, NOT_CONVERTED, UNLIKE}
+    names = [part.name for part in report.sections if not facts.isdisjoint(part.facts)]
     return f"trains differently, see {names[0]}" if names and report.ok else ""
 
 

@@ -29,6 +29,9 @@ IN_TRAINING = "differs in training only"
 NOT_CONVERTED = "acts in training, not converted"
 """The name of the fact that lists what acts in training in the source model, and was not converted."""
 
+UNLIKE = "not alike in training mode"
+"""The name of the fact of a section that lists the layers that compute otherwise in training, on one side only."""
+
 NOISE_FLOOR = "noise floor"
 """A series whose name starts so is drawn as noise floor (torch's own rounding error): dashed, with a filled area."""
 

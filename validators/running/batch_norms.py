@@ -1,7 +1,7 @@
 """Find the batch normalisations of a plan: apart from random layers, only they act differently in training."""
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose, prod
 
 from keras3conv.alignment.pair import Pair
@@ -36,7 +36,9 @@ class BatchNorm:
 def statistics_in_training(subject: Subject) -> dict[str, tuple[Pair, bool, bool]]:
     """Return for each pair of batch normalisations if torch and Keras use the batch's statistics in training mode.
 
-    The result is {torch path: (pair, True if torch uses them, True if Keras does)}.
+    The result is {torch path: (pair, True if torch uses them, True if Keras does)}. If torch has no layer, but calls
+    the function `F.batch_norm` with tensors that are paired with the variables of a Keras layer, the torch path is that
+    of one of the tensors.
 
     Torch runs once in training mode, because its layer may be frozen there, or called by a function. Pairs that do not
     run then are left out.
@@ -44,18 +46,42 @@ def statistics_in_training(subject: Subject) -> dict[str, tuple[Pair, bool, bool
     from keras3conv.frameworks.torch.batch_statistics import batch_statistics
 
     pairs = [pair for pair in subject.plan.pairs if _is_batch_norm(subject, pair)]
+    pairs += _of_functions(subject)
     taken = batch_statistics(subject.torch, subject.required_inputs.torch) if pairs else {}
     found = {}
     for pair in pairs:
         calls = [taken[path] for mapping in pair.weights for path in mapping.torch if path in taken]
         if calls:
-            found[pair.torch] = pair, any(calls), bool(_configs(subject, pair)[1].get("trainable", True))
+            found[pair.torch] = pair, any(calls), _is_trained(subject, pair)
     return found
+
+
+def _of_functions(subject: Subject) -> Iterator[Pair]:
+    """Yield one pair for each Keras batch normalisation whose variables are paired with single tensors of torch."""
+    found: dict[str, Pair] = {}
+    for pair in subject.plan.pairs:
+        layer = pair.keras.rpartition("/")[0]
+        if pair.keras not in subject.keras_layers and _is_keras_batch_norm(subject, layer):
+            found.setdefault(layer, replace(pair, keras=layer))
+    yield from found.values()
 
 
 def renormalised(subject: Subject) -> list[Pair]:
     """Return the pairs in which Keras corrects the statistics of the batch in training (renorm), and torch does not."""
     return [pair for pair in _pairs(subject) if _configs(subject, pair)[1].get("renorm")]
+
+
+def masked(subject: Subject) -> list[Pair]:
+    """Return the pairs in which Keras leaves masked steps out of the statistics of the batch in training.
+
+    torch's own classes take no mask. A subclass may, so it is not listed.
+    """
+    return [pair for pair in _pairs(subject) if _is_masked(subject, pair)]
+
+
+def _is_masked(subject: Subject, pair: Pair) -> bool:
+    is_torchs_own = subject.torch_layers[pair.torch].kind in _TORCH
+    return is_torchs_own and _is_trained(subject, pair) and pair.keras in subject.keras_probe.masks
 
 
 def batch_norms(subject: Subject, frozen: Collection[str] = ()) -> Iterator[BatchNorm]:
@@ -93,10 +119,18 @@ def _pairs(subject: Subject) -> Iterator[Pair]:
 
 
 def _is_batch_norm(subject: Subject, pair: Pair) -> bool:
-    torch_layer, keras_layer = subject.torch_layers.get(pair.torch), subject.keras_layers.get(pair.keras)
-    if torch_layer is None or keras_layer is None:
-        return False
-    return bool(_TORCH.intersection(torch_layer.kinds)) and _KERAS in keras_layer.kinds
+    torch_layer = subject.torch_layers.get(pair.torch)
+    is_torch_batch_norm = torch_layer is not None and bool(_TORCH.intersection(torch_layer.kinds))
+    return is_torch_batch_norm and _is_keras_batch_norm(subject, pair.keras)
+
+
+def _is_keras_batch_norm(subject: Subject, path: str) -> bool:
+    layer = subject.keras_layers.get(path)
+    return layer is not None and _KERAS in layer.kinds
+
+
+def _is_trained(subject: Subject, pair: Pair) -> bool:
+    return bool((subject.keras_layers[pair.keras].config or {}).get("trainable", True))
 
 
 def _configs(subject: Subject, pair: Pair) -> tuple[Config, Config]:
@@ -109,10 +143,12 @@ def _untried(subject: Subject, pair: Pair) -> str:
     calls = subject.torch_probe.of(pair.torch)
     if len(calls) != 1:
         return "torch does not call the module" if not calls else "torch calls the module several times"
-    if not keras_config.get("trainable", True):
+    if not _is_trained(subject, pair):
         return "it is frozen in Keras, so it keeps its moving statistics"
     if keras_config.get("renorm"):
         return "Keras corrects the statistics of the batch there (renorm=True)"
+    if _is_masked(subject, pair):
+        return "Keras leaves masked steps out of the statistics of the batch there"
     if torch_config.get("momentum") is None or not torch_config.get("track_running_stats", True):
         return "torch keeps no moving average for it"
     shape = calls[0].shapes[0]

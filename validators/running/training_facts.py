@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Problem
 from keras3conv.messages import count
+from keras3conv.report.values import UNLIKE
 from keras3conv.validators.running.batch_norms import BatchNorm, untried
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.untrained_rows import untrained_rows
@@ -70,7 +71,7 @@ def statistics_facts(statistics: Mapping[str, tuple[Pair, bool, bool]], unlike: 
     both = [path for path, (_, in_torch, in_keras) in statistics.items() if not in_torch and not in_keras]
     facts = {"frozen on both sides": ", ".join(both)} if both else {}
     listed = "; ".join(f"{problem.torch}: {problem.fact}" for problem in unlike)
-    return facts | ({"not alike in training mode": listed} if listed else {})
+    return facts | ({UNLIKE: listed} if listed else {})
 
 
 def untried_facts(subject: Subject, frozen: Collection[str]) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Describe the parts of a Keras model that act in training only, and have no torch module.
 
-They are regularizers, constraints, and the dropout inside recurrent layers.
+They are regularizers, constraints, the dropout inside recurrent layers, and what a layer does in training only that was
+written as its operations in inference mode: a batch normalization with a mask, for example.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,16 +14,17 @@ from keras3conv.frameworks.keras.tree import named_layers
 _LISTED = 3
 
 
-def training_only(model: keras.layers.Layer, written: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a sentence for each regularizer, constraint and recurrent dropout of a model, with its layers.
+def training_only(model: keras.layers.Layer, written: Mapping[str, str], entered: Collection[str]) -> tuple[str, ...]:
+    """Return a sentence for each part of a model that acts in training only and is not converted, with its layers.
 
     Args:
         model: The model.
         written: The paths of layers as the user's code names them, by path: {"encoder/dense_3": "encoder/project"}.
+        entered: The paths of the layers that are written as their operations in inference mode.
     """
     layers: dict[str, list[str]] = {}
     for path, layer in named_layers(model):
-        for sentence in _sentences(layer):
+        for sentence in (*_sentences(layer), *(_of_operations(layer) if path in entered else ())):
             layers.setdefault(sentence, []).append(written.get(path, path) or layer.name)
     return tuple(f"{_listed(paths)}: {sentence}" for sentence, paths in layers.items())
 
@@ -44,6 +46,19 @@ def _sentences(layer: keras.layers.Layer) -> Iterator[str]:
             yield f"{name} {_written(value)} is a term of the loss in Keras, and not converted{_advice(name, value)}"
         elif name.endswith("_constraint") and isinstance(value, keras.constraints.Constraint):
             yield f"{name} {_written(value)} changes the weights after every step in Keras, and is not converted"
+
+
+def _of_operations(layer: keras.layers.Layer) -> Iterator[str]:
+    """Yield what a layer that is written as its operations in inference mode does in training only."""
+    if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+        yield (
+            "in training Keras normalizes with the statistics of the batch, from which it leaves masked steps out, and "
+            "updates the moving statistics; torch always uses the moving statistics"
+        )
+    if isinstance(layer, keras.layers.SpectralNormalization):
+        yield "in training Keras divides the kernel by its spectral norm before every call; torch keeps it as it is"
+    if isinstance(layer, keras.layers.Attention) and layer.dropout:
+        yield f"the dropout inside this layer (dropout={layer.dropout:g}) is not converted: torch trains without it"
 
 
 def _written(value: Any) -> str:

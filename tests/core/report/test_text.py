@@ -13,7 +13,7 @@ from keras3conv.report.cells import show, visible
 from keras3conv.report.markdown import escape
 from keras3conv.report.report import Report
 from keras3conv.report.text import write
-from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, Cell, Plot, Section, Series, Table
+from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, UNLIKE, Cell, Plot, Section, Series, Table
 from keras3conv.writing.digests import WrittenFile
 
 
@@ -361,7 +361,7 @@ def test_words_of_a_table_are_whole_on_a_terminal_of_eighty_columns() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("fact", [IN_TRAINING, NOT_CONVERTED])
+@pytest.mark.parametrize("fact", [IN_TRAINING, NOT_CONVERTED, UNLIKE])
 def test_a_model_that_trains_differently_is_marked_beside_the_verdict(fact: str) -> None:
     told = Section(name="hyperparameters", status="passed", claim="", summary="", facts={fact: "momentum"})
     alike = Section(name="outputs", status="passed", claim="", summary="")

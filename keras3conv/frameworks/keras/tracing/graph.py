@@ -56,7 +56,7 @@ def graph_of(
         ModelError: The model has no input specification, or cannot be called with symbolic tensors.
     """
     keras_side.require_built(model)
-    view = keras_side.view(model)
+    view, written = keras_side.view(model), attribute_paths(model)
 
     def traced(sizes: Sizes, *, creations: bool) -> tuple[Graph, tuple[Problem, ...]]:
         first, second = (
@@ -64,20 +64,18 @@ def graph_of(
             for which in (0, 1)
         )
         graph, problems = merged(first.graph, second.graph, sizes)
-        return graph, (*first.problems, *problems)
+        return replace(graph, remarks=training_only(model, written, first.entered)), (*first.problems, *problems)
 
     sizes, (graph, problems) = at_accepted_sizes(Sizes.of(model, inputs), partial(traced, creations=False))
     if any(DEPENDS in problem.fact for problem in problems):
         graph, problems = traced(sizes, creations=True)
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
-    written = attribute_paths(model)
     graph = replace(
         graph.pruned(),
         input_names=names,
         keeps_names=sizes.are_named,
         margin=sizes.margin,
         written=written,
-        remarks=training_only(model, written),
     )
     return graph, problems
 
@@ -90,10 +88,17 @@ DRAWN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """The result of one trace: a call graph in which dynamic sizes are numbers."""
+    """The result of one trace: a call graph in which dynamic sizes are numbers.
+
+    Attributes:
+        graph: The call graph.
+        problems: The problems of layers that cannot be traced.
+        entered: The paths of the layers of which the graph has the operations, in inference mode.
+    """
 
     graph: Graph
     problems: tuple[Problem, ...]
+    entered: frozenset[str]
 
 
 def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: ModelView) -> Traced:
@@ -119,7 +124,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
         parameters=tuple(tracer.parameters.values()),
         constants=tracer.constants,
     )
-    return Traced(graph=graph, problems=tuple(tracer.problems))
+    return Traced(graph=graph, problems=tuple(tracer.problems), entered=frozenset(tracer.entered))
 
 
 class _Tracer:
@@ -138,6 +143,7 @@ class _Tracer:
         self.parameters: dict[str, Parameter] = {}
         self.constants: dict[str, Array] = {}
         self.inside: list[str] = []
+        self.entered: set[str] = set()
         self.calls: list[str] = []
         self._numbers = count()
         self.shapes_only = 0
@@ -255,6 +261,7 @@ class _Tracer:
         if path not in self.followed and self.is_leaf(layer, keras_side.kinds_of(layer)):
             return self._leaf(layer, original, args, kwargs)
         before = len(self.nodes)
+        self.entered.add(path)
         self.inside.append(path)
         self.calls.append(f"{path}:{next(self._numbers)}")
         try:
