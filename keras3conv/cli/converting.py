@@ -47,7 +47,8 @@ def convert(  # noqa: PLR0913 - an argument for every option
 
     require_place(out, overwrite=overwrite)
     arrays, axes = convert_inputs(inputs, shape), read_axes(dynamic or ())
-    from keras3conv.workflows.convert import convert as run  # imports torch: after the options
+    from keras3conv.builder.source.moved_outputs import moved_outputs  # these import torch: after the options
+    from keras3conv.workflows.convert import convert as run
 
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     found = None if _is_opened_by_convert(model) else resolve(model, weights)
@@ -66,7 +67,8 @@ def convert(  # noqa: PLR0913 - an argument for every option
         )
         for file in made.save(out, overwrite=overwrite):
             note(f"saved {file.path}")
-    return hand_out_conversion(made.report, out / "report.html", as_json=as_json)
+    moved = moved_outputs(made.program) if made.target == "torch" else ()
+    return hand_out_conversion(made.report, out / "report.html", as_json=as_json, notes=moved)
 
 
 def _is_opened_by_convert(model: str) -> bool:

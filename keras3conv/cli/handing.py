@@ -36,16 +36,21 @@ def hand_out(
     return status_of(judged)
 
 
-def hand_out_conversion(judged: "Report | None", saved_as: Path, *, as_json: bool) -> int:
+def hand_out_conversion(judged: "Report | None", saved_as: Path, *, as_json: bool, notes: Sequence[str]) -> int:
     """Print the report of a conversion, and return the exit status of the command.
 
     Args:
         judged: The report; None if the conversion was not validated.
         saved_as: The file of the report.
         as_json: Whether to print the report as JSON instead of text.
+        notes: What to print of a conversion without a report, which has these notes otherwise.
     """
+    from keras3conv.cli.lines import as_options
+
     if judged is None:
         note("not validated: nothing is proven")
+        for line in notes:
+            note(as_options(line))
         return PASSED
     print(judged.to_json()) if as_json else print_report(judged, saved_as)
     return status_of(judged)

@@ -105,6 +105,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\binputs=(?:\.\.\.|inputs\b|example_input\b)", "--inputs FILE.npz"),
     (r"\binputs=\{(.*)\}", _named_inputs),
     (r'\bbackends="all"', "--backends all"),
+    (r'\bchannels="(first|last)"', r"--channels \1"),
     (r'\bproofs="(\w+)"', r"--proof \1"),
     (r"\bonnx=True", "--onnx"),
     (r"\blabels=labels(?![.\[])", "--labels FILE.npy"),
@@ -140,7 +141,7 @@ def as_options(message: str, names: Mapping[str, str] | None = None) -> str:
 
 
 def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "Report":
-    """Return a report whose suggested fixes are, where possible, commands and options, not Python.
+    """Return a report whose notes and suggested fixes have, where possible, commands and options, not Python.
 
     Args:
         report: The report.
@@ -156,4 +157,4 @@ def with_options(report: "Report", names: Mapping[str, str] | None = None) -> "R
         )
         for section in report.sections
     )
-    return replace(report, sections=sections)
+    return replace(report, sections=sections, notes=tuple(map(as_options, report.notes)))

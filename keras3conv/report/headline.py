@@ -9,6 +9,7 @@ from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, UNLIKE, Documen
 
 _PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onnxruntime")
 _INPUTS = re.compile(r"^(random )?inputs\b")
+_MOVED_OUTPUT = re.compile(r"^output \d+( \(.*?\))? is \(.*; Keras returns \(")
 _DIGEST = re.compile(r"\bsha256 [0-9a-f]{64}\b")
 _ERRORS = ("outputs", "float64")
 """The names of the sections whose summary states the worst error; the page shows that of the first that passed."""
@@ -71,6 +72,8 @@ def _key_facts(report: Document) -> Iterator[tuple[str, str]]:
     if report.ok:
         yield "output difference", next((passed[name] for name in _ERRORS if name in passed), "")
     yield "inputs", next((note for note in report.notes if _INPUTS.match(note)), "")
+    for number, note in enumerate(note for note in report.notes if _MOVED_OUTPUT.match(note)):
+        yield f"order of axes {number + 1}" if number else "order of axes", note
     backend = environment.get("KERAS_BACKEND")
     versions = [f"{name} {environment[name]}" for name in _PACKAGES if name in environment]
     yield "versions", ", ".join([*versions, *([f"Keras on {backend}"] if backend else [])])

@@ -11,6 +11,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.own_rules import layout_hint, own_classes_note
+from keras3conv.builder.source.moved_outputs import moved_outputs
 from keras3conv.builder.to_torch.build import SEED, Built, build, proof_inputs, require_none
 from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
@@ -243,9 +244,9 @@ def _proven(
         if hint := layout_hint(built.program):
             raise ModelError(f"{error.message}\n{hint}") from error
         raise
-    own = own_classes_note(built.program, "model.py needs")
+    further = (*moved_outputs(built.program), *own_classes_note(built.program, "model.py needs"))
     sections = tuple(_with_remarks(section, built.graph.remarks) for section in report.sections)
-    return replace(report, sections=sections, notes=(*report.notes, *built.graph.remarks, *own))
+    return replace(report, sections=sections, notes=(*report.notes, *built.graph.remarks, *further))
 
 
 def _with_remarks(section: Section, remarks: Sequence[str]) -> Section:

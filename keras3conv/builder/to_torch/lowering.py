@@ -1,21 +1,19 @@
 """Convert the call graph of a Keras model to a torch program, a list of statements, in execution order."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
 from keras3conv.builder.operations import library as handlers
 from keras3conv.builder.operations.call import HANDLERS, Call
-from keras3conv.builder.operations.expressions import F, torch
-from keras3conv.builder.program.layouts import Channels, input_order, output_order
+from keras3conv.builder.program.layouts import Channels, input_order, output_order, returns_given_order
 from keras3conv.builder.program.names import identifier, unique
-from keras3conv.builder.program.operation import Function, Operation, Submodule, transformed
+from keras3conv.builder.program.operation import Submodule, transformed
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
-from keras3conv.builder.to_torch.modules import Choice, choose, is_pointwise
+from keras3conv.builder.to_torch.modules import Choice, Part, as_function, choose, is_pointwise
 from keras3conv.builder.to_torch.padding import padding_at_run_time
 from keras3conv.errors import Problem, RuleError, message_of
-from keras3conv.frameworks.torch.constructors import constructor
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, mapped, refs
 from keras3conv.model.views import LayerView
 from keras3conv.rules.rule import LayerSpec
@@ -107,12 +105,16 @@ class _Lowering:
         _require_no_extra_arguments(node)
         layer, given = self._padded(call, layer, given)
         choice = choose(layer, given)
-        given = given if choice.order is None else call.order(given, choice.order)
+        before, given = given, given if choice.order is None else call.order(given, choice.order)
         parts = self._parts(layer, choice, given)
         order = given.order if given.rank == len(node.outputs[0].shape) else None
         is_pointwise_layer = choice.order is None
         for part in parts[:-1]:
             given = call.step(part(given))
+        if order is not None and order != before.order and returns_given_order(self.graph, node, before):
+            made = call.step(parts[-1](given), shape=call.shape, order=order, dtype=call.dtype)
+            call.passes(call.order(made, before.order))
+            return
         call.returns(parts[-1](given), order, flattened=given.flattened if is_pointwise_layer else ())
 
     def _padded(self, call: Call, layer: LayerView, given: Value) -> tuple[LayerView, Value]:
@@ -140,7 +142,7 @@ class _Lowering:
             raise RuleError(f"{node.kind} becomes {len(choice.specs)} torch layers, but this call needs a single one")
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
-    def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list["_Part"]:
+    def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list[Part]:
         """Return what to call instead of a Keras layer: a function or a submodule for each torch layer, in order.
 
         Args:
@@ -149,7 +151,7 @@ class _Lowering:
             given: The input of the first one.
         """
         return [
-            _as_function(spec) or Submodule(self._module(layer, spec, place, choice, given))
+            as_function(spec) or Submodule(self._module(layer, spec, place, choice, given))
             for place, spec in enumerate(choice.specs)
         ]
 
@@ -214,6 +216,8 @@ class _Lowering:
             self.write(value.method("permute", *moved), [made], path="", comment="")
             self._calls = here
             self._permuted[key] = made
+            back = tuple(order.index(axis) for axis in value.order)
+            self._permuted.setdefault((made.name, back, ()), value)
         return replace(self._permuted[key], shape=value.shape, order=order)
 
     def _shared_calls(self, value: Value) -> tuple[str, ...]:
@@ -305,11 +309,11 @@ class _Lowering:
             if not isinstance(leaf, Ref):
                 return leaf
             value = self.values[leaf.name]
-            order = output_order(value, self.channels)
+            order = output_order(value, self.channels, self._inputs)
             return Ref((value if order == value.order else self.permuted(value, order)).name)
 
         outputs = mapped(self.graph.outputs, returned)
-        orders = (output_order(self.values[ref.name], self.channels) for ref in refs(self.graph.outputs))
+        orders = (output_order(self.values[ref.name], self.channels, self._inputs) for ref in refs(self.graph.outputs))
         sizes = {symbol: (name, self.values[name].position(axis)) for symbol, (name, axis) in self.graph.sizes.items()}
         return Program(
             name=self.graph.name,
@@ -352,36 +356,6 @@ def _parameter(name: str, parameter: Parameter) -> Weight:
 
 def _constant(name: str, array: Array) -> Weight:
     return Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False, array=array)
-
-
-_FUNCTIONS = {
-    "torch.nn.Hardswish": F.hardswish,
-    "torch.nn.ReLU": F.relu,
-    "torch.nn.ReLU6": F.relu6,
-    "torch.nn.SiLU": F.silu,
-    "torch.nn.Sigmoid": torch.sigmoid,
-    "torch.nn.Tanh": torch.tanh,
-}
-"""Activation layers without arguments, each with the function that the program calls instead of a submodule."""
-
-_Part = Callable[[Value], Operation]
-
-
-def _as_function(spec: LayerSpec) -> _Part | None:
-    """Return a function that writes a torch layer as an expression, `F.relu(x)`; None if it must be a submodule."""
-    config = spec.config
-    if spec.kind in _FUNCTIONS:
-        return _FUNCTIONS[spec.kind]
-    if spec.kind == "torch.nn.Flatten":
-        start, end = config.get("start_dim", 1), config.get("end_dim", -1)
-        return lambda given: given.method("flatten", *((start,) if end == -1 else (start, end)))
-    if spec.kind == "torch.nn.Unflatten":
-        return lambda given: given.method("unflatten", config["dim"], tuple(config["unflattened_size"]))
-    if spec.kind.rpartition(".")[2][:1].isupper():
-        return None
-    defaults = constructor(spec.kind)
-    settings = {name: value for name, value in config.items() if value != defaults.get(name)}
-    return lambda given: Function(spec.kind)(given, **settings)
 
 
 def _first_shapes(graph: Graph) -> dict[str, set[Shape | None]]:

@@ -1,12 +1,15 @@
 """Choose the torch layers for a Keras layer among those that the rules for its class give (see `keras3conv.rules`)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from keras3conv.builder.operations.call import HANDLERS
+from keras3conv.builder.operations.expressions import F, torch
 from keras3conv.builder.program.names import OWN_LAYERS
+from keras3conv.builder.program.operation import Function, Operation
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
 from keras3conv.errors import RuleError, message_of
+from keras3conv.frameworks.torch.constructors import constructor
 from keras3conv.model.graph import Node
 from keras3conv.model.views import LayerView
 from keras3conv.rules.applying import torch_layers_of
@@ -157,3 +160,34 @@ def _needed_order(rule: Rule, specs: LayerSpecs, layer: LayerView, rank: int) ->
     if isinstance(axis, int) and rank > 2:
         return (0, axis % rank, *(other for other in range(1, rank) if other != axis % rank))
     return channels_first(rank)
+
+
+_FUNCTIONS = {
+    "torch.nn.Hardswish": F.hardswish,
+    "torch.nn.ReLU": F.relu,
+    "torch.nn.ReLU6": F.relu6,
+    "torch.nn.SiLU": F.silu,
+    "torch.nn.Sigmoid": torch.sigmoid,
+    "torch.nn.Tanh": torch.tanh,
+}
+"""Activation layers without arguments, each with the function that the program calls instead of a submodule."""
+
+Part = Callable[[Value], Operation]
+"""What is called instead of a torch layer, with the value that it is given."""
+
+
+def as_function(spec: LayerSpec) -> Part | None:
+    """Return a function that writes a torch layer as an expression, `F.relu(x)`; None if it must be a submodule."""
+    config = spec.config
+    if spec.kind in _FUNCTIONS:
+        return _FUNCTIONS[spec.kind]
+    if spec.kind == "torch.nn.Flatten":
+        start, end = config.get("start_dim", 1), config.get("end_dim", -1)
+        return lambda given: given.method("flatten", *((start,) if end == -1 else (start, end)))
+    if spec.kind == "torch.nn.Unflatten":
+        return lambda given: given.method("unflatten", config["dim"], tuple(config["unflattened_size"]))
+    if spec.kind.rpartition(".")[2][:1].isupper():
+        return None
+    defaults = constructor(spec.kind)
+    settings = {name: value for name, value in config.items() if value != defaults.get(name)}
+    return lambda given: Function(spec.kind)(given, **settings)

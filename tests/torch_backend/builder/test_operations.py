@@ -253,7 +253,8 @@ def table() -> str:
 _HEAD = """# The operations of `keras.ops` in a converted model
 
 Written by `python tests/torch_backend/builder/test_operations.py`. The second column has the code for the first test
-case of the operation, mostly with an image, which is channels-last in Keras and channels-first in torch.
+case of the operation, mostly with an image, which is channels-last in Keras and channels-first in torch. Results with
+three axes are returned in the order of Keras.
 """
 
 

@@ -328,6 +328,22 @@ def test_a_conversion_can_leave_out_the_proofs(keras_file: Path, tmp_path: Path)
     assert not (tmp_path / "net" / "report.html").exists()
 
 
+@pytest.mark.slow
+def test_a_conversion_says_below_the_verdict_that_an_output_has_another_order_than_in_keras(tmp_path: Path) -> None:
+    path = tmp_path / "tagger.keras"
+    keras.Sequential([keras.Input((9, 5)), keras.layers.Conv1D(3, 1)]).save(path)
+    line = "output 0 is (batch, 3, 9), channels second; Keras returns (batch, 9, 3); {} keeps Keras' order"
+    shown = run("convert", path, "-o", tmp_path / "net").stdout
+    below = shown.partition("Passed")[2].partition("structure")[0]
+    assert line.format("--channels last") in " ".join(below.split())
+    printed = run("convert", path, "-o", tmp_path / "json", "--json")
+    assert line.format('channels="last"') in json.loads(printed.stdout)["notes"]
+    unproven = run("convert", path, "-o", tmp_path / "unproven", "--no-validate")
+    assert line.format("--channels last") in " ".join(unproven.stderr.split())
+    kept = run("convert", path, "-o", tmp_path / "kept", "--channels", "last")
+    assert "channels second" not in kept.stdout
+
+
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
     def missing(path: Path) -> bool:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
