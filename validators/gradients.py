@@ -252,6 +252,7 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
     facts = {}
     if norms:
         facts["in training mode"] = count(len(norms), "batch normalisation")
+    if any(norm.is_unbiased for norm in norms):
         facts["known difference"] = "torch stores the unbiased variance of a batch, N/(N-1) times that of Keras"
     paths: dict[float, list[str]] = {}
     for norm in (norm for norm in norms if not norm.same_momentum):
@@ -318,7 +319,7 @@ def _compare_statistics(subject: Subject, norm: BatchNorm, torch: Backward, kera
             continue
         after = tuple(torch.states[path] for path in mapping.torch)
         before = tuple(subject.probe_weights[path] for path in mapping.torch)
-        if mapping.torch and mapping.torch[0].endswith("running_var"):
+        if norm.is_unbiased and mapping.torch and mapping.torch[0].endswith("running_var"):
             after = tuple(unbiased_step(new, old, norm) for new, old in zip(after, before, strict=True))
         transform = mapping.transform
         for path, expected, old in zip(mapping.keras, transform(after), transform(before), strict=True):

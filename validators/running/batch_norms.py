@@ -10,6 +10,7 @@ from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 
 _TORCH = frozenset({*(f"torch.nn.BatchNorm{rank}d" for rank in (1, 2, 3)), "torch.nn.SyncBatchNorm"})
+_OWN = "keras3conv.frameworks.torch.layers.MaskedBatchNorm"
 _KERAS = "keras.layers.BatchNormalization"
 
 _FEWEST = 3
@@ -25,12 +26,14 @@ class BatchNorm:
         number: Number of values per channel in the batch (torch's N).
         momentum: Torch's momentum: the weight of the batch statistics in the update.
         same_momentum: Whether Keras uses the same weight.
+        is_unbiased: Whether torch stores the unbiased variance of the batch, N/(N-1) times that of Keras.
     """
 
     pair: Pair
     number: int
     momentum: float
     same_momentum: bool
+    is_unbiased: bool
 
 
 def statistics_in_training(subject: Subject) -> dict[str, tuple[Pair, bool, bool]]:
@@ -97,7 +100,9 @@ def batch_norms(subject: Subject, frozen: Collection[str] = ()) -> Iterator[Batc
         torch_config, keras_config = _configs(subject, pair)
         momentum, shape = torch_config["momentum"], subject.torch_probe.of(pair.torch)[0].shapes[0]
         same = isclose(1.0 - momentum, keras_config.get("momentum", 0.99), rel_tol=1e-9)
-        yield BatchNorm(pair=pair, number=prod(shape) // shape[1], momentum=momentum, same_momentum=same)
+        unbiased = _OWN not in subject.torch_layers[pair.torch].kinds
+        number = prod(shape) // shape[1]
+        yield BatchNorm(pair=pair, number=number, momentum=momentum, same_momentum=same, is_unbiased=unbiased)
 
 
 def untried(subject: Subject, frozen: Collection[str] = ()) -> dict[str, list[str]]:
@@ -120,7 +125,7 @@ def _pairs(subject: Subject) -> Iterator[Pair]:
 
 def _is_batch_norm(subject: Subject, pair: Pair) -> bool:
     torch_layer = subject.torch_layers.get(pair.torch)
-    is_torch_batch_norm = torch_layer is not None and bool(_TORCH.intersection(torch_layer.kinds))
+    is_torch_batch_norm = torch_layer is not None and not {*_TORCH, _OWN}.isdisjoint(torch_layer.kinds)
     return is_torch_batch_norm and _is_keras_batch_norm(subject, pair.keras)
 
 

@@ -18,6 +18,7 @@ from keras3conv.builder.operations.expressions import (
     tuple_of,
     without,
 )
+from keras3conv.builder.program.names import OWN_LAYERS
 from keras3conv.builder.program.operation import Expression
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
 from keras3conv.rules.helpers.padding import Pads, same_padding
@@ -213,6 +214,25 @@ def _batch_normalization(call: Call) -> None:
         given = call.order(given, (0, axis, *(one for one in range(1, given.rank) if one != axis)))
     settings = {**_optional(call, weight="scale", bias="offset"), "eps": call["epsilon"]}
     call.returns(F.batch_norm(given, call["mean"], call["variance"], **settings), given.order)
+
+
+@handles("keras.layers.BatchNormalization")
+def _batch_normalization_layer(call: Call) -> None:
+    """Convert a BatchNormalization; with a mask, to the module that leaves masked steps out of the batch statistics."""
+    mask = call.get("mask")
+    if mask is None:
+        call.by_rule()
+        return
+    given = call["inputs"]
+    last = given.rank - 1
+    if call.get("axis", -1) not in (-1, last):
+        raise call.refuse("a mask is supported only for a BatchNormalization with axis=-1")
+    given = call.order(given, (0, last, *range(1, last)))
+    if call.get("trainable", True):
+        made = call.rule_module(f"{OWN_LAYERS}.MaskedBatchNorm")(given, call.keras_order(mask))
+    else:  # it uses the moving statistics in training too, and a mask changes nothing
+        made = call.rule_module("torch.nn.BatchNorm")(given)
+    call.returns(made, given.order)
 
 
 def _optional(call: Call, **names: str) -> dict[str, Value]:

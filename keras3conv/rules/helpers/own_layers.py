@@ -15,6 +15,7 @@ GROUPED_QUERY_ATTENTION = f"{_MODULE}.GroupedQueryAttention"
 GAUSSIAN_DROPOUT = f"{_MODULE}.GaussianDropout"
 GAUSSIAN_NOISE = f"{_MODULE}.GaussianNoise"
 CONV_LSTM = f"{_MODULE}.ConvLSTM"
+MASKED_BATCH_NORM = f"{_MODULE}.MaskedBatchNorm"
 NORMALIZATION = f"{_MODULE}.Normalization"
 RECURRENT = f"{_MODULE}.Recurrent"
 

@@ -43,7 +43,8 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
                 "statistics differ from step to step"
                 "; fix the number of steps in the input specification"
             )
-        return keras.ops.stack([layer.layer(inputs[:, step]) for step in range(inputs.shape[1])], axis=1)
+        masks = [{} if mask is None else {"mask": mask[:, step]} for step in range(inputs.shape[1])]
+        return keras.ops.stack([layer.layer(inputs[:, step], **given) for step, given in enumerate(masks)], axis=1)
     if isinstance(layer.layer, keras.Model):
         return layer.call(inputs, mask=mask)
     rows = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))

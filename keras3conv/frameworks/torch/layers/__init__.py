@@ -7,7 +7,7 @@ The source code of a class needs only torch, imported as `import torch` and `fro
 
 from keras3conv.frameworks.torch.layers.attention import AdditiveAttention, Attention, GroupedQueryAttention
 from keras3conv.frameworks.torch.layers.convolution import UnevenConv2d
-from keras3conv.frameworks.torch.layers.normalization import Normalization
+from keras3conv.frameworks.torch.layers.normalization import MaskedBatchNorm, Normalization
 from keras3conv.frameworks.torch.layers.recurrent import ConvLSTM, Recurrent
 from keras3conv.frameworks.torch.layers.regularization import GaussianDropout, GaussianNoise, SharedDropout
 
@@ -18,6 +18,7 @@ __all__ = [
     "GaussianDropout",
     "GaussianNoise",
     "GroupedQueryAttention",
+    "MaskedBatchNorm",
     "Normalization",
     "Recurrent",
     "SharedDropout",

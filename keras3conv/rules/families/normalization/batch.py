@@ -5,6 +5,7 @@ from functools import partial
 from keras3conv.errors import RuleError
 from keras3conv.rules.helpers.config import last, paired, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import affine_weights
+from keras3conv.rules.helpers.own_layers import MASKED_BATCH_NORM
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Same
@@ -76,6 +77,37 @@ for _kind, _rank in (*((f"torch.nn.BatchNorm{_rank}d", _rank) for _rank in (1, 2
             note=_NOTE + " Statistics are not synchronised between processes." * (_kind == _SYNC),
         )
     )
+
+
+def _masked_to_keras(config: Config) -> LayerSpecs:
+    return _to_keras({**config, "track_running_stats": True})
+
+
+def _masked_to_torch(layers: LayerSpecs) -> LayerSpecs:
+    (spec,) = _to_torch(layers, kind=MASKED_BATCH_NORM)
+    config = {name: value for name, value in spec.config.items() if name != "track_running_stats"}
+    return (LayerSpec(kind=MASKED_BATCH_NORM, config=config),)
+
+
+_MASKED_EXAMPLES = (
+    Example(config={"num_features": 5, "eps": 2e-4, "momentum": 0.2, "affine": True}, inputs=((4, 5, 6),)),
+    Example(config={"num_features": 3, "eps": 0.3, "momentum": 0.1, "affine": False}, inputs=((2, 3, 7, 4),)),
+    Example(config={"num_features": 7, "eps": 1e-3, "momentum": 0.01, "affine": True}, inputs=((4, 7),)),
+)
+register(
+    Rule(
+        torch=MASKED_BATCH_NORM,
+        keras="keras.layers.BatchNormalization",
+        fields=paired("num_features", eps="epsilon", momentum="momentum", affine=("scale", "center")),
+        weights=_weights,
+        to_keras=_masked_to_keras,
+        to_torch=_masked_to_torch,
+        layout="channels",
+        examples=_MASKED_EXAMPLES,
+        train=True,
+        fallback=True,
+    )
+)
 
 
 def _frozen_to_keras(config: Config) -> LayerSpecs:

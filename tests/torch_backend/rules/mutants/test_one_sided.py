@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 FEATURE_DROPOUT = "torch.nn.FeatureAlphaDropout <-> keras.layers.AlphaDropout"
 NORMALIZATION = "keras3conv.frameworks.torch.layers.Normalization <-> keras.layers.Normalization"
+MASKED = "keras3conv.frameworks.torch.layers.MaskedBatchNorm <-> keras.layers.BatchNormalization"
 PLACES = "torch.nn.Embedding <-> keras.layers.Embedding (places from padding_idx + 1 on)"
 PATCHES = "torch.nn.Conv2d <-> keras.layers.Dense (patches)"
 TRANSPOSED = "torch.nn.ConvTranspose2d <-> keras.layers.Conv2DTranspose"
@@ -50,6 +51,14 @@ def dilated_kernel_flipped(config: Config) -> Transform:
 
 
 MUTANTS: dict[str, Mutant] = {
+    "momentum of masked statistics off": Mutant(
+        rule=MASKED,
+        law=law_training,
+        mutation=configured(lambda keras, config: {"momentum": config["momentum"]}),
+    ),
+    "masked statistics exchanged": Mutant(
+        rule=MASKED, law=law_float64, mutation=swapped("running_mean", "running_var")
+    ),
     "places from the padding row on": Mutant(
         rule=PLACES, law=law_shapes, mutation=mapped("weight", lambda config: Skip(0, 1))
     ),
