@@ -83,13 +83,12 @@ def plan(
     if probed is not None:
         ignored += tuple(_constants(torch, keras, pairs, ignored, probed))
         notes += (*_unused_notes(torch, pairs, ignored, probed), *probed.notes)
-    notes += tuple(_unused_rules(torch, keras, pairs))
     return Alignment(
         pairs=tuple(_in_order(pairs, torch)),
         ignored=ignored,
         torch=torch.outline(),
         keras=keras.outline(),
-        notes=notes,
+        notes=(*notes, *_unused_rules(torch, keras, pairs)),
         difference=_known_difference(probed, pairs),
     )
 

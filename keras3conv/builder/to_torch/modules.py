@@ -53,8 +53,9 @@ class Choice:
 def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
     """Return the torch layers that are equivalent to a Keras layer.
 
-    If several rules apply, the first one that accepts the axis order of the input is chosen. For example, a Dense on a
-    channels-first image becomes a 1x1 convolution, so that no permutation is needed.
+    If several rules for the class apply, the first one that accepts the axis order of the input is chosen. For example,
+    a Dense on a channels-first image becomes a 1x1 convolution, so that no permutation is needed. A rule for a base
+    class computes the same in inference only: a SpatialDropout1D is a Dropout that drops whole channels.
 
     Args:
         layer: The Keras layer, with the tensors of its sublayers.
@@ -68,7 +69,8 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
     choices = [choice for choice in _choices(layer, given, reasons) if choice.rule.torch.startswith(only)]
     if not choices:
         raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no rule knows the class {layer.kind or 'of this layer'}")
-    return next((choice for choice in choices if choice.order in (None, given.order)), choices[0])
+    of_class = (choice for choice in choices if choice.rule.keras == choices[0].rule.keras)
+    return next((choice for choice in of_class if choice.order in (None, given.order)), choices[0])
 
 
 def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Choice]:

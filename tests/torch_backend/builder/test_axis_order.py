@@ -188,3 +188,9 @@ def test_channels_last_keeps_the_order_of_keras_and_says_nothing(make: Callable[
     conversion, report = proven(model, channels="last")
     assert sizes_of_outputs(conversion) == [model.output_shape[1:]]
     assert not any("channels second" in note for note in report.notes)
+
+
+def test_a_spatial_dropout_of_a_sequence_in_the_order_of_keras_drops_whole_channels() -> None:
+    model = sequential(layers.SpatialDropout1D(0.5), layers.LSTM(4), layers.Dense(TAGS))
+    module = k3c.convert(model, validate=False).model
+    assert [type(child) for child in module.modules() if "Dropout" in type(child).__name__] == [torch.nn.Dropout1d]
