@@ -9,7 +9,7 @@ from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memor
 from keras3conv.frameworks.keras.state import layers_of
 from keras3conv.frameworks.keras.tree import variables_by_path
 from keras3conv.frameworks.keras.values import backend, to_numpy
-from keras3conv.frameworks.shared.backup import REFERENCES, Backup
+from keras3conv.frameworks.shared.backup import REFERENCES, Backup, restored_by
 from keras3conv.transforms import Array
 
 
@@ -70,16 +70,14 @@ def undone_on_failure(model: keras.layers.Layer, variables: Mapping[str, keras.V
         model: The model.
         variables: Its variables, by path.
     """
-    backup = Backup()
-    try:
-        yield backup
-    except BaseException:  # also KeyboardInterrupt
+
+    def restore(backup: Backup) -> None:
         for path, old in backup.items():
             assign(variables[path], old)
         settle(model)
-        raise
-    finally:
-        backup.close()
+
+    with restored_by(restore) as backup:
+        yield backup
 
 
 def settle(model: keras.layers.Layer) -> None:

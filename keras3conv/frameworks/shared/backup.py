@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from io import FileIO
 from math import prod
@@ -101,6 +101,23 @@ class Backup:
         """Delete all values of the backup, and the temporary file."""
         self._arrays, self._places, self._axes = {}, {}, {}
         self._open.close()
+
+
+@contextmanager
+def restored_by(restore: Callable[[Backup], None]) -> Iterator[Backup]:
+    """Yield an empty backup; if the `with` block raises, call `restore` with the backup.
+
+    Args:
+        restore: A function that writes the values in the backup back into their tensors.
+    """
+    backup = Backup()
+    try:
+        yield backup
+    except BaseException:  # also KeyboardInterrupt
+        restore(backup)
+        raise
+    finally:
+        backup.close()
 
 
 _STEP = 4 << 20

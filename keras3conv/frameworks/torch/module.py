@@ -13,7 +13,7 @@ from torch import nn
 from keras3conv import formats
 from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem, message_of
 from keras3conv.frameworks.own_classes import require_fields
-from keras3conv.frameworks.shared.backup import Backup
+from keras3conv.frameworks.shared.backup import Backup, restored_by
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
@@ -84,17 +84,15 @@ def _undone_on_failure(tensors: Mapping[str, torch.Tensor], derived: Mapping[str
         tensors: The tensors of the module, by path.
         derived: The computed weights of the module, which are then computed again.
     """
-    backup = Backup()
-    try:
-        yield backup
-    except BaseException:  # also KeyboardInterrupt
+
+    def restore(backup: Backup) -> None:
         for path, old in backup.items():
             overwrite(tensors[path], old)
         for weight in derived.values():
             weight.refresh()
-        raise
-    finally:
-        backup.close()
+
+    with restored_by(restore) as backup:
+        yield backup
 
 
 @contextmanager
