@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,7 +86,8 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
     """Yield a problem for each layer in a file that Keras cannot load: with code in the file, or an unregistered class.
 
     Args:
-        layers: The path and the class of every layer.
+        layers: The path and the class of every layer; the class is empty for a layer inside another one, which makes it
+            (the query of an attention).
         path: The file.
     """
     own_code = f'k3c.convert(make_model(), weights="{path}")  # make_model is your own code'
@@ -93,7 +95,7 @@ def unloadable(layers: Iterable[tuple[str, str]], path: Path) -> Iterator[Proble
         if kind == "keras.layers.Lambda":
             fact = "a Lambda layer contains Python code, and no code is ever run from a file"
             yield Problem(keras=name, fact=fact, fixes=(own_code,))
-        elif not _is_known(kind):
+        elif kind and not _is_known(kind):
             short = kind.rpartition(".")[2].rpartition(">")[2]
             own = short if kind.startswith("keras.") else kind  # the file has no module for a class of a script
             fact = f"the class {own} is not part of Keras, and no class is registered under this name"
@@ -133,13 +135,19 @@ def _is_known(kind: str) -> bool:
     namespace, _, name = kind.rpartition(".")
     if ">" not in kind and namespace.startswith("keras"):
         modules = (keras.layers, keras, keras.models, *_OPERATIONS)
-        if any(hasattr(module, name) for module in modules):
+        if any(hasattr(module, name) for module in modules) or name in _names_in_code():
             return True
     names = (kind, name, f"Custom>{name}")
     own = keras.saving.get_custom_objects().values()  # a package in the registered name is not in the file's class name
     return any(keras.saving.get_registered_object(one) is not None for one in names) or any(
         (getattr(one, "__module__", ""), getattr(one, "__name__", "")) == (namespace, name) for one in own
     )
+
+
+@cache
+def _names_in_code() -> frozenset[str]:
+    """Return the names of the layer classes in the code of Keras, one of which is public under another name."""
+    return frozenset(value.__name__ for value in vars(keras.layers).values() if isinstance(value, type))
 
 
 def load_weights(model: keras.Model, path: Path) -> None:
