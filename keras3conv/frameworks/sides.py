@@ -8,7 +8,7 @@ from typing import Any
 from keras3conv.errors import BudgetExceeded, InputError, ModelError, message_of
 from keras3conv.frameworks.adapter import Adapter, KerasFile, Model, ModelFile, TorchFile, resolve
 from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
-from keras3conv.frameworks.shared.inputs_made import both_inputs
+from keras3conv.frameworks.shared.inputs_made import Accepts, both_inputs
 from keras3conv.frameworks.shared.recording import traced
 from keras3conv.model.numbered import names_by_location
 from keras3conv.model.views import ModelView
@@ -96,15 +96,18 @@ class Sides:
             InputError: No inputs are given and none can be made, or the Keras inputs cannot be derived from the torch
                 inputs.
         """
-        return both_inputs(*views, inputs, keras_inputs, self._accept)
+        return both_inputs(*views, inputs, keras_inputs, self.accept)
 
-    def possible_inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> tuple[Inputs | None, str]:
+    def possible_inputs(
+        self, views: Views, inputs: Any, keras_inputs: Any, accepts: Accepts | None = None
+    ) -> tuple[Inputs | None, str]:
         """Return the inputs of both sides and an empty text; or None and the reason why there are no inputs.
 
         Args:
             views: The views of both sides.
             inputs: The user's inputs for the torch side, or None.
             keras_inputs: The user's inputs for the Keras side, or None.
+            accepts: Returns whether both models accept inputs; by default, the live sides are run.
 
         Raises:
             InputError: The inputs that the user gave are wrong.
@@ -112,13 +115,13 @@ class Sides:
         if not self.can_run(views[1], inputs):
             return None, ""
         try:
-            return self.inputs(views, inputs, keras_inputs), ""
+            return both_inputs(*views, inputs, keras_inputs, accepts or self.accept), ""
         except InputError as error:
             if inputs is not None or keras_inputs is not None:
                 raise
             return None, message_of(error)
 
-    def _accept(self, given: Inputs) -> bool:
+    def accept(self, given: Inputs) -> bool:
         """Return whether the live models run on these inputs without raising."""
         try:
             for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):

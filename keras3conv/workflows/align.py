@@ -21,6 +21,7 @@ from keras3conv.frameworks.stored import view_in_parts
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
+from keras3conv.planner.probe.pairs import ProbeResult
 from keras3conv.steps import step
 from keras3conv.workflows.recorded import recorded_plan
 
@@ -125,18 +126,17 @@ def _aligned(
     notes: tuple[str, ...],
 ) -> Alignment:
     """Return the plan for two models with these views; the arguments are those of `align_sides`."""
-    given, refusal = sides.possible_inputs(views, inputs, keras_inputs)
-    reason = _why_no_probe(sides, views, inputs) or refusal
+    reason = _why_no_probe(sides, views, inputs)
+    attempt = None if reason or probe is False else _Probe(sides, views, hinted_paths(*views, hints))
+    given, refusal = sides.possible_inputs(views, inputs, keras_inputs, attempt)
+    reason = reason or refusal
     if probe and reason:
         raise InputError(f"probe=True needs to run both models, which is not possible: {reason}")
-    if probe is False or reason or given is None:
+    if given is None or attempt is None:
         return _without_probe(sides, views, given, hints, reason or "probe=False", notes)
     refuse_unprovable(given)
-    from keras3conv.planner.probe import run as probing
-
     try:
-        with step("probe: run both models, pair their layers"):
-            probed = probing.probe(sides.torch.source, sides.keras.source, views, given, hinted_paths(*views, hints))
+        probed = attempt.result(given)
     except ModelError as error:
         if probe or inputs is not None:
             raise
@@ -148,6 +148,50 @@ def _aligned(
     reason = "the probe found no complete plan"
     unproven = make_plan(probed.torch, probed.keras, hints, notes=(f"not confirmed: {reason}", given.note, *notes))
     return plan if unproven.problems() else _all_unconfirmed(unproven, reason)
+
+
+class _Probe:
+    """Probe two live models (run both with random weights, pair their layers) with the first inputs that they accept.
+
+    Inputs are tried by probing with them, so the models are not run only to find out if they accept the inputs.
+
+    Args:
+        sides: The two models.
+        views: Their views.
+        hinted: The torch path from the user's hint, by Keras path.
+    """
+
+    def __init__(self, sides: Sides, views: Views, hinted: dict[str, str]) -> None:
+        self._sides, self._views, self._hinted = sides, views, hinted
+        self._probed: ProbeResult | None = None
+        self._error: ModelError | None = None
+
+    def __call__(self, given: Inputs) -> bool:
+        """Probe with inputs; return whether both models accept them, even if the probe fails for another reason."""
+        try:
+            self._probed, error = self._probe(given), None
+        except ModelError as failure:
+            error = failure
+        accepted = error is None or self._sides.accept(given)
+        if accepted or self._error is None:
+            self._error = error
+        return accepted
+
+    def result(self, given: Inputs) -> ProbeResult:
+        """Return the result of the last probe, or probe now with these inputs.
+
+        Raises:
+            ModelError: The probe failed with the accepted inputs, or with the first ones if none were accepted.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._probed or self._probe(given)
+
+    def _probe(self, given: Inputs) -> ProbeResult:
+        from keras3conv.planner.probe import run as probing
+
+        with step("probe: run both models, pair their layers"):
+            return probing.probe(self._sides.torch.source, self._sides.keras.source, self._views, given, self._hinted)
 
 
 def _other_entries(sides: Sides, plan: Alignment, entry: str) -> Iterator[str]:

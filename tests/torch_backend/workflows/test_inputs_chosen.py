@@ -171,3 +171,37 @@ def test_torch_inputs_in_the_layout_of_keras_are_told_the_other_argument() -> No
     assert "as torch modules of images and sequences take them, it is (10, 3, 12)" in message
     assert "keras_inputs=..." in message
     k3c.validate(module, model, keras_inputs=given).raise_if_failed()
+
+
+def test_the_probe_finds_out_which_inputs_are_accepted_without_other_runs() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+    calls: list[torch.dtype] = []
+    module[0].register_forward_pre_hook(lambda _, args: calls.append(args[0].dtype))
+    inputs = keras.Input((6, 6, 3))
+    model = keras.Model(inputs, layers.Dense(5)(layers.Flatten()(layers.Conv2D(4, 3, activation="relu")(inputs))))
+    assert not k3c.align(module, model).check().difference
+    assert calls == [torch.float64]
+
+
+class Undefined(nn.Module):
+    """A module that accepts every input and returns NaN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+        self.runs = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
+        made: torch.Tensor = self.head(torch.log(-x.abs() - 1))
+        return made
+
+
+def test_no_other_inputs_are_tried_if_the_models_accept_them_and_the_probe_fails() -> None:
+    module = Undefined()
+    given = keras.Input((None, 4))
+    plan = k3c.align(module, keras.Model(given, layers.Dense(3)(given)))
+    assert "the dynamic sizes are 32" in plan.notes[0]
+    assert "has NaN" in plan.notes[0]
+    assert len(plan.pairs) == 1
+    assert module.runs <= 4  # two probes (one sample, all samples), one test of the inputs, one run for the call order
