@@ -7,10 +7,13 @@ manifest.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from keras3conv import formats
@@ -44,6 +47,7 @@ class Record:
     sources: tuple[Path, ...]
     entry: str = ""
     loaded: tuple[ReadFile, ...] = ()
+    _digests: list[Future[tuple[ReadFile, ...]]] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def of(cls, source: Adapter, plan: Alignment, entry: str, loaded: Sequence[ReadFile]) -> "Record":
@@ -63,7 +67,25 @@ class Record:
     @cached_property
     def read(self) -> tuple[ReadFile, ...]:
         """The files that were read, with their digests."""
-        return self.loaded or tuple(read_file(path, self.entry) for path in self.sources)
+        if self._digests:
+            return self._digests[0].result()
+        return self.loaded or self._read()
+
+    def _read(self, stopped: Event | None = None) -> tuple[ReadFile, ...]:
+        return tuple(read_file(path, self.entry, stopped) for path in self.sources)
+
+    @contextmanager
+    def digesting(self) -> Iterator[None]:
+        """Compute the digests of the source files in other threads while the with block writes the outputs."""
+        stopped = Event()
+        with ThreadPoolExecutor(1) as pool:
+            if self.sources and not self.loaded:
+                self._digests.append(pool.submit(self._read, stopped))
+            try:
+                yield
+            except BaseException:
+                stopped.set()  # nobody needs them: do not read a large file to its end
+                raise
 
     @cached_property
     def _fingerprint(self) -> str:

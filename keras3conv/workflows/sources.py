@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
+from threading import Event
 
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
@@ -98,14 +99,15 @@ def files_of(path: Path) -> tuple[Path, ...]:
     return (path, *(path.with_name(name) for name in weight_map_files(Source.pin(path))))
 
 
-def read_file(path: Path, entry: str = "") -> ReadFile:
+def read_file(path: Path, entry: str = "", stopped: Event | None = None) -> ReadFile:
     """Return a file with its digests, without its folder.
 
     Args:
         path: The file.
         entry: The full name of the state dict that was read.
+        stopped: An event that another thread sets if the result is no longer needed; see `digest`.
     """
-    return ReadFile(**{**vars(digest(path)), "path": path.name}, entry=entry)
+    return ReadFile(**{**vars(digest(path, stopped)), "path": path.name}, entry=entry)
 
 
 def weights_read(path: Path, entry: str = "") -> tuple[ReadFile, ...]:

@@ -262,13 +262,10 @@ def _write(outputs: Sequence[formats.Output], options: Options, record: Record) 
     """
     if not outputs:
         return ()
-    written = formats.write_all(
-        outputs,
-        overwrite=options.overwrite,
-        job=record.job,
-        progress=options.progress,
-        describe=record.describe,
-    )
+    with record.digesting():
+        written = formats.write_all(
+            outputs, overwrite=options.overwrite, job=record.job, progress=options.progress, describe=record.describe
+        )
     return tuple(one.file for one in written)
 
 

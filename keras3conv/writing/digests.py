@@ -3,11 +3,12 @@
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 _BLOCK = 1 << 20
@@ -89,10 +90,17 @@ class HashedBlocks:
         return WrittenFile(path=os.fspath(path), size=self._size, sha256=sha256, md5=md5)
 
 
-def digest(path: str | os.PathLike[str]) -> WrittenFile:
-    """Return the path, the size and the digests of a file."""
+def digest(path: str | os.PathLike[str], stopped: Event | None = None) -> WrittenFile:
+    """Return the path, the size and the digests of a file.
+
+    Args:
+        path: The file.
+        stopped: An event that another thread sets if the result is no longer needed: the file is then not read to its
+            end, and `CancelledError` is raised.
+    """
     with Path(path).open("rb", buffering=0) as file:
         blocks = HashedBlocks(file)
         for _ in blocks:
-            pass
+            if stopped is not None and stopped.is_set():
+                raise CancelledError
     return blocks.description(path)
