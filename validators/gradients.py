@@ -113,7 +113,7 @@ def check(subject: Subject) -> Section:
     summary = f"{count(len(inference), 'gradient')} agree to {worst:.2g}"
     if training:
         summary += f", one step in training mode to {max(comparison.error for comparison in training):.2g}"
-    different = [unlike(*entry) for entry in statistics.values() if entry[1] != entry[2]]
+    different = [unlike(subject, *entry) for entry in statistics.values() if entry[1] != entry[2]]
     different += [corrected(pair) for pair in renormalised(subject)]
     lost, computed = trained_as_a_whole(subject), kept_states(subject)
     problems = [_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]]

@@ -1,6 +1,6 @@
 """Find the batch normalisations of a plan: apart from random layers, only they act differently in training."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isclose, prod
 
@@ -135,7 +135,15 @@ def _is_keras_batch_norm(subject: Subject, path: str) -> bool:
 
 
 def _is_trained(subject: Subject, pair: Pair) -> bool:
-    return bool((subject.keras_layers[pair.keras].config or {}).get("trainable", True))
+    """Return whether the Keras layer uses the statistics of the batch in training mode."""
+    is_trainable = bool((subject.keras_layers[pair.keras].config or {}).get("trainable", True))
+    return is_trainable and subject.once(_statistics_in_keras).get(pair.keras, True)
+
+
+def _statistics_in_keras(subject: Subject) -> Mapping[str, bool]:
+    from keras3conv.frameworks.keras.batch_statistics import batch_statistics
+
+    return batch_statistics(subject.keras, subject.required_inputs.keras)
 
 
 def _configs(subject: Subject, pair: Pair) -> tuple[Config, Config]:
@@ -149,7 +157,7 @@ def _untried(subject: Subject, pair: Pair) -> str:
     if len(calls) != 1:
         return "torch does not call the module" if not calls else "torch calls the module several times"
     if not _is_trained(subject, pair):
-        return "it is frozen in Keras, so it keeps its moving statistics"
+        return "it keeps its moving statistics in Keras (frozen, or called with training=False)"
     if keras_config.get("renorm"):
         return "Keras corrects the statistics of the batch there (renorm=True)"
     if _is_masked(subject, pair):

@@ -35,10 +35,11 @@ def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem], computed: lis
     return f"; in training the models differ: {listed}; {option}" if texts else ""
 
 
-def unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
+def unlike(subject: Subject, pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
     """Return the problem that a batch normalisation uses the batch's statistics in training on one side only.
 
     Args:
+        subject: The models.
         pair: The torch layer and the Keras layer.
         in_torch: Whether torch uses them.
         in_keras: Whether Keras uses them; the opposite of `in_torch`.
@@ -46,7 +47,10 @@ def unlike(pair: Pair, in_torch: bool, in_keras: bool) -> Problem:
     taken, kept = ("torch", "Keras") if in_torch else ("Keras", "torch")
     fact = f"in training mode {taken} normalises with the statistics of the batch, {kept} with its moving statistics"
     name = pair.keras.rpartition("/")[2]
-    return Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f"trainable={in_torch}  # {name}",))
+    fix = f"trainable={in_torch}  # {name}"
+    if in_torch and (subject.keras_layers[pair.keras].config or {}).get("trainable", True):
+        fix = f"training=training  # in the call of {name}, instead of training=False"
+    return Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(fix,))
 
 
 def corrected(pair: Pair) -> Problem:

@@ -49,6 +49,11 @@ def layer_calls(handle: CallHandler) -> AbstractContextManager[None]:
     return _calls_handled(keras.layers.Layer, "__call__", handle)
 
 
+def batch_normalizations(handle: CallHandler) -> AbstractContextManager[None]:
+    """Call a handler instead of `BatchNormalization.call` inside the `with` block; Keras has chosen `training` then."""
+    return _calls_handled(keras.layers.BatchNormalization, "call", handle)
+
+
 def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
     """Call a handler instead of `Operation.__call__`, except for layers, inside the `with` block.
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody gives it
@@ -48,6 +49,20 @@ def network(*, trainable: bool) -> keras.Model:
     given = keras.Input((4,))
     norm = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="norm", trainable=trainable)
     return keras.Model(given, layers.Dense(3, name="head")(norm(given)))
+
+
+class OwnCall(keras.Model):
+    """A model whose code decides in which mode the batch normalization runs."""
+
+    def __init__(self, mode: bool | None) -> None:
+        super().__init__()
+        self.mode = mode
+        self.norm = layers.BatchNormalization(epsilon=1e-5, momentum=0.9, name="norm")
+        self.head = layers.Dense(3, name="head")
+        self(np.zeros((2, 4), np.float32))
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return self.head(self.norm(x, training=training if self.mode is None else self.mode))
 
 
 def gradients(module: nn.Module, model: keras.Model, **options: Any) -> Any:
@@ -106,3 +121,18 @@ def test_statistics_that_keras_corrects_in_training_are_not_alike_and_fail_only_
     options: dict[str, Any] = {"inputs": torch.randn(5, 4), "alignment": conversion.alignment}
     strict = k3c.validate(conversion.model, model, training=True, proofs=["gradients"], **options)
     assert "towards its moving statistics (renorm=True)" in strict.section("gradients").problems[0].fact
+
+
+def test_a_keras_layer_called_with_training_false_keeps_its_moving_statistics() -> None:
+    section = gradients(Net().eval(), OwnCall(mode=False))
+    assert section.status == "passed", section.problems
+    assert "1 batch normalisation not alike in training mode" in section.summary
+    strict = gradients(Net().eval(), OwnCall(mode=False), training=True)
+    assert strict.status == "failed"
+    assert strict.problems[0].fixes == ("training=training  # in the call of norm, instead of training=False",)
+    repaired = gradients(Net().eval(), OwnCall(mode=None), training=True)
+    assert repaired.status == "passed", repaired.problems
+    assert "one step in training mode" in repaired.summary
+    frozen = gradients(Frozen().eval(), OwnCall(mode=False), training=True)
+    assert frozen.status == "passed", frozen.problems
+    assert frozen.facts["frozen on both sides"] == "norm"
