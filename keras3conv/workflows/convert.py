@@ -17,7 +17,7 @@ from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
 from keras3conv.frameworks.own_classes import require_classes
-from keras3conv.frameworks.shared.inputs import only_array
+from keras3conv.frameworks.shared.inputs import dict_as_argument, only_array
 from keras3conv.garbage import rare_collections
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
@@ -168,7 +168,7 @@ def _to_keras(
     validate: bool,
 ) -> Conversion:
     from keras3conv.builder.to_keras import build as to_keras
-    from keras3conv.frameworks.torch.view import arguments
+    from keras3conv.frameworks.torch.view import arguments, keywords
     from keras3conv.frameworks.torch.written_out import written_out
 
     if isinstance(given, ModelFile):
@@ -190,6 +190,8 @@ def _to_keras(
         given.load_weights(sources.weights, entry=sources.entry)
     names, required = arguments(given.source)
     inputs, renamed = only_array(inputs, names, required=required)
+    inputs, as_argument = dict_as_argument(inputs, keywords(given.source), required=required)
+    renamed = renamed or as_argument
     read = sources.digests()
     stages = Stages()
     with stages.stage("build the Keras model"):

@@ -317,6 +317,23 @@ def only_array(inputs: Any, names: Sequence[str], *, required: int, known: Colle
     return array, f"the input '{given}' was given to '{names[0]}'" if is_noted else ""
 
 
+def dict_as_argument(inputs: Any, keywords: Collection[str], *, required: int) -> tuple[Any, str]:
+    """Return inputs for a torch module whose only required argument is a dict, and a note if a dict was given to it.
+
+    This is the case for several arrays without any name that `forward` takes: `forward(self, batch)` with
+    {"tokens": ..., "mask": ...}.
+
+    Args:
+        inputs: The user's inputs: an array, a tuple, or a dict by name.
+        keywords: The names under which `forward` takes arguments; empty if it takes any name.
+        required: The number of arguments without a default.
+    """
+    is_argument = isinstance(inputs, Mapping) and len(inputs) > 1 and not any(name in keywords for name in inputs)
+    if not (is_argument and keywords and required == 1):
+        return inputs, ""
+    return (inputs,), "the dict of inputs was given as the only argument that forward needs"
+
+
 def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) -> None:
     """Raise `InputError` if a dict of inputs has other names than the inputs of a model.
 

@@ -12,6 +12,7 @@ from keras3conv.frameworks.shared.inputs import (
     SEED,
     Inputs,
     as_array,
+    dict_as_argument,
     given_inputs,
     is_array,
     only_array,
@@ -64,7 +65,8 @@ def both_inputs(
     names = [spec.key or spec.name for spec in keras.input_specs]
     inputs, torch_note = only_array(inputs, torch.arguments, required=torch.required, known=names)
     keras_inputs, keras_note = only_array(keras_inputs, names, required=len(names), known=torch.arguments)
-    notes = "".join(f"; {note}" for note in (torch_note, keras_note) if note)
+    inputs, dict_note = dict_as_argument(inputs, torch.keywords, required=torch.required)
+    notes = "".join(f"; {note}" for note in (torch_note, dict_note, keras_note) if note)
     if inputs is not None:
         require_arguments(inputs, torch)
         given = given_inputs(torch, keras, inputs, keras_inputs)
@@ -188,9 +190,11 @@ def _both(torch: ModelView, keras: ModelView, made: list[Array], note: str, *, c
     """
     torch_made = _in_torch(made, channels_first=channels_first)
     names = [spec.key or spec.name for spec in keras.input_specs]
+    by_name = dict(zip(names, torch_made, strict=True))
     are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
+    are_one_argument = len(names) > 1 and len(torch.keywords) == 1 and all(spec.key for spec in keras.input_specs)
     return Inputs(
-        torch=dict(zip(names, torch_made, strict=True)) if are_named else tuple(torch_made),
+        torch=by_name if are_named else (by_name,) if are_one_argument else tuple(torch_made),
         keras=together(made, [spec.key for spec in keras.input_specs]),
         note=note,
     )

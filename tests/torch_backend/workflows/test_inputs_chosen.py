@@ -205,3 +205,27 @@ def test_no_other_inputs_are_tried_if_the_models_accept_them_and_the_probe_fails
     assert "has NaN" in plan.notes[0]
     assert len(plan.pairs) == 1
     assert module.runs <= 4  # two probes (one sample, all samples), one test of the inputs, one run for the call order
+
+
+class OneDict(nn.Module):
+    """A module whose only argument is a dict of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 3), nn.Linear(5, 3)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        made: torch.Tensor = self.first(batch["x"]) - self.second(batch["y"])
+        return made
+
+
+def test_a_dict_without_names_that_forward_takes_is_its_only_argument() -> None:
+    given = {"x": torch.randn(2, 4), "y": torch.randn(2, 5)}
+    named = {name: keras.Input(array.shape[1:], name=name) for name, array in given.items()}
+    model = keras.Model(named, layers.Dense(3)(named["x"]) - layers.Dense(3)(named["y"]))
+    report = proven(OneDict(), model, given)
+    assert any("was given as the only argument that forward needs" in note for note in report.notes)
+    proven(OneDict(), model)  # with random inputs
+    report = k3c.convert(randomize(OneDict()), inputs=given).report
+    assert report is not None
+    assert report.ok, report
