@@ -226,6 +226,6 @@ def test_a_dict_without_names_that_forward_takes_is_its_only_argument() -> None:
     report = proven(OneDict(), model, given)
     assert any("was given as the only argument that forward needs" in note for note in report.notes)
     proven(OneDict(), model)  # with random inputs
-    report = k3c.convert(randomize(OneDict()), inputs=given).report
-    assert report is not None
-    assert report.ok, report
+    converted = k3c.convert(randomize(OneDict()), inputs=given).report
+    assert converted is not None
+    assert converted.ok, converted
