@@ -43,15 +43,15 @@ class Speed:
     arithmetic: float
 
 
-def measured(name: str, ours: Any) -> Speed:
+def measured(name: str, converted: Any) -> Speed:
     """Time three modules alternately in eager mode; the first module changes with each round; the fastest round counts.
 
     Args:
         name: One of `FAMILIES`.
-        ours: The converted module, in evaluation mode.
+        converted: The converted module, in evaluation mode.
     """
     plain, edited = (getattr(torchvision_models(), FAMILIES[name])(weights=None) for _ in range(2))
-    modules = [ours, plain.eval(), as_in_keras(name, edited).eval()]
+    modules = [converted, plain.eval(), as_in_keras(name, edited).eval()]
     given = torch.randn(IMAGES, 3, SIZE, SIZE)
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
@@ -119,20 +119,20 @@ def _padded_behind(module: nn.Module) -> None:
                 setattr(parent, name, nn.Sequential(pad, part))
 
 
-def _round(modules: Sequence[nn.Module], given: torch.Tensor, *, first: int) -> list[float]:
+def _round(modules: Sequence[nn.Module], images: torch.Tensor, *, first: int) -> list[float]:
     """Return the time of each module, in the given order; module number `first` runs first."""
     times = {}
     for place in (*range(first, len(modules)), *range(first)):
         started = time.process_time()
-        modules[place](given)
+        modules[place](images)
         times[place] = time.process_time() - started
     return [times[place] for place in range(len(modules))]
 
 
-def _operations(module: nn.Module, given: Any) -> int:
+def _operations(module: nn.Module, inputs: Any) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
     with counter:
-        module(given)
+        module(inputs)
     return counter.get_total_flops()

@@ -51,7 +51,7 @@ def inference(name: str, rounds: int, *, full: bool) -> Iterator[Ratio]:
         yield ratio(group, times, AFTER, other)
 
 
-def _filled_in_both_ways(module: Any, given: Any) -> list[dict[str, Any]]:
+def _filled_in_both_ways(module: Any, models: Any) -> list[dict[str, Any]]:
     """Return copies of a Keras model, each once as converted and once filled by `set_weights`.
 
     All of them stay in memory, so that they are in different places; every second time the filled model is made first.
@@ -61,7 +61,7 @@ def _filled_in_both_ways(module: Any, given: Any) -> list[dict[str, Any]]:
     import keras3conv as k3c
 
     def converted() -> Any:
-        return k3c.convert(module, inputs=given, validate=False).model
+        return k3c.convert(module, inputs=models, validate=False).model
 
     def filled() -> Any:
         model = keras.models.clone_model(template)
@@ -73,17 +73,17 @@ def _filled_in_both_ways(module: Any, given: Any) -> list[dict[str, Any]]:
     return [{way: make() for way, make in ways[:: 1 if number % 2 else -1]} for number in range(COPIES)]
 
 
-def onnx_session(module: Any, given: Any) -> tuple[Any, dict[str, Any]]:
+def onnx_session(module: Any, inputs: Any) -> tuple[Any, dict[str, Any]]:
     """Return a single-threaded session of ONNX Runtime for an exported module, and its inputs."""
     import onnxruntime
     import torch
 
     file: Any = io.BytesIO()
-    torch.onnx.export(module, (given,), file, dynamo=False)
+    torch.onnx.export(module, (inputs,), file, dynamo=False)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
-    return session, {session.get_inputs()[0].name: given.numpy()}
+    return session, {session.get_inputs()[0].name: inputs.numpy()}
 
 
 def transfers(rounds: int) -> Iterator[Ratio]:

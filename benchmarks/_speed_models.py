@@ -58,7 +58,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tensor]]] 
 CONVOLUTIONAL = tuple(name for name in NETWORKS if name.startswith("ResNet"))
 
 
-def in_keras_layout(given: torch.Tensor) -> Any:
+def in_keras_layout(tensor: torch.Tensor) -> Any:
     """Return the input of the Keras model: images with the channels last."""
-    moved = given.permute(0, 2, 3, 1).contiguous() if given.ndim == 4 else given
+    moved = tensor.permute(0, 2, 3, 1).contiguous() if tensor.ndim == 4 else tensor
     return np.ascontiguousarray(moved.numpy())

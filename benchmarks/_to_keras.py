@@ -186,9 +186,9 @@ def _reloaded(folder: Path, keras: Any, np: Any, judge: Any) -> str:
     return "torch was imported" if "torch" in sys.modules else ""
 
 
-def _like(array: Any, found: Any, expected: Any) -> Any:
-    """Return `found`, the values of Keras, if it has the shape of `expected`; else `array`, those of torch."""
-    return found if expected.shape == found.shape else array
+def _like(array: Any, values: Any, expected: Any) -> Any:
+    """Return `values`, the values of Keras, if it has the shape of `expected`; else `array`, those of torch."""
+    return values if expected.shape == values.shape else array
 
 
 class _Backend:

@@ -93,11 +93,11 @@ def relative_difference(weights: Mapping[str, tuple[Any, Any, Any]]) -> float:
     return worst
 
 
-def _wide(given: Any) -> Any:
+def _wide(array: Any) -> Any:
     from torch.utils import _pytree as pytree
 
     return pytree.tree_map(
-        lambda leaf: leaf.double() if hasattr(leaf, "is_floating_point") and leaf.is_floating_point() else leaf, given
+        lambda leaf: leaf.double() if hasattr(leaf, "is_floating_point") and leaf.is_floating_point() else leaf, array
     )
 
 

@@ -56,15 +56,15 @@ STEPS: dict[str, tuple[bool, Checks]] = {
 MEBIBYTE = 1 << 20
 
 
-def in_turns(ways: dict[str, Callable[[], object]], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
+def in_turns(methods: dict[str, Callable[[], object]], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
     """Time every method in every round, after a warm-up round; the order of the methods changes with each round.
 
     A method that leaves much memory to be freed slows the next one down, so no method must always follow the same one.
     """
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[float]] = {name: [] for name in methods}
     for number in range(int(not warm_up), rounds + 1):
-        for name in Random(number).sample(list(ways), len(ways)):
-            way = ways[name]
+        for name in Random(number).sample(list(methods), len(methods)):
+            way = methods[name]
             # Pending writes and garbage of the previous method must not slow this one down.
             os.sync()
             gc.collect()

@@ -137,10 +137,10 @@ def table(rows: dict[str, dict[str, Ratio]], rounds: int) -> str:
     return "\n".join([*lines, ""])
 
 
-def _cell(found: Ratio | None) -> str:
-    if found is None:
+def _cell(ratio: Ratio | None) -> str:
+    if ratio is None:
         return ""
-    return f"{found.processor:.2f} ({found.spread:.0%})" if not found.is_refused else f"refused ({found.spread:.0%})"
+    return f"{ratio.processor:.2f} ({ratio.spread:.0%})" if not ratio.is_refused else f"refused ({ratio.spread:.0%})"
 
 
 def _all(names: Iterable[str], rounds: int, *, compiled: bool, backends: Iterable[str]) -> dict[str, dict[str, Ratio]]:

@@ -60,12 +60,12 @@ def main() -> int:
     return 0
 
 
-def child(what: str, folder: Path, memory: int, shard: str) -> int:
+def child(task: str, folder: Path, memory: int, shard: str) -> int:
     """Transfer or validate in limited memory; print the peak of the anonymous memory in MiB."""
     limit = memory << 20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     with Growth() as memory_used:
-        if what == "transfer":
+        if task == "transfer":
             options = Options(max_shard_size=formats.parse_size(shard))
             transfer(folder / SOURCE, folder / TARGET, read_plan(folder / "plan.json"), options)
         else:
@@ -146,9 +146,9 @@ def save(folder: Path, fixture: Fixture) -> None:
     (folder / "net.safetensors.index.json").write_text(json.dumps(content))
 
 
-def compare(source: Path, made: Path, fixture: Fixture) -> None:
+def compare(source: Path, written: Path, fixture: Fixture) -> None:
     """Raise `AssertionError` if a written tensor differs from that of the checkpoint."""
-    torch, keras = formats.read(source), formats.read(made)
+    torch, keras = formats.read(source), formats.read(written)
     places = {tensor.location: tensor.path for tensor in keras.tensors()}
     for planned in fixture.plan().keras.tensors():
         number = planned.path.partition("/")[0].removeprefix("l")

@@ -129,13 +129,13 @@ def scale_of(name: str) -> float:
     return 0.5 if name.endswith("of values") else 1.0
 
 
-def markdown(found: dict[str, list[Row]]) -> str:
+def markdown(results: dict[str, list[Row]]) -> str:
     """Return the Markdown table: a row for each task, with its seconds at each size."""
     lines = [
         "| work | sizes | seconds | megabytes | exponent of time | of memory |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, rows in found.items():
+    for name, rows in results.items():
         sizes = ", ".join(f"{row['size']:,.0f}" for row in rows)
         seconds = ", ".join(f"{row['seconds']:.3g}" for row in rows)
         memory = ", ".join(f"{row['megabytes']:.3g}" for row in rows)
@@ -145,9 +145,9 @@ def markdown(found: dict[str, list[Row]]) -> str:
     return "\n".join(lines)
 
 
-def drawing(found: dict[str, list[Row]]) -> str:
+def drawing(results: dict[str, list[Row]]) -> str:
     """Return an SVG plot of seconds by size on logarithmic axes, with a labelled line for each task."""
-    every = [row for rows in found.values() for row in rows]
+    every = [row for rows in results.values() for row in rows]
     columns = _ends([row["size"] for row in every])
     lines = _ends([row["seconds"] for row in every])
 
@@ -163,8 +163,8 @@ def drawing(found: dict[str, list[Row]]) -> str:
     for power in range(lines[0], lines[1] + 1):
         y = 360 - 340 * (power - lines[0]) / (lines[1] - lines[0])
         parts.append(f'<path d="M60 {y:.1f}H580" stroke="#ddd"/><text x="4" y="{y + 4:.1f}">1e{power} s</text>')
-    for number, (name, rows) in enumerate(found.items()):
-        colour = f"hsl({number * 360 // len(found)} 70% 40%)"
+    for number, (name, rows) in enumerate(results.items()):
+        colour = f"hsl({number * 360 // len(results)} 70% 40%)"
         end_x, end_y = place(rows[-1]).split(",")
         parts.append(f'<polyline fill="none" stroke="{colour}" points="{" ".join(map(place, rows))}"/>')
         parts.append(f'<text x="{float(end_x) + 6:.1f}" y="{end_y}" fill="{colour}">{name}</text>')

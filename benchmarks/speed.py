@@ -105,16 +105,16 @@ def measured(group: Group, *, full: bool) -> list[Ratio]:
     return [Ratio(**{name: value for name, value in row.items() if name != "verdict"}) for row in rows]
 
 
-def cells(found: Ratio) -> tuple[str, ...]:
+def cells(ratio: Ratio) -> tuple[str, ...]:
     """Return the cells of a row of the table."""
     return (
-        found.group,
-        found.name,
-        found.reference,
-        *(("", "", "") if found.missing else (f"{found.processor:.3g}", f"{found.wall:.3g}", f"{found.spread:.0%}")),
-        f"{found.milliseconds:.3g}" if found.milliseconds else "",
-        "" if found.target is None else f"{found.target:g}",
-        found.verdict,
+        ratio.group,
+        ratio.name,
+        ratio.reference,
+        *(("", "", "") if ratio.missing else (f"{ratio.processor:.3g}", f"{ratio.wall:.3g}", f"{ratio.spread:.0%}")),
+        f"{ratio.milliseconds:.3g}" if ratio.milliseconds else "",
+        "" if ratio.target is None else f"{ratio.target:g}",
+        ratio.verdict,
     )
 
 

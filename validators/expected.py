@@ -120,9 +120,9 @@ def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array)
     return replace(found, floor=max(*noises, _UNITS * resolution(output) * compare(output, golden).scale))
 
 
-def _fact(judgement: Judgement | None, output: Array, golden: Array | None, given: int, returned: int) -> str:
+def _fact(judgement: Judgement | None, output: Array, golden: Array | None, number: int, returned: int) -> str:
     if golden is None:
-        return f"{count(given, 'golden output')} given, but the models return {returned}"
+        return f"{count(number, 'golden output')} given, but the models return {returned}"
     if judgement is None:
         return f"this output has the shape {output.shape}, but the golden output has {golden.shape}"
     return f"this output differs from the golden output by {judgement}"

@@ -230,7 +230,7 @@ def _without_rounded_constants(subject: Subject, comparison: _Comparison) -> _Co
     return replace(comparison, passed=True, explanation=None) if is_rounded else comparison
 
 
-def _without_cancellation(found: list[_Comparison], nearby: Iterable[_Comparison]) -> list[_Comparison]:
+def _without_cancellation(comparisons: list[_Comparison], nearby: Iterable[_Comparison]) -> list[_Comparison]:
     """Mark small differences as passed that change entirely if inputs and weights change by a millionth; return all.
 
     The terms of such a gradient cancel: its value is rounding, which grows with the number of terms. A mistake gives
@@ -240,7 +240,7 @@ def _without_cancellation(found: list[_Comparison], nearby: Iterable[_Comparison
         replace(one, passed=True, error=float(np.max(np.abs(one.difference))))
         if not one.passed and one.difference is not None and not repeats(one.difference, other.difference)
         else one
-        for one, other in zip(found, nearby, strict=True)
+        for one, other in zip(comparisons, nearby, strict=True)
     ]
 
 

@@ -65,16 +65,16 @@ def one_pair_at_a_time(name: str, check: Check) -> Check:
     return judge
 
 
-def _together(name: str, found: list[tuple[Pair, Section | str]], beside: list[Pair]) -> Section:
+def _together(name: str, sections: list[tuple[Pair, Section | str]], beside: list[Pair]) -> Section:
     """Return one section of the report that joins the results of all pairs.
 
     Args:
         name: The name of the proof.
-        found: Each pair with the section of its proof, or with the reason why the proof could not run.
+        sections: Each pair with the section of its proof, or with the reason why the proof could not run.
         beside: The pairs whose Keras layer has an activation function that the proof left out.
     """
-    judged = [(pair, section) for pair, section in found if isinstance(section, Section)]
-    left_out = [(pair, reason) for pair, reason in found if isinstance(reason, str)]
+    judged = [(pair, section) for pair, section in sections if isinstance(section, Section)]
+    left_out = [(pair, reason) for pair, reason in sections if isinstance(reason, str)]
     if not judged:
         reasons = "; ".join(dict.fromkeys(reason for _, reason in left_out)) or "the plan has no pairs"
         return Section(name=name, status="skipped", claim="", summary="no layer runs alone", reason=reasons)

@@ -1,4 +1,4 @@
-"""Recognize layers that were quantized or adapted with LoRA, whose tensors are not the weights that the other side has.
+"""Recognize layers that were quantized or adapted with LoRA: their tensors are not the weights of the other model.
 
 A quantized layer stores integers with a scale. A layer with LoRA stores a kernel and two small matrices; its weight is
 the kernel plus their product. Such layers are refused, with the steps to a model without them.

@@ -38,10 +38,10 @@ class FieldPair:
         torch_value: The value of the torch field.
         keras_field: The name of the field in Keras; empty if Keras has no such field.
         keras_value: The value of the Keras field.
-        wanted: The value that the Keras field should have: `torch_value` translated by the rule. None if the rule does
-            not translate the field.
-        in_torch: The value that the torch field should have: `keras_value` translated by the rule. None if the rule
-            does not translate the field.
+        wanted: The expected value of the Keras field: `torch_value` translated by the rule. None if the rule does not
+            translate the field.
+        in_torch: The expected value of the torch field: `keras_value` translated by the rule. None if the rule does not
+            translate the field.
         agrees: Whether both values mean the same, such as padding 1 and "same"; None if that cannot be decided.
         note: The reason why `agrees` is None.
         beside: As code, the layers that torch needs in addition to compute what the Keras layer does: "after
@@ -186,7 +186,7 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
 
 @dataclass(frozen=True)
 class _Corrected:
-    """The names of corrected Keras arguments, and the torch fields that a rule computes from the corrected layer."""
+    """A Keras layer with corrected arguments: their names, and the torch fields that a rule makes of the layer."""
 
     names: str
     returned: Mapping[str, Any]

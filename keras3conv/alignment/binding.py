@@ -52,9 +52,9 @@ def make_pair(
 
 
 def _numbered_alike(keras: LayerView) -> Iterator[Evidence]:
-    """Yield the `Evidence` that two variables of equal shapes may be exchanged, as a file only numbers the variables.
+    """Yield the `Evidence` that two variables of equal shapes may be swapped, because a file only numbers them.
 
-    Only their order shows which is which. If the rule lists them in another order, the two are exchanged.
+    Only their order distinguishes them, and the rule may list them in another order than the file.
     """
     shapes = [
         one.shape for one in keras.tensors if one.path.rpartition("/")[2].isdecimal() and not one.role.isdecimal()

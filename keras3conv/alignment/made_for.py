@@ -1,4 +1,4 @@
-"""Recognize a plan that was made for other models, and say so in a few lines."""
+"""Report that a plan was made for other models than the two it is used with."""
 
 from collections.abc import Iterator, Mapping
 
@@ -17,7 +17,7 @@ _EXAMPLES = 3
 
 
 def made_for_others(*sides: tuple[ModelView, ModelView]) -> tuple[Problem, ...]:
-    """Return the problem that a plan was made for other models, then examples; nothing if the tensors are the same.
+    """Return the problem that a plan was made for other models, with examples; empty if both have the same tensors.
 
     Args:
         sides: For each side, the model that the plan was made for, and the model to compare with it.
@@ -36,15 +36,15 @@ def made_for_others(*sides: tuple[ModelView, ModelView]) -> tuple[Problem, ...]:
     return (Problem(fact=fact, fixes=(_MAKE_AGAIN,)), *examples)
 
 
-def _differences(planned: ModelView, given: ModelView) -> Iterator[Problem]:
-    """Yield a problem for each tensor that only one of two models has, or that has different shapes in them.
+def _differences(planned: ModelView, compared: ModelView) -> Iterator[Problem]:
+    """Yield a problem for each tensor that only one of two models has, or that has another shape in the second.
 
     Args:
         planned: The model that the plan was made for.
-        given: The model to compare with it; it is on the same side.
+        compared: The model to compare with it, of the same framework.
     """
-    before, now = _shapes(planned), _shapes(given)
-    side = given.side
+    before, now = _shapes(planned), _shapes(compared)
+    side = compared.side
     for path, shape in before.items():
         if path not in now:
             yield Problem.on(side, path, f"the plan has this tensor, of shape {shape}, but the model does not")

@@ -86,9 +86,9 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
 
 
 def _by_line(layer: LayerView, left: Sequence[TensorRef]) -> Iterator[tuple[LayerView, str]]:
-    """Yield each part of a layer that one call of `plan.ignore` can ignore, with its path.
+    """Yield the arguments for calls of `plan.ignore` that ignore the unpaired tensors of a layer: a view and its path.
 
-    The part is the whole layer if none of its tensors is paired or ignored, else each of the tensors that are left.
+    One call ignores the whole layer if none of its tensors is paired or ignored; else each tensor needs a call.
 
     Args:
         layer: The layer.
@@ -171,7 +171,7 @@ def _resized(plan: Plan) -> str:
 
 
 def _resets_before(torch: LayerView, keras: LayerView) -> bool:
-    """Return whether two layers are GRUs, of which that of Keras has one bias only, as with reset_after=False."""
+    """Return whether two layers are GRUs, and the Keras GRU has only one bias, as with reset_after=False."""
     recurrent, bias = keras.shapes.get("recurrent_kernel", ()), keras.shapes.get("bias", ())
     is_gru = len(recurrent) == 2 and recurrent[1] == 3 * recurrent[0] and bias == recurrent[1:]
     return is_gru and torch.shapes.get("weight_hh_l0") == (recurrent[1], recurrent[0])
@@ -230,7 +230,7 @@ def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
 def _unplaced_layer(
     side: Side, layer: LayerView, where: str, free: list[LayerView], nearest: str, *, is_on_both: bool
 ) -> Problem:
-    """Return the problem of a layer, or of one tensor of it, that the plan neither pairs nor ignores.
+    """Return the problem that the plan neither pairs nor ignores a layer, or one of its tensors.
 
     Args:
         side: The side of the layer: "torch" or "keras".
@@ -263,22 +263,22 @@ def _unplaced_layer(
     return Problem.on(side, where, fact, tuple(fixes))
 
 
-def _pairing(side: Side, layer: LayerView, where: str, other: LayerView) -> str:
+def _pairing(side: Side, layer: LayerView, where: str, partner: LayerView) -> str:
     """Return the call of `plan.pair` that pairs two layers, or their only tensors if no rule has both classes.
 
     Args:
         side: The side of `layer`: "torch" or "keras".
         layer: A layer with unpaired tensors, or one tensor of it.
         where: The path of the layer, or of its tensor.
-        other: The layer of the other side to pair it with.
+        partner: The layer of the other model to pair it with.
     """
-    torch, keras = (layer, other) if side == "torch" else (other, layer)
+    torch, keras = (layer, partner) if side == "torch" else (partner, layer)
     by_tensor = not keras.kinds or next(iter(lookup(torch.kinds, keras.kinds)), None) is None
     if (by_tensor or where != layer.path) and len(torch.tensors) == len(keras.tensors) == 1:
         tensors = torch.tensors[0], keras.tensors[0]
         fitting = call_that_fits(tensors[:1], tensors[1:])
         return fitting[0] if fitting else f'plan = plan.pair("{tensors[0].path}", "{tensors[1].path}")'
-    first, second = (where, other.path) if side == "torch" else (other.path, where)
+    first, second = (where, partner.path) if side == "torch" else (partner.path, where)
     return f'plan = plan.pair("{first}", "{second}")'
 
 

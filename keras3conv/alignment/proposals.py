@@ -35,38 +35,38 @@ def call_that_fits(torch: Sequence[TensorRef], keras: Sequence[TensorRef]) -> tu
     return tuple(_call(*paths, transform) for transform in fitting)[:2]
 
 
-def _moves(given: Shape, wanted: Shape) -> Iterator[Transform]:
+def _moves(source: Shape, target: Shape) -> Iterator[Transform]:
     """Yield the transforms that turn one shape into another by a permutation of the axes.
 
     Axes of size one may also be added or removed: (1, 4, 3) -> (3, 4).
     """
-    sizes = [size for size in given if size != 1]
-    if sorted(sizes) != sorted(size for size in wanted if size != 1) or len(sizes) > _MOST_AXES:
+    sizes = [size for size in source if size != 1]
+    if sorted(sizes) != sorted(size for size in target if size != 1) or len(sizes) > _MOST_AXES:
         return
     names = _NAMES[: len(sizes)]
-    left = side_of(given, names)
+    left = side_of(source, names)
     for order in permutations(range(len(sizes))):
-        if [sizes[place] for place in order] == [size for size in wanted if size != 1]:
-            right = side_of(wanted, "".join(names[place] for place in order))
+        if [sizes[place] for place in order] == [size for size in target if size != 1]:
+            right = side_of(target, "".join(names[place] for place in order))
             yield Same() if left == right else Axes(f"{left} -> {right}")
 
 
-def _joins(given: Sequence[Shape], wanted: Shape) -> Iterator[Transform]:
+def _joins(sources: Sequence[Shape], target: Shape) -> Iterator[Transform]:
     """Yield the transforms that concatenate several tensors to one, and permute its axes if needed."""
-    for axis in range(min(map(len, given))):
-        join = Concat(axis, tuple(shape[axis] for shape in given))
+    for axis in range(min(map(len, sources))):
+        join = Concat(axis, tuple(shape[axis] for shape in sources))
         try:
-            (joined,) = join.shapes(tuple(given))
+            (joined,) = join.shapes(tuple(sources))
         except TransformError:
             continue
-        yield from (join if move == Same() else Chain(join, move) for move in _moves(joined, wanted))
+        yield from (join if move == Same() else Chain(join, move) for move in _moves(joined, target))
 
 
-def _splits(given: Shape, wanted: Sequence[Shape]) -> Iterator[Transform]:
+def _splits(source: Shape, targets: Sequence[Shape]) -> Iterator[Transform]:
     """Yield the transforms that split one tensor into several, after a permutation of its axes if needed."""
-    for transform in _joins(wanted, given):
+    for transform in _joins(targets, source):
         inverse = transform.inverse
-        if inverse.shapes((given,)) == tuple(wanted):
+        if inverse.shapes((source,)) == tuple(targets):
             yield inverse
 
 

@@ -87,20 +87,20 @@ class Staging:
         if problems:
             raise self._refused(problems)
 
-    def _unequal(self, path: str, other: str) -> list[Problem]:
+    def _unequal(self, path: str, tied: str) -> list[Problem]:
         """Return a list with one problem if the plan would write different values to two tied tensors; else none.
 
         Args:
             path: The path of one tensor of the target.
-            other: The path of the tensor that is tied to it.
+            tied: The path of the tensor that is tied to it.
         """
-        first, second = self.read(path), self.read(other)
+        first, second = self.read(path), self.read(tied)
         if np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
             return []
-        sources = [", ".join(self._mapping_of[name].names(self.source.side)) for name in (path, other)]
+        sources = [", ".join(self._mapping_of[name].names(self.source.side)) for name in (path, tied)]
         apart = float(np.max(np.abs(first.astype(np.float64) - second.astype(np.float64))))
         fact = (
-            f"this tensor is tied to {other}, but their sources {sources[0]} and {sources[1]} differ, by up to "
+            f"this tensor is tied to {tied}, but their sources {sources[0]} and {sources[1]} differ, by up to "
             f"{apart:.3g}"
         )
         fact += f"; untie them in {self.target.title}, or make the sources equal"
@@ -126,8 +126,8 @@ class Staging:
         Args:
             counted: Whether to count NaN and infinite values in `not_finite`; each source array is searched for them
                 once.
-            finite: A collection to which the reader of the values adds the path of each one that it found to be finite
-                while copying it. A source array is then searched only if this does not show that it is finite.
+            finite: A collection that the caller extends: the path of each yielded value without NaN and infinity.
+                Source arrays whose values are in it are not searched.
         """
         for mapping in self.plan.mappings:
             sources = mapping.names(self.source.side)
@@ -140,7 +140,7 @@ class Staging:
                 self._count(sources, tuple(self.source.read(path) for path in sources))
 
     def require_dropped(self) -> None:
-        """Raise `TransferError` if a source tensor that has no place in the target has values that would be lost.
+        """Raise `TransferError` if a source tensor has no counterpart in the target, and values that would be lost.
 
         Such tensors are a bias of zeros and a scale of ones. No target tensor is computed from them, so a target that
         is written tensor by tensor never reads them.

@@ -1,8 +1,8 @@
 """Recognize embedding tables with different numbers of rows, and propose the transform between them.
 
 The values of such a table cannot be copied, so `align` does not pair the two tables. If the rows are those of a grid of
-positions, they must be interpolated to the other grid's size. A model that counts positions from 2 on has two rows more
-at the beginning. A vocabulary that was filled up to a round number of tokens has more rows at the end.
+positions, they must be interpolated to the other grid's size. A model whose positions start at 2 has two more rows at
+the beginning. A vocabulary that was padded to a round number of tokens has more rows at the end.
 """
 
 from collections.abc import Iterable

@@ -70,7 +70,7 @@ def describe_html(plan: Plan) -> str:
 
 
 def summary(plan: Plan) -> str:
-    """Return one line about a plan, such as "a <-> b: 3 pairs, 0 not confirmed, 1 tensor ignored, no problems"."""
+    """Return a plan in one line: "a <-> b: 3 pairs, 0 not confirmed, 1 tensor ignored, no problems"."""
     unconfirmed = sum(pair.unconfirmed for pair in plan.pairs)
     counts = [
         count(len(plan.pairs), "pair"),
@@ -83,7 +83,7 @@ def summary(plan: Plan) -> str:
 
 
 def _differing(plan: Plan) -> tuple[str, ...]:
-    """Return a line that says how the outputs differ, with the call that names the cause; none without a difference."""
+    """Return a line on the difference of the two models' outputs, with the call that finds its cause; else nothing."""
     if plan.accepted_difference:
         return (f"! {plan.accepted_difference}: this was accepted",)
     command = "the cause is named by:  k3c.validate(torch, keras, plan=plan)"
@@ -140,7 +140,7 @@ def _doubts(pairs: Sequence[Pair]) -> str:
 
 
 def _unknown_order(pair: Pair) -> str:
-    """Return, for a pair of two tensors, what their shapes do not show, such as the order of equal axes; else empty."""
+    """Return what the shapes of a pair of tensors leave unknown, such as the order of equal axes; "" for nothing."""
     is_alone = len(pair.weights) == 1 and (pair.torch, pair.keras) == (*pair.weights[0].torch, *pair.weights[0].keras)
     return next((one.detail for one in pair.evidence if is_alone and one.kind == "interchangeable"), "")
 

@@ -250,14 +250,14 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
         _is_verbose.reset(verbose_token)
 
 
-def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, given: Mapping[str, Any]) -> int:
+def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, arguments: Mapping[str, Any]) -> int:
     """Print an error on stderr, and return the exit status: 1 for a proof that failed, 2 for any other error.
 
     A missing module that no extra of this package installs is a mistake in the program, and is raised again.
 
     Args:
         error: The error.
-        given: The arguments of the running command. A command that the message suggests repeats them.
+        arguments: The arguments of the running command. A command that the message suggests repeats them.
     """
     from keras3conv.cli.lines import as_options
     from keras3conv.cli.sides import names_for, names_for_convert
@@ -267,11 +267,11 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, given: Map
         if package not in EXTRA_OF:
             raise error
         error = MissingExtra("this command", package)
-    sides: list[Any] = [given.get(name) for name in ("torch", "keras", "torch_weights", "keras_weights")]
-    plan, entry = given.get("plan"), given.get("entry", "")
+    sides: list[Any] = [arguments.get(name) for name in ("torch", "keras", "torch_weights", "keras_weights")]
+    plan, entry = arguments.get("plan"), arguments.get("entry", "")
     names = names_for(*sides, plan=plan, entry=entry) if sides[0] and sides[1] else {}
-    names |= {"SOURCE": quote(given["source"])} if isinstance(given.get("source"), str) else {}
-    names |= names_for_convert(given) if "shape" in given else {}
+    names |= {"SOURCE": quote(arguments["source"])} if isinstance(arguments.get("source"), str) else {}
+    names |= names_for_convert(arguments) if "shape" in arguments else {}
     complain(f"{type(error).__name__}: {as_options(message_of(error), names)}")
     return FAILED if isinstance(error, ProofError) else UNUSABLE
 

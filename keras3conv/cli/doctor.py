@@ -88,8 +88,8 @@ def _advice(known: dict[str, object], missing: list[str]) -> list[str]:
     return lines or ["Everything is installed."]
 
 
-def _packages(found: dict[str, str]) -> str:
-    return ", ".join(f"{name} {number or '(missing)'}" for name, number in found.items())
+def _packages(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number or '(missing)'}" for name, number in versions.items())
 
 
 def _version(distributions: tuple[str, ...]) -> str:

@@ -20,32 +20,32 @@ VALIDATE = "keras3conv validate TORCH KERAS"
 """The start of a command that proves two models equal, or names the cause of a difference."""
 
 
-def _hint(found: re.Match[str]) -> str:
+def _hint(match: re.Match[str]) -> str:
     from keras3conv.cli.files import ROOT
     from keras3conv.model.paths import join_layers
 
     torch, keras = (
-        join_layers(name or ROOT for name in re.findall(r'"([^"]*)"', names)) for names in found.group(1, 2)
+        join_layers(name or ROOT for name in re.findall(r'"([^"]*)"', names)) for names in match.group(1, 2)
     )
     return f'{ALIGN} --hint "{torch}={keras}"'
 
 
-def _ignored(found: re.Match[str]) -> str:
-    path, reason, side = found.groups()
+def _ignored(match: re.Match[str]) -> str:
+    path, reason, side = match.groups()
     return f'{ALIGN} --ignore "{f"{side}:" if side else ""}{path}={reason}"'
 
 
-def _registered(found: re.Match[str]) -> str:
-    return f"--import FILE.py  # your file with the class {found[1]}"
+def _registered(match: re.Match[str]) -> str:
+    return f"--import FILE.py  # your file with the class {match[1]}"
 
 
-def _named_inputs(found: re.Match[str]) -> str:
-    values = ", ".join(re.sub(r'"(\w+)": ', r"\1=", one) for one in found[1].split(", "))
+def _named_inputs(match: re.Match[str]) -> str:
+    values = ", ".join(re.sub(r'"(\w+)": ', r"\1=", one) for one in match[1].split(", "))
     return f'numpy.savez("inputs.npz", {values})  # and --inputs inputs.npz'
 
 
-def _shape(found: re.Match[str]) -> str:
-    return f"--shape {found[1].replace(' ', '')}"
+def _shape(match: re.Match[str]) -> str:
+    return f"--shape {match[1].replace(' ', '')}"
 
 
 _NAMES = r'(\[(?:"[^"]*"(?:, )?)+\]|"[^"]*")'

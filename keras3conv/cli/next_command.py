@@ -28,7 +28,7 @@ def validation(
     source: "tuple[str, Adapter]",
     target: "tuple[str, Adapter]",
     out: Sequence[Path],
-    given: "Mapping[Side, Path | None]",
+    weights: "Mapping[Side, Path | None]",
 ) -> str:
     """Return the command that compares the two models of a transfer: "keras3conv validate net.py:make net.keras".
 
@@ -38,9 +38,9 @@ def validation(
         source: The argument of the model that was read, and its adapter (the interface to a model).
         target: The argument of the model that was written, and its adapter (the interface to a model).
         out: The files that were written; if there are none, the target is the file.
-        given: For each side, the file of weights that was loaded into the model of a factory.
+        weights: For each side, the file of weights that was loaded into the model of a factory.
     """
-    models, options = _named(source, target, tuple(out), given)
+    models, options = _named(source, target, tuple(out), weights)
     return f"keras3conv validate {quote(models['torch'])} {quote(models['keras'])}{options}"
 
 
@@ -48,7 +48,7 @@ def probed(
     source: "tuple[str, Adapter]",
     target: "tuple[str, Adapter]",
     out: Sequence[Path],
-    given: "Mapping[Side, Path | None]",
+    weights: "Mapping[Side, Path | None]",
 ) -> str:
     """Return the command that repeats a transfer with two models that run: a run of both confirms the pairs.
 
@@ -59,9 +59,9 @@ def probed(
         source: The argument of the model that was read, and its adapter (the interface to a model).
         target: The argument of the model that was written, and its adapter (the interface to a model).
         out: The files that were written.
-        given: For each side, the file of weights that was loaded into the model of a factory.
+        weights: For each side, the file of weights that was loaded into the model of a factory.
     """
-    models, options = _named(source, target, (), given)
+    models, options = _named(source, target, (), weights)
     if not out or not {*FACTORIES.values()}.intersection(models.values()):
         return ""
     names = f"{quote(models[source[1].side])} {quote(models[target[1].side])}"
@@ -73,7 +73,7 @@ def after_transfer(
     report: "Report",
     plan: "Alignment",
     arguments: tuple[str, str],
-    ends: "tuple[Adapter, Adapter]",
+    adapters: "tuple[Adapter, Adapter]",
     out: Sequence[Path],
     weights: tuple[Path | None, Path | None],
 ) -> Iterator[str]:
@@ -83,11 +83,11 @@ def after_transfer(
         report: The report of the transfer.
         plan: The plan that was followed.
         arguments: The arguments of the source and of the target.
-        ends: The adapters (the interface to a model) of the source and of the target.
+        adapters: The adapters (the interface to a model) of the source and of the target.
         out: The files that were written.
         weights: The files of weights that were loaded into the torch and the Keras model of a factory.
     """
-    source, target = zip(arguments, ends, strict=True)
+    source, target = zip(arguments, adapters, strict=True)
     given: dict[Side, Path | None] = {"torch": weights[0], "keras": weights[1]}
     if report.status == "unconfirmed" and (again := probed(source, target, out, given)):
         yield f"a transfer between two models that run confirms the pairs:  {again}"
@@ -135,13 +135,13 @@ def _named(
     source: "tuple[str, Adapter]",
     target: "tuple[str, Adapter]",
     out: tuple[Path, ...],
-    given: "Mapping[Side, Path | None]",
+    weight_files: "Mapping[Side, Path | None]",
 ) -> "tuple[dict[Side, str], str]":
     """Return the command-line argument that names each model, by side, and the options with the files of weights."""
     models: dict[Side, str] = {}
     weights: dict[Side, str] = {}
     for (argument, model), written in ((source, ()), (target, out)):
-        loaded = str(given[model.side] or "") if model.is_live else argument
+        loaded = str(weight_files[model.side] or "") if model.is_live else argument
         file = str(written[0]) if written else loaded
         if model.side == "keras" and file and not is_without_architecture(file):
             models["keras"] = file

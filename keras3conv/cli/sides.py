@@ -160,16 +160,16 @@ def names_for(
     }
 
 
-def names_for_convert(given: "Mapping[str, Any]") -> dict[str, str]:
+def names_for_convert(arguments: "Mapping[str, Any]") -> dict[str, str]:
     """Return the replacements of placeholders in a suggested `convert` command: its inputs, and its folder.
 
     Args:
-        given: The arguments of the command that failed.
+        arguments: The arguments of the command that failed.
     """
-    shape, inputs, entry = given["shape"], given["inputs"], given["entry"]
+    shape, inputs, entry = arguments["shape"], arguments["inputs"], arguments["entry"]
     asked = f" --shape {quote(shape)}" if shape else f" --inputs {quote(str(inputs)) if inputs else 'FILE.npz'}"
     named = f" --entry {quote(entry)}" if entry else ""
-    out = f" -o {quote(str(given['out']))}"
+    out = f" -o {quote(str(arguments['out']))}"
     code = import_options()
     return {" --inputs FILE.npz -o FOLDER": f"{asked}{named}{code}{out}", " -o FOLDER": f"{code}{out}"}
 

@@ -100,15 +100,15 @@ def read(path: str | os.PathLike[str], *, entry: str = "", planned: ModelView | 
 _OF_TORCH = tuple(READERS[name] for name in ("torch", "torch index", "safetensors", "safetensors index"))
 
 
-def _entry(source: Source, found: str, entry: str) -> ModelView:
+def _entry(source: Source, kind: str, entry: str) -> ModelView:
     """Return the view of one of several models in a file: of a state dict, or of the tensors under a prefix.
 
     Args:
         source: The file.
-        found: The format of the file.
+        kind: The format of the file.
         entry: The name of the state dict, or the prefix.
     """
-    return checkpoint.read(source, entry) if found == "torch" else prefixes.within(READERS[found](source), entry)
+    return checkpoint.read(source, entry) if kind == "torch" else prefixes.within(READERS[kind](source), entry)
 
 
 def read_stored(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:

@@ -244,10 +244,10 @@ def _shard(
     return made
 
 
-def _finish(made: Written, temporary: Path) -> None:
+def _finish(written: Written, temporary: Path) -> None:
     """Write a marker file with digests beside a complete shard, for a later process that resumes the job."""
-    note = {"size": made.file.size, "sha256": made.file.sha256, "md5": made.file.md5}
-    text = json.dumps(note | {"checksums": dict(made.checksums), "locations": dict(made.locations)})
+    note = {"size": written.file.size, "sha256": written.file.sha256, "md5": written.file.md5}
+    text = json.dumps(note | {"checksums": dict(written.checksums), "locations": dict(written.locations)})
     note_path = temporary.with_name(temporary.name + _FINISHED)
     note_path.write_text(text, encoding="utf-8")
     private_folders.synchronise(note_path)

@@ -38,8 +38,8 @@ class LiveModel(Protocol):
 
         Args:
             described: Whether to include the configurations of the layers, and layers without tensors. This is slower.
-            planned: The torch tensors in a plan. A weight that torch computes is one tensor in the view, or the tensors
-                that it is computed from if the plan has those.
+            planned: The torch tensors in a plan. A weight that torch computes (weight norm) is one tensor in the view;
+                if the plan has the tensors that it is computed from, the view has these instead.
         """
 
     def run(self, inputs: object, *, watch: bool = True) -> Recording:

@@ -226,17 +226,17 @@ def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], di
     return found, hidden
 
 
-def imported(found: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+def imported(places: Mapping[str, Iterable[str]]) -> dict[str, Any]:
     """Import custom classes and functions; return them by name, as the `custom_objects` with which Keras loads a model.
 
     Args:
-        found: For each name in the file of the model, the module and the attribute in it.
+        places: For each name in the file of the model, the module and the attribute in it.
 
     Raises:
         ImportError: A module, or the attribute in it, does not exist.
     """
     objects = {}
-    for name, (module, attribute) in found.items():
+    for name, (module, attribute) in places.items():
         try:
             objects[name] = getattr(importlib.import_module(module), attribute)
         except AttributeError as error:

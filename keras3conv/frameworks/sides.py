@@ -121,27 +121,27 @@ class Sides:
                 raise
             return None, message_of(error)
 
-    def accept(self, given: Inputs) -> bool:
+    def accept(self, inputs: Inputs) -> bool:
         """Return whether the live models run on these inputs without raising."""
         try:
-            for side, arguments in ((self.torch, given.torch), (self.keras, given.keras)):
+            for side, arguments in ((self.torch, inputs.torch), (self.keras, inputs.keras)):
                 if not isinstance(side, ModelFile):
                     side.run(arguments, watch=False)
         except ModelError:
             return False
         return True
 
-    def traced_torch(self, view: ModelView, given: Inputs) -> ModelView:
+    def traced_torch(self, view: ModelView, inputs: Inputs) -> ModelView:
         """Run the torch module and return its view with the order of the layer calls; a file's view is unchanged."""
-        return view if isinstance(self.torch, ModelFile) else traced(view, self.torch.run(given.torch))
+        return view if isinstance(self.torch, ModelFile) else traced(view, self.torch.run(inputs.torch))
 
-    def traced_keras(self, view: ModelView, given: Inputs) -> ModelView:
+    def traced_keras(self, view: ModelView, inputs: Inputs) -> ModelView:
         """Run the Keras model and return its view with the order of the layer calls; a file's view is unchanged."""
-        return view if isinstance(self.keras, ModelFile) else traced(view, self.keras.run(given.keras))
+        return view if isinstance(self.keras, ModelFile) else traced(view, self.keras.run(inputs.keras))
 
-    def traced(self, views: Views, given: Inputs) -> Views:
+    def traced(self, views: Views, inputs: Inputs) -> Views:
         """Run both models and return their views with the order of the layer calls; a file's view is unchanged."""
-        return self.traced_torch(views[0], given), self.traced_keras(views[1], given)
+        return self.traced_torch(views[0], inputs), self.traced_keras(views[1], inputs)
 
 
 def with_live_keras(sides: Sides) -> Sides:

@@ -7,21 +7,21 @@ and "gate/1" in the view of the file, and "gate/kernel" and "gate/scale" in the 
 from keras3conv.model.views import ModelView
 
 
-def names_by_location(given: ModelView, wanted: ModelView) -> dict[str, str]:
+def names_by_location(source: ModelView, target: ModelView) -> dict[str, str]:
     """Return the paths that variables of one Keras view have in another view, where one of the two has numbers.
 
     Two paths mean the same variable if Keras stores it at the same place of a file, with the same shape.
 
     Args:
-        given: The view with the paths to translate.
-        wanted: The view with the paths to translate to.
+        source: The view with the paths to translate.
+        target: The view with the paths to translate to.
 
     Returns:
         For each variable that one of the views numbers and that has another path in the other: both paths.
     """
-    known = {tensor.location: tensor for tensor in wanted.tensors() if tensor.location}
+    known = {tensor.location: tensor for tensor in target.tensors() if tensor.location}
     names = {}
-    for tensor in given.tensors():
+    for tensor in source.tensors():
         other = known.get(tensor.location)
         if other is None or other.path == tensor.path or other.shape != tensor.shape:
             continue

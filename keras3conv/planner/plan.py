@@ -96,7 +96,7 @@ def plan(
 def _constants(
     torch: ModelView, keras: ModelView, pairs: Sequence[Pair], ignored: Sequence[Ignored], probed: ProbeResult
 ) -> Iterator[Ignored]:
-    """Yield the unpaired torch buffers that the run of both models has shown to need no Keras variable.
+    """Yield the unpaired torch buffers that need no Keras variable, as the probe has shown.
 
     Nothing is yielded while a Keras variable has no torch tensor: one of these buffers may belong there.
 
@@ -128,7 +128,7 @@ _SHOWN = 3
 def _unused_notes(
     torch: ModelView, pairs: Sequence[Pair], ignored: Sequence[Ignored], probed: ProbeResult
 ) -> Iterator[str]:
-    """Yield a note that names the unpaired torch tensors on which no output depended in the run."""
+    """Yield a note that names the unpaired torch tensors on which no output of the torch model depends."""
     if unused := [path for path in _left_out(torch, pairs, ignored) if path in probed.unused]:
         more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
         yield f"with these inputs no output of the module depends on {', '.join(unused[:_SHOWN])}{more}"
@@ -240,14 +240,14 @@ def _all_in(layer: LayerView, storages: set[str]) -> bool:
     return bool(layer.tensors) and all(tensor.storage in storages for tensor in layer.tensors)
 
 
-def _without_overlap(pairs: Iterable[Pair], others: Iterable[Pair]) -> list[Pair]:
-    """Return those pairs of `pairs` that map no tensor which a pair of `others` maps.
+def _without_overlap(pairs: Iterable[Pair], earlier: Iterable[Pair]) -> list[Pair]:
+    """Return those pairs of `pairs` that map no tensor which a pair of `earlier` maps.
 
     Args:
         pairs: The pairs to filter.
-        others: The pairs that were found before.
+        earlier: The pairs that were found before.
     """
-    placed = _tensor_paths(others)
+    placed = _tensor_paths(earlier)
     return [pair for pair in pairs if not placed & _tensor_paths([pair])]
 
 

@@ -93,18 +93,18 @@ def found_by_trial(rule: Rule, config: Config, others: Mapping[str, Iterable[Any
     return found
 
 
-def _nearest_only(found: Correspondences) -> Correspondences:
+def _nearest_only(correspondences: Correspondences) -> Correspondences:
     """Keep the name of each Keras argument only for one torch attribute, the one with the most similar name.
 
     Args:
-        found: The names of Keras arguments by torch attribute; a name may occur for several attributes.
+        correspondences: The names of Keras arguments by torch attribute; a name may occur for several attributes.
     """
     chosen: dict[str, str] = {}
-    for field, names in found.items():
+    for field, names in correspondences.items():
         for name in names:
             before = chosen.get(name, field)
             chosen[name] = field if _resemblance(name, field) > _resemblance(name, before) else before
-    return {field: tuple(name for name in names if chosen[name] == field) for field, names in found.items()}
+    return {field: tuple(name for name in names if chosen[name] == field) for field, names in correspondences.items()}
 
 
 def _resemblance(name: str, other: str) -> float:

@@ -104,14 +104,14 @@ class Beside(_Several):
             made += result if given or not arrays else [constant.astype(arrays[0].dtype) for constant in result]
         return tuple(made)
 
-    def _pairs(self, given: tuple[T, ...]) -> list[tuple[Transform, tuple[T, ...]]]:
+    def _pairs(self, items: tuple[T, ...]) -> list[tuple[Transform, tuple[T, ...]]]:
         """Return each transform with a tuple of its argument, one array or shape; the tuple of a `Fill` is empty.
 
         Args:
-            given: The arrays, or their shapes, in the order of the transforms that take one.
+            items: The arrays, or their shapes, in the order of the transforms that take one.
         """
         wanted = [transform for transform in self.transforms if not isinstance(transform, Fill)]
-        left = iter(self._require_count(len(wanted), given))
+        left = iter(self._require_count(len(wanted), items))
         return [(transform, () if isinstance(transform, Fill) else (next(left),)) for transform in self.transforms]
 
 

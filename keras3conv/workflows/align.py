@@ -220,24 +220,24 @@ def _all_unconfirmed(plan: Alignment, reason: str) -> Alignment:
 
 
 def _without_probe(
-    sides: Sides, views: Views, given: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
+    sides: Sides, views: Views, inputs: Inputs | None, hints: Hints, reason: str, origin: tuple[str, ...]
 ) -> Alignment:
     """Return a plan made without a probe: from names, shapes, and the call order of models that can be run.
 
     Args:
         sides: The two models.
         views: Their views.
-        given: The inputs; None if there are none.
+        inputs: The inputs; None if there are none.
         hints: The pairs that the user named.
         reason: The reason why there is no probe, for a note in the plan.
         origin: Remarks for the plan, about the files of the models.
     """
     notes = [f"not probed: {reason}", *origin]
-    if given is not None:
+    if inputs is not None:
         traced = list(views)
         for place, trace in enumerate((sides.traced_torch, sides.traced_keras)):
             try:
-                traced[place] = trace(views[place], given)
+                traced[place] = trace(views[place], inputs)
             except ModelError as error:
                 note = _in_one_line(error)
                 notes += [] if note in notes[0] else [note]

@@ -158,7 +158,7 @@ def _to_torch(
 
 
 def _to_keras(
-    given: Adapter,
+    adapter: Adapter,
     sources: _Sources,
     channels: Channels,
     inputs: Any,
@@ -171,15 +171,15 @@ def _to_keras(
     from keras3conv.frameworks.torch.view import arguments, keywords
     from keras3conv.frameworks.torch.written_out import written_out
 
-    if isinstance(given, ModelFile):
-        if is_torchscript(given.source):
+    if isinstance(adapter, ModelFile):
+        if is_torchscript(adapter.source):
             raise InputError(
-                f"{given.source} is TorchScript, which torch.export cannot capture\n"
+                f"{adapter.source} is TorchScript, which torch.export cannot capture\n"
                 "Fix:  k3c.convert(module, inputs=example_input)  # the nn.Module that it was made from"
             )
         raise InputError(
-            f"{given.source} contains weights, but no architecture, so a Keras model cannot be made from it\n"
-            f'Fix:  k3c.convert(module, weights="{given.source}", inputs=example_input)'
+            f"{adapter.source} contains weights, but no architecture, so a Keras model cannot be made from it\n"
+            f'Fix:  k3c.convert(module, weights="{adapter.source}", inputs=example_input)'
         )
     if inputs is None:
         raise InputError(
@@ -187,18 +187,18 @@ def _to_keras(
             "Fix:  k3c.convert(module, inputs=torch.zeros(1, 3, 224, 224))"
         )
     if sources.weights is not None:
-        given.load_weights(sources.weights, entry=sources.entry)
-    names, required = arguments(given.source)
+        adapter.load_weights(sources.weights, entry=sources.entry)
+    names, required = arguments(adapter.source)
     inputs, renamed = only_array(inputs, names, required=required)
     inputs, as_argument = dict_as_argument(inputs, keywords(given.source), required=required)
     renamed = renamed or as_argument
     read = sources.digests()
     stages = Stages()
     with stages.stage("build the Keras model"):
-        built = to_keras.build(given.source, channels, inputs, dynamic)
-    keras_inputs = to_keras.proof_inputs(given.source, built.program, inputs)
+        built = to_keras.build(adapter.source, channels, inputs, dynamic)
+    keras_inputs = to_keras.proof_inputs(adapter.source, built.program, inputs)
     keras_given = keras_inputs[0] if len(keras_inputs) == 1 else list(keras_inputs)
-    sides = given.source, built.model
+    sides = adapter.source, built.model
     report = None
     if validate:
         origin = origin or "inputs given; those of Keras are the same arrays in Keras' layout"
@@ -206,7 +206,7 @@ def _to_keras(
         report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=read, origin=origin)
         own = own_classes_note(built.program, "model.keras and model.py need")
         paired = {path for mapping in built.alignment.mappings for path in mapping.torch}
-        report = replace(report, notes=(*report.notes, *written_out(given.source, paired), *own))
+        report = replace(report, notes=(*report.notes, *written_out(adapter.source, paired), *own))
     return Conversion(
         model=built.model,
         source=built.source,
@@ -222,14 +222,14 @@ def _to_keras(
 
 
 def _proven(
-    built: Built, model: Any, given: Any, keras_given: Any, stages: Stages, sources: tuple[ReadFile, ...]
+    built: Built, model: Any, inputs: Any, keras_given: Any, stages: Stages, sources: tuple[ReadFile, ...]
 ) -> Report:
     """Validate a module that was made from a Keras model, and return the certificate (the report).
 
     Args:
         built: The module.
         model: The Keras model.
-        given: The inputs of the module.
+        inputs: The inputs of the module.
         keras_given: The same inputs for the Keras model.
         stages: The times of the conversion's stages.
         sources: The files that the Keras model was made of.
@@ -237,11 +237,11 @@ def _proven(
     Raises:
         ModelError: A model cannot run on the inputs.
     """
-    shapes = ", ".join(str(array.shape) for array in given)
+    shapes = ", ".join(str(array.shape) for array in inputs)
     origin = f"random inputs of shape {shapes}, seed {SEED}, made by convert"
     sides = built.model, model
     try:
-        report = _certificate(*sides, given, keras_given, built.alignment, stages, sources=sources, origin=origin)
+        report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=sources, origin=origin)
     except ModelError as error:
         if hint := layout_hint(built.program):
             raise ModelError(f"{error.message}\n{hint}") from error
@@ -307,8 +307,8 @@ def _live_model(model: Any, weights: Path | None) -> Any:
         return _opened(given, weights)
 
 
-def _opened(given: Adapter, weights: Path | None) -> Any:
-    loaded = given.source if given.is_live else _loaded(given.source)
+def _opened(adapter: Adapter, weights: Path | None) -> Any:
+    loaded = adapter.source if adapter.is_live else _loaded(adapter.source)
     if weights is not None:
         from keras3conv.frameworks.keras import files as keras_files
 

@@ -101,21 +101,21 @@ def _real_folder(folder: Path) -> str:
     return os.path.realpath(folder)
 
 
-def _add(file: Path, modules: Modules, found: dict[Path, None]) -> None:
+def _add(file: Path, modules: Modules, files: dict[Path, None]) -> None:
     """Add a file and the files that it imports, in this order, unless the file is there already.
 
     Args:
         file: The file.
         modules: The imported modules by the last part of their path.
-        found: The files so far, as the keys of a dict.
+        files: The files so far, as the keys of a dict.
     """
-    if file in found or not file.is_file():
+    if file in files or not file.is_file():
         return
-    found[file] = None
+    files[file] = None
     for name in _names(file, _module_of(file, modules)):
         imported = getattr(sys.modules.get(name), "__file__", None)
         if imported and not is_installed(Path(imported)) and _module_of(_absolute(Path(imported)), modules):
-            _add(_absolute(Path(imported)), modules, found)
+            _add(_absolute(Path(imported)), modules, files)
 
 
 def _names(file: Path, module: ModuleType | None) -> Iterator[str]:

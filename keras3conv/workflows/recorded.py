@@ -25,19 +25,19 @@ _SHOWN = 3
 
 
 def recorded_plan(
-    given: Sides, opened: Sides, others: Sequence[Path | None] = ()
+    sides: Sides, opened: Sides, more_files: Sequence[Path | None] = ()
 ) -> tuple[Alignment | None, tuple[str, ...]]:
     """Return the plan that `convert` saved beside one of the models, with notes on its file or why it is not used.
 
     Args:
-        given: The two models as the user gave them: files or live models.
+        sides: The two models as the user gave them: files or live models.
         opened: The same models; a file of Keras 2 is loaded.
-        others: Further files that belong to the models: the weights of live models, or the code that made them.
+        more_files: Further files that belong to the models: the weights of live models, or the code that made them.
 
     Returns:
         The plan, or None if there is none or if it is for other models; and the notes, which the plan contains, too.
     """
-    files = [Path(side.source) for side in given.files()] + [path for path in others if path is not None]
+    files = [Path(side.source) for side in sides.files()] + [path for path in more_files if path is not None]
     notes: list[str] = []
     for record in dict.fromkeys(_records(files)):
         try:

@@ -101,18 +101,18 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
 
 
 def _opened(
-    given: Sides, plan: Alignment | None, others: Sequence[Path | None]
+    given: Sides, plan: Alignment | None, files: Sequence[Path | None]
 ) -> tuple[Sides, Alignment | None, tuple[str, ...]]:
     """Return the two sides with a Keras file loaded, the plan with the names in the models, and notes for the report.
 
     Args:
         given: The two models as the user gave them.
         plan: The plan; None to look for the one that `convert` saved beside a file.
-        others: Further files that belong to the models.
+        files: Further files that belong to the models.
     """
     sides = replace(given, keras=given.keras.loaded()) if isinstance(given.keras, KerasFile) else given
     if plan is None:
-        return sides, *recorded_plan(given, sides, others)
+        return sides, *recorded_plan(given, sides, files)
     return sides, with_names_of(plan, sides.torch, sides.keras), ()
 
 

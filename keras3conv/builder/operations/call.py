@@ -38,12 +38,12 @@ class ProgramBuilder(Protocol):
     def permuted(self, value: Value, order: Order) -> Value:
         """Return a value in the given axis order; add a permutation if its own order differs."""
 
-    def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
+    def write(self, expression: Any, results: Sequence[Value], *, path: str, comment: str) -> None:
         """Add a statement to the program that assigns an expression to values.
 
         Args:
             expression: The right side of the assignment.
-            made: The values that the statement computes.
+            results: The values that the statement computes.
             path: The path of the Keras layer or operation from which the statement comes.
             comment: A comment for the reader of the source code; empty for none.
         """
@@ -198,14 +198,14 @@ class Call:
         self._builder.write(expression, [made], path=self.node.path, comment="")
         return made
 
-    def steps(self, expression: Any, made: Sequence[tuple[Shape, Order, str]]) -> list[Value]:
+    def steps(self, expression: Any, results: Sequence[tuple[Shape, Order, str]]) -> list[Value]:
         """Add one statement that computes several intermediate results of the call, and return the results.
 
         Args:
             expression: The torch expression that computes the results, a tuple.
-            made: The shape, the axis order and the dtype of each result.
+            results: The shape, the axis order and the dtype of each result.
         """
-        values = [self._builder.new(shape, order, dtype) for shape, order, dtype in made]
+        values = [self._builder.new(shape, order, dtype) for shape, order, dtype in results]
         self._builder.write(expression, values, path=self.node.path, comment="")
         return values
 

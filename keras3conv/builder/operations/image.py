@@ -43,37 +43,39 @@ def _pad_pairs(call: Call, rank: int) -> Sequence[Any]:
     return pairs
 
 
-def _padding(given: Value, pads: Sequence[tuple[int, int]], least: int = 0) -> tuple[int, ...]:
+def _padding(tensor: Value, pads: Sequence[tuple[int, int]], least: int = 0) -> tuple[int, ...]:
     """Return the argument of `F.pad` that pads a value, without numbers for the first axes if these are not padded.
 
     Args:
-        given: The value that is padded.
+        tensor: The value that is padded.
         pads: The padding at the start and the end of each axis, in the axis order of Keras.
         least: The minimum number of axes, counted from the last one, for which the argument has numbers.
     """
-    in_order = [pads[axis] for axis in given.order]
-    count = max(given.rank - next(place for place, pair in enumerate(in_order) if any(pair)), least)
-    return torch_pads(in_order[given.rank - count :])
+    in_order = [pads[axis] for axis in tensor.order]
+    count = max(tensor.rank - next(place for place, pair in enumerate(in_order) if any(pair)), least)
+    return torch_pads(in_order[tensor.rank - count :])
 
 
-def _mirrored(call: Call, given: Value, pads: Sequence[tuple[int, int]], mode: str) -> None:
+def _mirrored(call: Call, tensor: Value, pads: Sequence[tuple[int, int]], mode: str) -> None:
     if mode == "symmetric" and max(map(max, pads)) > 1:
         raise call.refuse(
             'mode="symmetric" with more than one pixel is not supported: Keras\' torch backend repeats the edge, '
             "but the other backends mirror the image"
         )
-    padded_axes = [axis for axis in given.order if any(pads[axis])]
-    if len(padded_axes) > min(given.rank - 1, 3):
+    padded_axes = [axis for axis in tensor.order if any(pads[axis])]
+    if len(padded_axes) > min(tensor.rank - 1, 3):
         raise call.refuse(
-            f"torch cannot pad {len(padded_axes)} of {given.rank} axes with mode={mode!r}: it pads at most three "
+            f"torch cannot pad {len(padded_axes)} of {tensor.rank} axes with mode={mode!r}: it pads at most three "
             "axes, and must leave at least one axis unpadded"
         )
-    count = max(given.rank - 2, len(padded_axes))
-    if any(axis in given.order[: given.rank - count] for axis in padded_axes):
-        given = call.order(given, behind(given.order, padded_axes))
-    if not is_float(given):
-        raise call.refuse(f"pad with mode={mode!r} is supported only for floating-point numbers, not for {given.dtype}")
-    call.returns(F.pad(given, _padding(given, pads, count), mode=_MODES[mode]), given.order)
+    count = max(tensor.rank - 2, len(padded_axes))
+    if any(axis in tensor.order[: tensor.rank - count] for axis in padded_axes):
+        tensor = call.order(tensor, behind(tensor.order, padded_axes))
+    if not is_float(tensor):
+        raise call.refuse(
+            f"pad with mode={mode!r} is supported only for floating-point numbers, not for {tensor.dtype}"
+        )
+    call.returns(F.pad(tensor, _padding(tensor, pads, count), mode=_MODES[mode]), tensor.order)
 
 
 @handles("keras.ops.image.pad_images")
@@ -90,16 +92,16 @@ def _crop_images(call: Call) -> None:
     call.returns(given[..., *kept], given.order)
 
 
-def _changes(call: Call, given: Value, name: str, sign: int) -> list[tuple[int, int]]:
+def _changes(call: Call, tensor: Value, name: str, sign: int) -> list[tuple[int, int]]:
     """Return how many pixels a padding or cropping changes at the ends of images: (top, bottom), (left, right).
 
     Args:
         call: The call, with arguments such as `top_padding` and `target_height`.
-        given: The images, channels-first.
+        tensor: The images, channels-first.
         name: The word in the names of these arguments: "padding" or "cropping".
         sign: 1 if pixels are added, -1 if they are removed.
     """
-    height, width = given.target_shape[-2:]
+    height, width = tensor.target_shape[-2:]
     axes = ((height, "top", "bottom", "height"), (width, "left", "right", "width"))
     return [
         _sides(call, size, call[f"{first}_{name}"], call[f"{last}_{name}"], call[f"target_{target}"], sign=sign)
@@ -157,7 +159,7 @@ def _resize(call: Call) -> None:
     call.returns(F.interpolate(given, size=(height, width), **settings), given.order)
 
 
-def _require_one_bicubic(call: Call, given: Value, sizes: tuple[int, int]) -> None:
+def _require_one_bicubic(call: Call, tensor: Value, sizes: tuple[int, int]) -> None:
     """Raise `RuleError` if TensorFlow and JAX do not return the same for a bicubic resize without antialiasing.
 
     TensorFlow rounds the position of each pixel to a multiple of 1/1024 of a pixel, JAX does not. If an image is
@@ -166,10 +168,10 @@ def _require_one_bicubic(call: Call, given: Value, sizes: tuple[int, int]) -> No
 
     Args:
         call: The call of a resize.
-        given: The images, channels-first.
+        tensor: The images, channels-first.
         sizes: The new height and width.
     """
-    olds = [fixed(call, size, "the size of the images") for size in given.target_shape[2:]]
+    olds = [fixed(call, size, "the size of the images") for size in tensor.target_shape[2:]]
     if any(new % old or (new // old) not in (1, 2, 4, 8, 16, 32) for old, new in zip(olds, sizes, strict=True)):
         raise call.refuse(
             "interpolation='bicubic' without antialias is supported only if the images become 2, 4, 8, 16 or 32 times "
@@ -177,24 +179,24 @@ def _require_one_bicubic(call: Call, given: Value, sizes: tuple[int, int]) -> No
         )
 
 
-def _to_aspect_ratio(call: Call, given: Value, height: int, width: int) -> Value:
+def _to_aspect_ratio(call: Call, tensor: Value, height: int, width: int) -> Value:
     """Return images cropped or padded to the aspect ratio of a target size, as the arguments of a resize say.
 
     Args:
         call: The call of a resize.
-        given: The images, channels-first; returned unchanged without crop_to_aspect_ratio and pad_to_aspect_ratio.
+        tensor: The images, channels-first; returned unchanged without crop_to_aspect_ratio and pad_to_aspect_ratio.
         height: The target height.
         width: The target width.
     """
     if not (call.get("crop_to_aspect_ratio") or call.get("pad_to_aspect_ratio")):
-        return given
-    old_height, old_width = (fixed(call, size, "the size of the images") for size in given.target_shape[2:])
+        return tensor
+    old_height, old_width = (fixed(call, size, "the size of the images") for size in tensor.target_shape[2:])
     wanted = int(float(old_width * height) / width), int(float(old_height * width) / height)
     pairs = zip((old_height, old_width), wanted, strict=True)
     if call.get("crop_to_aspect_ratio"):
-        return call.step(given[..., *(_centred(old, max(min(old, new), 1)) for old, new in pairs)])
+        return call.step(tensor[..., *(_centred(old, max(min(old, new), 1)) for old, new in pairs)])
     ends = [int(float(max(old, new) - old) / 2) for old, new in pairs]
-    return padded(call, given, [(end, end) for end in ends], call.get("fill_value"))
+    return padded(call, tensor, [(end, end) for end in ends], call.get("fill_value"))
 
 
 def _centred(old: int, new: int) -> slice:
@@ -260,15 +262,15 @@ def _depth_and_space(call: Call) -> None:
     call.returns(moved, given.order)
 
 
-def _swapped(given: Expression, first: int, second: int) -> Expression:
+def _swapped(tensor: Expression, first: int, second: int) -> Expression:
     """Return the expression that splits the channel axis of images into two axes, swaps these, and merges them again.
 
     Args:
-        given: The images, channels-first.
+        tensor: The images, channels-first.
         first: The size of the first axis after the split.
         second: The size of the second axis after the split.
     """
-    return given.method("unflatten", 1, (first, second)).method("transpose", 1, 2).method("flatten", 1, 2)
+    return tensor.method("unflatten", 1, (first, second)).method("transpose", 1, 2).method("flatten", 1, 2)
 
 
 @handles("keras.ops.image.rgb_to_grayscale")

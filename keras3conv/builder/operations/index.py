@@ -36,18 +36,18 @@ def _get_item(call: Call) -> None:
         call.returns(expression, order)
 
 
-def _picked(call: Call, given: Value, indices: Any, axis: int) -> None:
+def _picked(call: Call, tensor: Value, indices: Any, axis: int) -> None:
     """Convert the selection of elements by index along one axis, as in `take`.
 
     Args:
         call: The call.
-        given: The tensor from which elements are selected.
+        tensor: The tensor from which elements are selected.
         indices: A number, or an array of indices; in the result, the axes of the array replace the selected axis.
         axis: The Keras axis along which elements are selected.
     """
-    position = given.position(axis)
+    position = tensor.position(axis)
     if isinstance(indices, int):
-        call.returns(given[along(position, indices)], without(given.order, (axis,)))
+        call.returns(tensor[along(position, indices)], without(tensor.order, (axis,)))
         return
     count: int
     if isinstance(indices, Value):
@@ -56,9 +56,9 @@ def _picked(call: Call, given: Value, indices: Any, axis: int) -> None:
         index: Any = indices if is_index else indices.method("long")
     else:
         count, inner, index = _rank(indices), identity(_rank(indices)), _plain(call, indices)
-    moved = [old + (count - 1) * (old > axis) for old in given.order]
+    moved = [old + (count - 1) * (old > axis) for old in tensor.order]
     order = (*moved[:position], *(axis + one for one in inner), *moved[position + 1 :])
-    call.returns(given[along(position, index)], order)
+    call.returns(tensor[along(position, index)], order)
 
 
 def _rank(indices: Any) -> int:
@@ -177,17 +177,17 @@ def _scatter_update(call: Call) -> None:
     call.returns(given.method("index_put", _by_axis(indices), updates))
 
 
-def _is_class(call: Call, given: Value) -> Operation:
+def _is_class(call: Call, tensor: Value) -> Operation:
     """Return the expression of a boolean one-hot tensor, in which a new last axis has one position per class.
 
     `torch.nn.functional.one_hot` is not used, because it raises for values that are not a class index.
 
     Args:
         call: The call, whose `num_classes` is the size of the new axis.
-        given: The class indices.
+        tensor: The class indices.
     """
-    classes = torch.arange(call["num_classes"], device=device_of(given))
-    return operator("==", given.method("unsqueeze", -1), classes)
+    classes = torch.arange(call["num_classes"], device=device_of(tensor))
+    return operator("==", tensor.method("unsqueeze", -1), classes)
 
 
 @handles("keras.ops.one_hot")

@@ -38,19 +38,19 @@ def full_key(call: Call, key: Any, rank: int) -> list[Any]:
     return entries[:at] + missing + entries[at + 1 :]
 
 
-def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Order]:
+def sliced(call: Call, tensor: Value, key: Sequence[Any]) -> tuple[Expression, Order]:
     """Return the torch expression that indexes a value with a Keras index, and the axis order of its result.
 
     Args:
         call: The call.
-        given: The value to index; it is returned unchanged if the index selects everything.
+        tensor: The value to index; it is returned unchanged if the index selects everything.
         key: A number or slice for every axis in the order of Keras, and None for every new axis.
     """
     entries = _entries(key)
     flipped = [axis for axis, entry in entries.of.items() if isinstance(entry, slice) and _step(call, entry) < 0]
     index: list[Any] = []
     order: list[int] = []
-    for axis in given.order:
+    for axis in tensor.order:
         index += [None] * len(entries.new_before[axis])
         order += entries.new_before[axis]
         entry = entries.of[axis]
@@ -61,9 +61,9 @@ def sliced(call: Call, given: Value, key: Sequence[Any]) -> tuple[Expression, Or
     order += entries.new_behind
     while index and _is_all(index[-1]):
         index.pop()
-    expression: Expression = given
+    expression: Expression = tensor
     if flipped:
-        expression = expression.method("flip", *(given.position(axis) for axis in flipped))
+        expression = expression.method("flip", *(tensor.position(axis) for axis in flipped))
     if index:
         expression = expression[tuple(index) if len(index) > 1 else index[0]]
     return expression, tuple(order)

@@ -62,19 +62,19 @@ def _named_axis(call: Call) -> int:
     return _AXIS[call.node.kind.rpartition(".")[2]]
 
 
-def _parted(call: Call, given: Value, axis: int) -> None:
-    parts, position = call["indices_or_sections"], given.position(axis)
+def _parted(call: Call, tensor: Value, axis: int) -> None:
+    parts, position = call["indices_or_sections"], tensor.position(axis)
     count = len(call.node.outputs)
     if count == 1:
-        call.passes(given)
+        call.passes(tensor)
         return
     if isinstance(parts, int):
-        size = given.shape[axis]
+        size = tensor.shape[axis]
         is_uneven = isinstance(size, int) and size % parts != 0
-        split = given.method("tensor_split" if is_uneven else "chunk", parts, dim=position)
+        split = tensor.method("tensor_split" if is_uneven else "chunk", parts, dim=position)
     else:
-        split = given.method("tensor_split", call.sizes(list(parts)), dim=position)
-    call.returns(split, [given.order] * count)
+        split = tensor.method("tensor_split", call.sizes(list(parts)), dim=position)
+    call.returns(split, [tensor.order] * count)
 
 
 @handles("keras.ops.split", "keras.ops.array_split")

@@ -24,42 +24,44 @@ from keras3conv.builder.program.program import Order, Value, channels_first, ide
 from keras3conv.rules.helpers.padding import Pads, same_padding
 
 
-def images(call: Call, given: Value) -> Value:
+def images(call: Call, tensor: Value) -> Value:
     """Return images in channels-first order: permuted, unless the call has `data_format="channels_first"`."""
     first = call.get("data_format") == "channels_first"
-    return call.order(given, identity(given.rank) if first else channels_first(given.rank))
+    return call.order(tensor, identity(tensor.rank) if first else channels_first(tensor.rank))
 
 
-def same_pads(call: Call, given: Value, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]) -> Pads:
+def same_pads(
+    call: Call, tensor: Value, kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> Pads:
     """Return the padding that padding="same" adds at the start and the end of each spatial axis.
 
     Args:
         call: The call of a convolution or pooling.
-        given: Its input, channels-first.
+        tensor: Its input, channels-first.
         kernel: The size of the kernel or window along each spatial axis.
         strides: The stride along each spatial axis.
         dilation: The dilation along each spatial axis.
     """
-    axes = zip(given.target_shape[2:], kernel, strides, dilation, strict=True)
+    axes = zip(tensor.target_shape[2:], kernel, strides, dilation, strict=True)
     return tuple(
         same_padding(None if stride == 1 else fixed(call, size, 'padding="same" with strides'), window, stride, gap)
         for size, window, stride, gap in axes
     )
 
 
-def padded(call: Call, given: Value, pads: Sequence[tuple[int, int]], value: float | None = None) -> Value:
+def padded(call: Call, tensor: Value, pads: Sequence[tuple[int, int]], value: float | None = None) -> Value:
     """Return a value padded along its last axes by a new statement.
 
     Args:
         call: The call.
-        given: The value to pad.
+        tensor: The value to pad.
         pads: The padding at the start and the end of each of the last axes.
         value: The number to pad with; None for zero.
     """
     if not any(map(any, pads)):
-        return given
+        return tensor
     settings = {} if value is None else {"value": value}
-    return call.step(F.pad(given, torch_pads(pads), **settings))
+    return call.step(F.pad(tensor, torch_pads(pads), **settings))
 
 
 def torch_pads(pads: Sequence[tuple[int, int]]) -> tuple[int, ...]:
@@ -73,7 +75,7 @@ def _settings(call: Call, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple_of(call["strides"], places), tuple_of(call.get("dilation_rate", 1), places)
 
 
-def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Mapping[str, Any]]:
+def _around(call: Call, tensor: Value, kernel: Sequence[int]) -> tuple[Value, Mapping[str, Any]]:
     """Return the input of a convolution, padded if needed, and the padding arguments of the torch function.
 
     A torch convolution pads both ends of an axis equally. If Keras does so in this call, the result has the argument
@@ -81,19 +83,19 @@ def _around(call: Call, given: Value, kernel: Sequence[int]) -> tuple[Value, Map
 
     Args:
         call: The call of the convolution.
-        given: The input, channels-first.
+        tensor: The input, channels-first.
         kernel: The size of the kernel along each spatial axis.
     """
-    strides, dilation = _settings(call, given.rank)
+    strides, dilation = _settings(call, tensor.rank)
     padding = str(call["padding"])
     if padding == "valid":
-        return given, {}
+        return tensor, {}
     if padding != "same":
         raise call.refuse(f'a convolution is supported only with padding="valid" or padding="same", not {padding!r}')
-    pads = same_pads(call, given, kernel, strides, dilation)
+    pads = same_pads(call, tensor, kernel, strides, dilation)
     if all(start == end for start, end in pads):
-        return given, {"padding": one_or_all([start for start, _ in pads])} if any(map(any, pads)) else {}
-    return padded(call, given, pads), {}
+        return tensor, {"padding": one_or_all([start for start, _ in pads])} if any(map(any, pads)) else {}
+    return padded(call, tensor, pads), {}
 
 
 def _options(call: Call, rank: int, groups: int) -> dict[str, Any]:
@@ -113,8 +115,8 @@ def _kernel_sizes(call: Call, kernel: Value) -> tuple[int, ...]:
     return tuple(fixed(call, size, "the size of the kernel") for size in kernel.shape)
 
 
-def _convolve(given: Value, kernel: Any, **settings: Any) -> Expression:
-    return F.named(f"conv{given.rank - 2}d")(given, kernel, **settings)
+def _convolve(tensor: Value, kernel: Any, **settings: Any) -> Expression:
+    return F.named(f"conv{tensor.rank - 2}d")(tensor, kernel, **settings)
 
 
 @handles("keras.ops.conv")
@@ -132,12 +134,12 @@ def _depthwise_conv(call: Call) -> None:
     call.returns(_depthwise(call, given, call["kernel"]), given.order)
 
 
-def _depthwise(call: Call, given: Value, kernel: Value) -> Expression:
+def _depthwise(call: Call, tensor: Value, kernel: Value) -> Expression:
     *width, channels, multiplier = _kernel_sizes(call, kernel)
     kernel = call.order(kernel, (kernel.rank - 2, kernel.rank - 1, *range(kernel.rank - 2)))
-    given, padding = _around(call, given, width)
+    tensor, padding = _around(call, tensor, width)
     reshaped = kernel.method("reshape", channels * multiplier, 1, *width)
-    return _convolve(given, reshaped, **padding, **_options(call, given.rank, channels))
+    return _convolve(tensor, reshaped, **padding, **_options(call, tensor.rank, channels))
 
 
 @handles("keras.ops.separable_conv")
@@ -180,10 +182,10 @@ def _pooled(call: Call) -> tuple[Value, tuple[int, ...], tuple[int, ...]]:
     return given, size, size if call["strides"] is None else tuple_of(call["strides"], given.rank - 2)
 
 
-def _pool(name: str, given: Value, size: tuple[int, ...], strides: tuple[int, ...], **settings: Any) -> Expression:
+def _pool(name: str, tensor: Value, size: tuple[int, ...], strides: tuple[int, ...], **settings: Any) -> Expression:
     if strides != size:
         settings = {"stride": one_or_all(strides), **settings}
-    return F.named(f"{name}{given.rank - 2}d")(given, one_or_all(size), **settings)
+    return F.named(f"{name}{tensor.rank - 2}d")(tensor, one_or_all(size), **settings)
 
 
 @handles("keras.ops.adaptive_average_pool", "keras.ops.adaptive_max_pool")
@@ -324,16 +326,16 @@ def _global(call: Call, *, method: str) -> None:
         call.returns(given.method(method, dim=dims(given, axes)), without(given.order, axes))
 
 
-def _masked_mean(call: Call, given: Value) -> None:
+def _masked_mean(call: Call, tensor: Value) -> None:
     """Convert GlobalAveragePooling1D with a mask: the average over the time steps that are not masked."""
     if call.get("keepdims") or "GlobalAveragePooling1D" not in call.node.kind:
         raise call.refuse(
             "a mask is supported only for GlobalAveragePooling1D with keepdims=False, not for this pooling layer"
         )
-    given = call.keras_order(given)
-    mask = call["mask"][:, :, None].method("to", dtype_of(given))
-    weights = call.step(mask, like=given)
-    call.returns((given * weights).method("sum", dim=1) / weights.method("sum", dim=1))
+    tensor = call.keras_order(tensor)
+    mask = call["mask"][:, :, None].method("to", dtype_of(tensor))
+    weights = call.step(mask, like=tensor)
+    call.returns((tensor * weights).method("sum", dim=1) / weights.method("sum", dim=1))
 
 
 for _rank in (1, 2, 3):

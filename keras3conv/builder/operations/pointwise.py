@@ -96,8 +96,8 @@ def unary(call: Call, *, function: Unary) -> None:
     _returns(call, function, call.tensor)
 
 
-def _returns(call: Call, function: Unary, given: Value) -> None:
-    call.returns(function(given), given.order, flattened=given.flattened)
+def _returns(call: Call, function: Unary, tensor: Value) -> None:
+    call.returns(function(tensor), tensor.order, flattened=tensor.flattened)
 
 
 def _of_floats(call: Call, *, function: Unary) -> None:

@@ -99,21 +99,21 @@ def _sequence(call: Call, config: Mapping[str, Any]) -> Value:
     return call.keras_order(call["sequences"])
 
 
-def _called(call: Call, layer: Submodule, given: Value, directions: int) -> Operation:
+def _called(call: Call, layer: Submodule, tensor: Value, directions: int) -> Operation:
     """Return the expression that calls a torch recurrent layer, with the initial states if the Keras call has them.
 
     Args:
         call: The call of the Keras layer.
         layer: The torch layer.
-        given: The input sequence.
+        tensor: The input sequence.
         directions: 2 for a Bidirectional, else 1.
     """
     states = [value for value in call.tensors if value.name != call["sequences"].name]
     if not states:
-        return layer(given)
+        return layer(tensor)
     if directions > 1:
         raise call.refuse(
             "a Bidirectional layer that is called with initial states is not supported: call it without initial_state"
         )
     initial = tuple(state[None] for state in states)
-    return layer(given, initial[0] if len(initial) == 1 else initial)
+    return layer(tensor, initial[0] if len(initial) == 1 else initial)

@@ -37,35 +37,35 @@ _EXTRA = {"std": {"correction": 0}, "var": {"correction": 0}}
 _INT32 = Dtype("int32")
 
 
-def _over(given: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]:
+def _over(tensor: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]:
     """Return the arguments of a torch reduction over some Keras axes, such as `dim=(1, 2), keepdim=True`."""
-    return {"dim": dims(given, axes), **({"keepdim": True} if keepdims else {})}
+    return {"dim": dims(tensor, axes), **({"keepdim": True} if keepdims else {})}
 
 
-def _order_after(given: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
+def _order_after(tensor: Value, axes: tuple[int, ...], keepdims: bool) -> Order:
     """Return the axis order of a value after a reduction over some Keras axes, which are removed unless `keepdims`."""
-    return given.order if keepdims else without(given.order, axes)
+    return tensor.order if keepdims else without(tensor.order, axes)
 
 
-def _reduced(call: Call, given: Value, method: str, **extra: Any) -> tuple[Operation, Order]:
+def _reduced(call: Call, tensor: Value, method: str, **extra: Any) -> tuple[Operation, Order]:
     """Return the expression of a reduction, and the axis order of the result.
 
     Args:
         call: The call, which has the axes.
-        given: The tensor to reduce.
+        tensor: The tensor to reduce.
         method: The name of the tensor method, such as "sum".
         extra: Further arguments of the method, by name.
     """
-    axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
-    return given.method(method, **_over(given, axes, keepdims), **extra), _order_after(given, axes, keepdims)
+    axes, keepdims = _axes(call, tensor), bool(call.get("keepdims"))
+    return tensor.method(method, **_over(tensor, axes, keepdims), **extra), _order_after(tensor, axes, keepdims)
 
 
-def _axes(call: Call, given: Value) -> tuple[int, ...]:
+def _axes(call: Call, tensor: Value) -> tuple[int, ...]:
     if call.get("axis") in ((), []):
         raise call.refuse(
             "a reduction with an empty list of axes is not supported, because the result depends on the Keras backend"
         )
-    return axes_of(call.get("axis"), given.rank)
+    return axes_of(call.get("axis"), tensor.rank)
 
 
 def _reduction(call: Call, *, method: str) -> None:
@@ -87,55 +87,55 @@ for _kind in _OF_FLOATS:
     handles(f"keras.ops.{_kind}")(partial(_reduction_of_floats, method=_kind))
 
 
-def _in_a_row(call: Call, given: Value, axes: tuple[int, ...]) -> Value:
+def _in_a_row(call: Call, tensor: Value, axes: tuple[int, ...]) -> Value:
     """Return a tensor with some of its axes merged into one last axis.
 
     Args:
         call: The call; the statements that permute and flatten are added to it.
-        given: The tensor.
+        tensor: The tensor.
         axes: The Keras axes to merge.
     """
-    given = call.order(given, behind(given.order, axes))
+    tensor = call.order(tensor, behind(tensor.order, axes))
     if len(axes) == 1:
-        return given
-    kept = [axis for axis in range(given.rank) if axis not in axes]
-    order = (*without(given.order, axes), len(kept))
+        return tensor
+    kept = [axis for axis in range(tensor.rank) if axis not in axes]
+    order = (*without(tensor.order, axes), len(kept))
     if not kept:
-        return call.step(given.method("flatten"), shape=(_elements(given, axes),), order=(0,))
-    shape = (*(given.shape[axis] for axis in kept), _elements(given, axes))
-    return call.step(given.method("flatten", len(kept)), shape=shape, order=order)
+        return call.step(tensor.method("flatten"), shape=(_elements(tensor, axes),), order=(0,))
+    shape = (*(tensor.shape[axis] for axis in kept), _elements(tensor, axes))
+    return call.step(tensor.method("flatten", len(kept)), shape=shape, order=order)
 
 
-def _elements(given: Value, axes: tuple[int, ...]) -> int:
+def _elements(tensor: Value, axes: tuple[int, ...]) -> int:
     """Return the product of the sizes of some axes, which are merged into one; 0 if one of the sizes is dynamic.
 
     The 0 has no effect, because the next statement reduces the merged axis.
 
     Args:
-        given: The tensor.
+        tensor: The tensor.
         axes: Its axes that are merged, by their indices in Keras.
     """
     product = 1
     for axis in axes:
-        size = given.shape[axis]
+        size = tensor.shape[axis]
         product *= size if isinstance(size, int) else 0
     return product
 
 
-def _reduced_in_a_row(call: Call, given: Value, function: Callable[[Value], Operation]) -> None:
+def _reduced_in_a_row(call: Call, tensor: Value, function: Callable[[Value], Operation]) -> None:
     """Convert a reduction that torch supports for one axis only; several axes are first merged into one.
 
     Args:
         call: The call, which has the axes.
-        given: The tensor to reduce.
+        tensor: The tensor to reduce.
         function: Returns the expression that reduces the last axis of a value.
     """
-    axes, keepdims = _axes(call, given), bool(call.get("keepdims"))
-    made = function(_in_a_row(call, given, axes))
+    axes, keepdims = _axes(call, tensor), bool(call.get("keepdims"))
+    made = function(_in_a_row(call, tensor, axes))
     if not keepdims:
-        call.returns(made, without(given.order, axes))
+        call.returns(made, without(tensor.order, axes))
         return
-    kept = [axis for axis in given.order if axis not in axes]
+    kept = [axis for axis in tensor.order if axis not in axes]
     call.returns(made[..., *(None,) * len(axes)], (*kept, *axes))
 
 
@@ -256,14 +256,14 @@ def _softmax(call: Call) -> None:
         call.returns(logarithm if is_log else torch.exp(logarithm), given.order)
 
 
-def _masked_softmax(call: Call, given: Value, mask: Value, axes: tuple[int, ...]) -> None:
+def _masked_softmax(call: Call, tensor: Value, mask: Value, axes: tuple[int, ...]) -> None:
     """Convert a softmax with a mask. Masked positions get 0, even if all positions along the axes are masked."""
     if len(axes) > 1:
         raise call.refuse("softmax with a mask is supported only along one axis")
     mask = mask if mask.dtype == "bool" else call.step(mask > 0.5, dtype="bool")
-    (given, mask), order = call.aligned([given, mask])
-    seen = call.step(torch.where(mask, given, -1e9), like=given)
-    call.returns(torch.where(mask, F.softmax(seen, dim=dims(given, axes)), 0.0), order)
+    (tensor, mask), order = call.aligned([tensor, mask])
+    seen = call.step(torch.where(mask, tensor, -1e9), like=tensor)
+    call.returns(torch.where(mask, F.softmax(seen, dim=dims(tensor, axes)), 0.0), order)
 
 
 @handles("keras.ops.sparsemax", "keras.activations.sparsemax")

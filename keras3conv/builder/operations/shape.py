@@ -53,30 +53,30 @@ def _reshape(call: Call) -> None:
     call.returns(given.method("reshape", *_reshaped_sizes(call, [shape[axis] for axis in order])), order)
 
 
-def _is_indexed(call: Call, given: Value, shape: Shape) -> bool:
+def _is_indexed(call: Call, tensor: Value, shape: Shape) -> bool:
     """Convert a reshape to an index such as `x[:, None]`, if it only adds axes of size 1; else do nothing.
 
     Returns:
         True if the reshape was converted.
     """
-    axes = [axis for axis in given.order if given.shape[axis] != 1]
-    index = _only_new_axes(given, shape)
+    axes = [axis for axis in tensor.order if tensor.shape[axis] != 1]
+    index = _only_new_axes(tensor, shape)
     if axes != sorted(axes) or not index:
         return False
     order = channels_first(len(shape)) if len(shape) > 3 and shape[-1] != 1 else identity(len(shape))
     kept = [axis for axis in order if index[axis] is not None]
     if kept != sorted(kept):
         return False
-    call.returns(call.keras_order(given)[tuple(index[axis] for axis in order)], order)
+    call.returns(call.keras_order(tensor)[tuple(index[axis] for axis in order)], order)
     return True
 
 
-def _only_new_axes(given: Value, shape: Shape) -> list[Any]:
+def _only_new_axes(tensor: Value, shape: Shape) -> list[Any]:
     """Return the index, such as `[:, None]`, that turns a value into the given shape by new axes of size 1.
 
     The index is empty if the shapes differ by more than new axes of size 1.
     """
-    left = list(given.shape)
+    left = list(tensor.shape)
     index: list[Any] = []
     for size in shape:
         if left and size == left[0]:

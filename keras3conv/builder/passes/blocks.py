@@ -306,17 +306,17 @@ def _body(
     )
     sizes = {}
     for symbol in sizes_used(program, segment):
-        number, position = size_from(program, segment.given, symbol) or (0, 0)
-        sizes[symbol] = segment.given[number], position
+        number, position = size_from(program, segment.inputs, symbol) or (0, 0)
+        sizes[symbol] = segment.inputs[number], position
     inputs = {value.name for value in program.inputs}
     free = iter(("x", "y", "z"))
     input_names = {
         name: program.input_names.get(name, "") if name in inputs else _usual_variable(occurrences, place) or next(free)
-        for place, name in enumerate(segment.given)
+        for place, name in enumerate(segment.inputs)
     }
     return Program(
         name="",
-        inputs=tuple(program.values[name] for name in segment.given),
+        inputs=tuple(program.values[name] for name in segment.inputs),
         input_names=input_names,
         steps=steps,
         outputs=Ref(first.steps[-1].outputs[0]),
@@ -335,7 +335,7 @@ def _usual_variable(occurrences: Sequence[_Occurrence], place: int) -> str:
         occurrences: The runs of statements that the block replaces.
         place: The index of the input among the inputs of each run.
     """
-    found = (one.program.variable(one.segment.given[place], len(one.segment.calls)) for one in occurrences)
+    found = (one.program.variable(one.segment.inputs[place], len(one.segment.calls)) for one in occurrences)
     return next((name for name, _ in Counter(name for name in found if name).most_common(1)), "")
 
 
@@ -361,7 +361,7 @@ def _replaced(
             occurrence, name = occurrences[number], names[number]
             config = {argument: values[number] for argument, values in arguments.named.items()}
             modules[name] = Module(name=name, spec=LayerSpec(kind=f".{block}", config=config))
-            called = Submodule(name)(*map(Ref, occurrence.segment.given))
+            called = Submodule(name)(*map(Ref, occurrence.segment.inputs))
             steps.append(
                 Step(
                     expression=called,

@@ -1,7 +1,7 @@
 """Make functions of computations without layers that a program repeats, such as the division of an image into windows.
 
-Two runs of statements become calls of one function if they differ only in names and in numbers. The numbers that differ
-become arguments of the function.
+Sequences of adjacent statements become calls of one function if they differ only in names and in numbers. The numbers
+that differ become arguments of the function.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ _MOST_INPUTS, _MOST_ARGUMENTS = 4, 4
 """The largest numbers of tensors and of other arguments that a function may have, to keep its code readable."""
 
 _AROUND = 8
-"""The number of statements before and after a run that are compared, to see if two runs are turns of one loop."""
+"""The number of statements before and after a computation that are compared, to see if two are iterations of a loop."""
 
 _OVERHEAD = 6
 """The number of lines of a function besides its statements: its head, its docstring, its return, the blank lines."""
@@ -33,36 +33,36 @@ _SAVED = 4
 
 
 @dataclass(frozen=True)
-class _Run:
-    """A run of adjacent statements without layers, of which later statements use only the last result.
+class _Computation:
+    """A sequence of adjacent statements without layers, of which later statements use only the last result.
 
     Attributes:
         program: The program.
         owner: The index of the program: 0 for the whole model, else the index of the block, from 1.
         start: The index of the first statement.
         stop: The index after the last statement.
-        given: The values from before the run that its statements use, in order of use.
-        key: A hash that is equal for runs that differ only in names and numbers.
-        around: A hash of the statements before and after the run. Runs with an equal hash are probably turns of one
-            loop: a loop writes them only once, so a function would save nothing.
+        inputs: The values from earlier statements that these statements use, in order of use.
+        key: A hash that is equal for computations that differ only in names and numbers.
+        around: A hash of the statements before and after. Computations with an equal hash are probably iterations of
+            one loop, whose source code has them only once, so a function would save nothing.
     """
 
     program: Program
     owner: int
     start: int
     stop: int
-    given: tuple[str, ...]
+    inputs: tuple[str, ...]
     key: int
     around: int
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The statements of the run."""
+        """The statements of the computation."""
         return self.program.steps[self.start : self.stop]
 
     @property
     def output(self) -> str:
-        """The value that the run computes."""
+        """The name of the value that the computation returns."""
         return self.steps[-1].outputs[0]
 
     @property
@@ -71,8 +71,8 @@ class _Run:
         return self.stop - self.start
 
     def exact_key(self) -> object:
-        """Return a key that is equal for runs that differ only in names and numbers."""
-        names: dict[str, tuple[int, int]] = {name: (-1, place) for place, name in enumerate(self.given)}
+        """Return a key that is equal for computations that differ only in names and numbers."""
+        names: dict[str, tuple[int, int]] = {name: (-1, place) for place, name in enumerate(self.inputs)}
         key: list[object] = []
         for place, step in enumerate(self.steps):
             key.append((shape_of(step.expression), tuple(names[name] for name in step.inputs), len(step.outputs)))
@@ -93,62 +93,64 @@ def with_computations(structure: Structure, taken: Iterable[str]) -> Structure:
     """
     taken = [*taken]
     refused: set[int] = set()
-    while runs := _best(structure, refused):
+    while computations := _best(structure, refused):
         arguments = Arguments(taken=frozenset({"name"}), with_multiples=True)
-        block, calls = _function(runs, arguments, {*structure.class_names, *taken})
+        block, calls = _function(computations, arguments, {*structure.class_names, *taken})
         number = len(arguments.named)
-        if number > _MOST_ARGUMENTS or _saved(runs, number) < _SAVED:
-            refused.add(runs[0].key)
+        if number > _MOST_ARGUMENTS or _saved(computations, number) < _SAVED:
+            refused.add(computations[0].key)
         else:
-            structure = _replaced(structure, runs, block, calls)
+            structure = _replaced(structure, computations, block, calls)
     return structure
 
 
-def _best(structure: Structure, refused: set[int]) -> list[_Run]:
-    """Return the runs of statements that one function can replace and that save the most lines; empty if none do.
+def _best(structure: Structure, refused: set[int]) -> list[_Computation]:
+    """Return the sequences of statements that one function can replace and that save the most lines; empty if none do.
 
     Args:
         structure: The program and its blocks.
-        refused: The keys of runs that no function may replace.
+        refused: The keys of computations that no function may replace.
     """
-    groups: dict[int, list[_Run]] = {}
+    groups: dict[int, list[_Computation]] = {}
     for owner, program in enumerate((structure.program, *(block.program for block in structure.blocks))):
-        for run in _runs(program, owner):
-            groups.setdefault(run.key, []).append(run)
-    found = (_apart(runs) for key, runs in groups.items() if len(runs) > 1 and key not in refused)
+        for computation in _computations(program, owner):
+            groups.setdefault(computation.key, []).append(computation)
+    found = (
+        _apart(computations) for key, computations in groups.items() if len(computations) > 1 and key not in refused
+    )
     best = max(found, key=_saved, default=[])
     return best if best and _saved(best) >= _SAVED else []
 
 
-def _saved(runs: Sequence[_Run], number: int = 0) -> int:
-    """Return approximately how many lines a function saves that replaces these runs of statements.
+def _saved(computations: Sequence[_Computation], number: int = 0) -> int:
+    """Return approximately how many lines a function saves that replaces these sequences of statements.
 
     Args:
-        runs: The runs.
+        computations: The computations.
         number: The number of arguments of the function that are not tensors.
     """
-    width = len(runs[0].given) + number
+    width = len(computations[0].inputs) + number
     lines = 1 if width < 4 else 3 if width < 6 else width + 2  # of a call of the function
-    count = len({run.around for run in runs})
-    return (count - 1) * runs[0].length - count * lines - _OVERHEAD
+    count = len({computation.around for computation in computations})
+    return (count - 1) * computations[0].length - count * lines - _OVERHEAD
 
 
-def _apart(runs: Sequence[_Run]) -> list[_Run]:
-    """Return the runs whose statements are those of the first run, without runs that overlap an earlier one.
+def _apart(computations: Sequence[_Computation]) -> list[_Computation]:
+    """Return the computations equal to the first one, without those that overlap an earlier one.
 
-    The hashes of all runs are equal; this compares the statements themselves.
+    Their hashes are all equal; this function compares the statements themselves.
     """
-    found: list[_Run] = []
-    key = runs[0].exact_key()
-    for run in runs:
-        is_apart = not found or found[-1].owner != run.owner or run.start >= found[-1].stop
-        if is_apart and run.exact_key() == key:
-            found.append(run)
+    found: list[_Computation] = []
+    key = computations[0].exact_key()
+    for computation in computations:
+        is_apart = not found or found[-1].owner != computation.owner or computation.start >= found[-1].stop
+        if is_apart and computation.exact_key() == key:
+            found.append(computation)
     return found
 
 
-def _runs(program: Program, owner: int) -> Iterator[_Run]:
-    """Yield the runs of statements of a program that a function could replace, in the order of their starts.
+def _computations(program: Program, owner: int) -> Iterator[_Computation]:
+    """Yield the sequences of statements of a program that a function could replace, in the order of their starts.
 
     Args:
         program: The program.
@@ -177,35 +179,42 @@ def _runs(program: Program, owner: int) -> Iterator[_Run]:
             is_whole = len(step.outputs) == 1 and needed < stop <= latest[stop - 1]
             if is_whole and given and stop - start >= _SHORTEST:
                 around = hash((owner, *tokens[max(start - _AROUND, 0) : start], *tokens[stop : stop + _AROUND]))
-                run = (start, stop, tuple(given), key, around)
-                yield _Run(program, owner, *run)
+                computation = (start, stop, tuple(given), key, around)
+                yield _Computation(program, owner, *computation)
             needed = max(needed, latest[stop - 1])
 
 
-def _function(runs: Sequence[_Run], arguments: Arguments, taken: set[str]) -> tuple[Block, list[Operation]]:
-    """Return the function for runs of statements, and for each run the expression that calls it.
+def _function(
+    computations: Sequence[_Computation], arguments: Arguments, taken: set[str]
+) -> tuple[Block, list[Operation]]:
+    """Return the function that replaces some computations, and for each of them the expression that calls it.
 
     Args:
-        runs: The runs.
-        arguments: The collection to which an argument is added for each number that differs between the runs.
+        computations: The computations.
+        arguments: The collection to which an argument is added for each number that differs between the computations.
         taken: Names that its class must not have.
     """
-    first = runs[0]
-    variable = _usual([run.variable(run.output) for run in runs])
+    first = computations[0]
+    variable = _usual([computation.variable(computation.output) for computation in computations])
     steps = tuple(
         replace(
             step,
             expression=arguments.lifted([one.expression for one in alike], first.program.variable(step.outputs[0])),
         )
-        for step, alike in zip(first.steps, zip(*(run.steps for run in runs), strict=True), strict=True)
+        for step, alike in zip(
+            first.steps, zip(*(computation.steps for computation in computations), strict=True), strict=True
+        )
     )
-    inputs = zip(*(run.given for run in runs), strict=True)
-    named = [_usual([run.variable(name) for run, name in zip(runs, alike, strict=True)]) for alike in inputs]
+    inputs = zip(*(computation.inputs for computation in computations), strict=True)
+    named = [
+        _usual([computation.variable(name) for computation, name in zip(computations, alike, strict=True)])
+        for alike in inputs
+    ]
     name = unique(class_identifier(f"compute_{variable or 'part'}"), taken, "")
     body = Program(
         name=variable,
-        inputs=tuple(first.program.values[name] for name in first.given),
-        input_names=dict(zip(first.given, named, strict=True)),
+        inputs=tuple(first.program.values[name] for name in first.inputs),
+        input_names=dict(zip(first.inputs, named, strict=True)),
         steps=steps,
         outputs=Ref(first.output),
         values=first.program.values,
@@ -216,16 +225,16 @@ def _function(runs: Sequence[_Run], arguments: Arguments, taken: set[str]) -> tu
         program=body,
         arguments={argument: type_of(values) for argument, values in arguments.named.items()},
         uses=(),
-        calls=len(runs),
+        calls=len(computations),
     )
     calls = [
         Operation(
             "function",
             function_identifier(name),
-            tuple(map(Ref, run.given)),
+            tuple(map(Ref, computation.inputs)),
             {argument: values[number] for argument, values in arguments.named.items()},
         )
-        for number, run in enumerate(runs)
+        for number, computation in enumerate(computations)
     ]
     return block, calls
 
@@ -236,20 +245,22 @@ def _usual(names: Sequence[str]) -> str:
     return name if 2 * count >= len(names) else ""
 
 
-def _replaced(structure: Structure, runs: Sequence[_Run], block: Block, calls: Sequence[Operation]) -> Structure:
-    """Return the structure in which each run of statements is one statement that calls the function.
+def _replaced(
+    structure: Structure, computations: Sequence[_Computation], block: Block, calls: Sequence[Operation]
+) -> Structure:
+    """Return the structure in which each sequence of statements is one statement that calls the function.
 
     Args:
         structure: The program and its blocks.
-        runs: The runs.
+        computations: The computations.
         block: The function.
-        calls: For each run, the expression that calls the function.
+        calls: For each computation, the expression that calls the function.
     """
     programs = [structure.program, *(one.program for one in structure.blocks)]
-    for run, called in reversed([*zip(runs, calls, strict=True)]):
-        program = programs[run.owner]
-        step = replace(run.steps[-1], expression=called)
-        steps = (*program.steps[: run.start], step, *program.steps[run.stop :])
-        programs[run.owner] = replace(program, steps=steps)
+    for computation, called in reversed([*zip(computations, calls, strict=True)]):
+        program = programs[computation.owner]
+        step = replace(computation.steps[-1], expression=called)
+        steps = (*program.steps[: computation.start], step, *program.steps[computation.stop :])
+        programs[computation.owner] = replace(program, steps=steps)
     blocks = [replace(one, program=program) for one, program in zip(structure.blocks, programs[1:], strict=True)]
     return replace(structure, program=programs[0], blocks=(block, *blocks))

@@ -205,7 +205,7 @@ def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator
         is_single = len(steps[-1].outputs) == 1 and _is_used_after(steps[-1], stop, last_use)
         is_single = is_single and not any(_is_used_after(step, stop, last_use) for step in steps[:-1])
         if is_single and len(steps) > 2 and 0 < len(given) <= _MOST_INPUTS and _owns_its_modules(program, steps):
-            yield Segment(start=start, stop=stop, given=tuple(given), path=path, calls=steps[0].calls[:depth])
+            yield Segment(start=start, stop=stop, inputs=tuple(given), path=path, calls=steps[0].calls[:depth])
 
 
 def _is_used_after(step: Step, stop: int, last_use: Mapping[str, int]) -> bool:
@@ -223,7 +223,7 @@ def _key(program: Program, segment: Segment) -> object:
 
     The two may differ only in names and in values that can be constructor arguments of the block.
     """
-    names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
+    names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.inputs)}
     modules: dict[str, int] = {}
     key: list[object] = []
     for place, step in enumerate(program.steps[segment.start : segment.stop]):

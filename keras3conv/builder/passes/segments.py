@@ -35,7 +35,7 @@ class Segment:
     Attributes:
         start: The index of the first statement.
         stop: The index after the last statement.
-        given: The names of the values from outside the segment that its statements use, in order of use.
+        inputs: The names of the values from outside the segment that its statements use, in order of use.
         path: The path of the source layer whose call the segment is; empty if it is not the call of a layer.
         calls: The paths of the source layers whose calls contain the segment, the outermost first.
         symbols: The names of the dynamic sizes that its statements use; only `repeated` sets this.
@@ -45,7 +45,7 @@ class Segment:
 
     start: int
     stop: int
-    given: tuple[str, ...]
+    inputs: tuple[str, ...]
     path: str = ""
     calls: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
@@ -100,10 +100,10 @@ def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> fl
     return saved * (1 + bonus)
 
 
-def _upper_bound(owners: "_Owners", found: Sequence[Segment]) -> float:
-    """Return an upper bound of the `_score` of all choices among the segments `found`, which have equal hashes."""
-    is_any_shared = owners.has_shared and any(map(owners.is_shared, found))
-    return ((len(_apart(found)) - 1) * (found[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
+def _upper_bound(owners: "_Owners", segments: Sequence[Segment]) -> float:
+    """Return an upper bound of the `_score` of all choices among the segments `segments`, which have equal hashes."""
+    is_any_shared = owners.has_shared and any(map(owners.is_shared, segments))
+    return ((len(_apart(segments)) - 1) * (segments[0].length - 1) - _cost(is_shared=is_any_shared)) * 3.5
 
 
 def _cost(*, is_shared: bool) -> float:
@@ -111,16 +111,16 @@ def _cost(*, is_shared: bool) -> float:
     return 1.0 if is_shared else 6.0
 
 
-def _alike(owners: "_Owners", found: Sequence[Segment], *, with_shared: bool) -> Iterable[list[Segment]]:
+def _alike(owners: "_Owners", segments: Sequence[Segment], *, with_shared: bool) -> Iterable[list[Segment]]:
     """Return groups of segments (runs of statements) such that one block can replace all segments of a group.
 
     Args:
         owners: The modules and weights that segments use.
-        found: Segments with equal hashes.
+        segments: Segments with equal hashes.
         with_shared: Whether segments that call the same modules may be a group.
     """
     groups: dict[tuple[object, ...], list[Segment]] = {}
-    for segment in found:
+    for segment in segments:
         is_whole, is_shared = owners.is_whole(segment), with_shared and owners.is_shared(segment)
         key = _outer_key(owners.program, segment) if is_whole or is_shared else None
         if key is not None:
@@ -230,7 +230,7 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
                 symbols.update(step.symbols)
             if given and stop - start >= SHORTEST and len(step.outputs) == 1 and needed < stop <= latest:
                 used = tuple(symbol for symbol in program.sizes if symbol in symbols)
-                yield Segment(start=start, stop=stop, given=given, symbols=used, key=key)
+                yield Segment(start=start, stop=stop, inputs=given, symbols=used, key=key)
             needed = max(needed, latest)
 
 
@@ -269,7 +269,7 @@ def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Seque
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
     """Return a hash of a run of statements, from the keys of the statements (`tokens`) and how they are connected."""
-    names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.given)}
+    names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.inputs)}
     modules: dict[str, int] = {}
     key: list[object] = []
     for place in range(segment.start, segment.stop):
@@ -285,8 +285,8 @@ def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
 
     Return None if no input has an axis of a dynamic size: then the segment cannot be a function of its inputs.
     """
-    axes = tuple(size_from(program, segment.given, symbol) for symbol in segment.symbols)
-    return None if None in axes else (axes, tuple(program.values[name].order for name in segment.given))
+    axes = tuple(size_from(program, segment.inputs, symbol) for symbol in segment.symbols)
+    return None if None in axes else (axes, tuple(program.values[name].order for name in segment.inputs))
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
@@ -300,13 +300,13 @@ def symbols_in(program: Program, steps: Iterable[Step]) -> tuple[str, ...]:
     return tuple(symbol for symbol in program.sizes if symbol in used)
 
 
-def size_from(program: Program, given: Sequence[str], symbol: str) -> tuple[int, int] | None:
+def size_from(program: Program, inputs: Sequence[str], symbol: str) -> tuple[int, int] | None:
     """Find an input, among several, that has an axis of the given dynamic size.
 
     Returns:
         The index of the input and the position of the axis; None if no axis has this size.
     """
-    for number, name in enumerate(given):
+    for number, name in enumerate(inputs):
         for position, size in enumerate(program.values[name].target_shape):
             if str(size) == symbol:
                 return number, position

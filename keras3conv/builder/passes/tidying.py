@@ -116,22 +116,22 @@ def _evenly(pair: _Pair, layer: Module, around: tuple[int, ...]) -> LayerSpec | 
     return replace(layer.spec, config=config) if _pads_with_zeros(pair, layer, around) else None
 
 
-def _unevenly(layer: Module, ends: Sequence[tuple[int, int]]) -> LayerSpec | None:
+def _unevenly(layer: Module, pads: Sequence[tuple[int, int]]) -> LayerSpec | None:
     """Return an `UnevenConv2d`, a convolution with more padding at the end, for a depthwise convolution; else None.
 
     For other convolutions `UnevenConv2d` is slower than a separate padding.
 
     Args:
         layer: The layer.
-        ends: The padding at the start and the end of each axis.
+        pads: The padding at the start and the end of each axis.
     """
     config = layer.spec.config
     is_depthwise = layer.spec.kind == "torch.nn.Conv2d" and config.get("groups", 1) == config["in_channels"] > 1
     is_plain = config.get("padding_mode", "zeros") == "zeros" and {*_numbers(config.get("dilation", 1), 2)} == {1}
-    if not is_depthwise or not is_plain or any(start > end for start, end in ends):
+    if not is_depthwise or not is_plain or any(start > end for start, end in pads):
         return None
     kept = {name: _one(config[name]) for name in _KEPT if name in config}
-    padding = {"padding": _one(tuple(end for _, end in ends)), "less": tuple(end - start for start, end in ends)}
+    padding = {"padding": _one(tuple(end for _, end in pads)), "less": tuple(end - start for start, end in pads)}
     return LayerSpec(kind=f"{OWN_LAYERS}.UnevenConv2d", config={**kept, **padding})
 
 

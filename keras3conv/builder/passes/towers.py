@@ -40,12 +40,12 @@ class _Call:
     Attributes:
         places: The indices of its statements in the program.
         steps: The statements of the call.
-        given: The names of the values from outside the call that its statements use, in order of use.
+        inputs: The names of the values from outside the call that its statements use, in order of use.
     """
 
     places: tuple[int, ...]
     steps: tuple[Step, ...]
-    given: tuple[str, ...]
+    inputs: tuple[str, ...]
 
     @property
     def roles(self) -> dict[str, Role]:
@@ -143,7 +143,7 @@ def _call(program: Program, numbers: tuple[int, ...]) -> _Call:
     steps = tuple(program.steps[place] for place in numbers)
     made = {name for step in steps for name in step.outputs}
     given = (name for step in steps for name in step.inputs if name not in made and name not in program.weights)
-    return _Call(places=numbers, steps=steps, given=tuple(dict.fromkeys(given)))
+    return _Call(places=numbers, steps=steps, inputs=tuple(dict.fromkeys(given)))
 
 
 def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
@@ -156,7 +156,7 @@ def _is_one_module(program: Program, calls: Sequence[_Call]) -> bool:
     is_large = len(first.steps) >= FEWEST_STATEMENTS and len(first.modules) + len(weights) >= FEWEST_LAYERS
     if not is_large or None in _sizes(program, first).values():
         return False
-    if not first.given or any(_pattern(program, call) != _pattern(program, first) for call in calls):
+    if not first.inputs or any(_pattern(program, call) != _pattern(program, first) for call in calls):
         return False
     inside = {place for call in calls for place in call.places}
     outside = [step for place, step in enumerate(program.steps) if place not in inside]
@@ -177,12 +177,12 @@ def _is_cut(program: Program, call: _Call) -> bool:
 
 def _pattern(program: Program, call: _Call) -> object:
     """Return a key of a call, made of its statements and connections, equal for calls that one module can replace."""
-    wired: dict[str, object] = {**{name: number for number, name in enumerate(call.given)}, **call.roles}
+    wired: dict[str, object] = {**{name: number for number, name in enumerate(call.inputs)}, **call.roles}
     statements = [
         (shape_of(step), tuple(wired.get(name, name) for name in step.inputs), _identity(program, step.module))
         for step in call.steps
     ]
-    given = [(program.values[name].order, program.values[name].dtype) for name in call.given]
+    given = [(program.values[name].order, program.values[name].dtype) for name in call.inputs]
     return statements, given, _sizes(program, call)
 
 
@@ -197,7 +197,7 @@ def _identity(program: Program, name: str) -> object:
 
 def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
     """Return, for each dynamic size in a call, an axis with this size: (index of an input, axis); None without one."""
-    return {symbol: size_from(program, call.given, symbol) for symbol in symbols_in(program, call.steps)}
+    return {symbol: size_from(program, call.inputs, symbol) for symbol in symbols_in(program, call.steps)}
 
 
 def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
@@ -241,11 +241,13 @@ def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], in
         inner: The new name of each module and weight, by its present name.
     """
     outputs = tuple(Ref(call.steps[number].outputs[place]) for number, place in returned)
-    letters = ("x", "y", "z") if len(call.given) <= 3 else tuple(f"x{number + 1}" for number in range(len(call.given)))
+    letters = (
+        ("x", "y", "z") if len(call.inputs) <= 3 else tuple(f"x{number + 1}" for number in range(len(call.inputs)))
+    )
     return Program(
         name="",
-        inputs=tuple(program.values[name] for name in call.given),
-        input_names=dict(zip(call.given, letters, strict=False)),
+        inputs=tuple(program.values[name] for name in call.inputs),
+        input_names=dict(zip(call.inputs, letters, strict=False)),
         steps=tuple(
             replace(
                 step,
@@ -262,7 +264,7 @@ def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], in
             for key, weight in program.weights.items()
             if key in call.weights(program)
         },
-        sizes={symbol: (call.given[axis[0]], axis[1]) for symbol, axis in _sizes(program, call).items() if axis},
+        sizes={symbol: (call.inputs[axis[0]], axis[1]) for symbol, axis in _sizes(program, call).items() if axis},
     )
 
 
@@ -322,7 +324,7 @@ def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str
     """
     around = takewhile(lambda one: _path(one) != path, call.steps[-1].calls)
     return Step(
-        expression=Submodule(outer)(*map(Ref, call.given)),
+        expression=Submodule(outer)(*map(Ref, call.inputs)),
         outputs=tuple(call.steps[number].outputs[place] for number, place in returned),
         path=path,
         calls=tuple(around),

@@ -34,7 +34,7 @@ def input_order(graph: Graph, tensor: Tensor) -> Order:
     return channels_first(rank)
 
 
-def returns_given_order(graph: Graph, node: Node, given: Value) -> bool:
+def returns_given_order(graph: Graph, node: Node, tensor: Value) -> bool:
     """Return whether a layer that permutes its input for itself returns its output in the order of that input.
 
     A normalization of a sequence in Keras' order is such a layer: torch normalizes the second axis, but the layers
@@ -43,10 +43,10 @@ def returns_given_order(graph: Graph, node: Node, given: Value) -> bool:
     Args:
         graph: The graph of the Keras model.
         node: The call of the layer.
-        given: The input of the layer, before it is permuted.
+        tensor: The input of the layer, before it is permuted.
     """
     output = node.outputs[0]
-    is_sequence = given.rank == len(output.shape) == _SEQUENCE and given.order == identity(_SEQUENCE)
+    is_sequence = tensor.rank == len(output.shape) == _SEQUENCE and tensor.order == identity(_SEQUENCE)
     moves = bool(node.config.get("data_format"))
     return is_sequence and not moves and input_order(graph, output) == identity(_SEQUENCE)
 

@@ -64,23 +64,23 @@ class _Variable:
     name: str = ""
 
 
-def local_names(program: Program, body: Body, given: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]:
+def local_names(program: Program, body: Body, inputs: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]:
     """Return the name of the Python variable that holds each value, by value.
 
     Args:
         program: The program of the function.
         body: Its statements.
-        given: The variables of the inputs, by value.
+        inputs: The variables of the inputs, by value.
         taken: Names that no variable may have.
     """
     taken = taken | {name for one in body if isinstance(one, Loop) for name in one.columns}
     steps = flat(body)
     used = Counter(name for step in steps for name in step.inputs)
     used.update(ref.name for ref in refs(program.outputs))
-    variables = _variables(program, body, [*given])
+    variables = _variables(program, body, [*inputs])
     for variable in variables:
-        if variable.values[0] in given:
-            variable.name = given[variable.values[0]]
+        if variable.values[0] in inputs:
+            variable.name = inputs[variable.values[0]]
     of: dict[str, str] = {}
     for variable in variables:
         if not variable.name:
@@ -94,7 +94,7 @@ def local_names(program: Program, body: Body, given: Mapping[str, str], taken: f
     outputs = {output for step in steps for output in step.outputs}
     last = {name for one in body if isinstance(one, Loop) for pair in one.last.items() for name in pair}
     unused = {name for name in outputs if not used[name] and name not in last}
-    return {name: "_" if name in unused and name not in given else text for name, text in of.items()}
+    return {name: "_" if name in unused and name not in inputs else text for name, text in of.items()}
 
 
 def _overlap(one: _Variable, other: _Variable) -> bool:

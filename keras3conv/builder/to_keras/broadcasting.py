@@ -13,7 +13,7 @@ from keras3conv.model.graph import Shape
 _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**": "power"}
 
 
-def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
+def aligned(call: Call, operands: Sequence[Any]) -> tuple[list[Any], Order]:
     """Return the operands of an elementwise operator, permuted to one common axis order, and this axis order.
 
     The common order is that of the first operand that has the shape of the result and another order than torch's. So
@@ -21,10 +21,10 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
 
     Args:
         call: The call of an elementwise operator.
-        given: The operands: values, constants, parameters or numbers.
+        operands: The operands: values, constants, parameters or numbers.
     """
     rank = len(call.shape)
-    plain = [_as_number(one) for one in given]
+    plain = [_as_number(one) for one in operands]
     full = [one for one in plain if isinstance(one, Value) and one.rank == rank]
     whole = [one.order for one in full if one.shape == call.shape]
     orders = whole or [one.order for one in full]
@@ -35,20 +35,20 @@ def aligned(call: Call, given: Sequence[Any]) -> tuple[list[Any], Order]:
     return fitted, order
 
 
-def elementwise(call: Call, given: Sequence[Any], expression: Any) -> Value:
+def elementwise(call: Call, operands: Sequence[Any], expression: Any) -> Value:
     """Add a step (a statement of the program) that computes an elementwise operation, and return its result.
 
     Args:
         call: The call.
-        given: The operands: values, constants, parameters or numbers.
+        operands: The operands: values, constants, parameters or numbers.
         expression: Returns the Keras expression for the operands, after these have been permuted to one axis order.
     """
-    if len(given) == 1 and isinstance(given[0], Value):
-        (value,) = given
+    if len(operands) == 1 and isinstance(operands[0], Value):
+        (value,) = operands
         made = call.writer.new(call.shape, value.order, call.dtype, value.flattened)
         call.writer.write(expression(value), [made])
         return made
-    values, order = aligned(call, given)
+    values, order = aligned(call, operands)
     return call.step(expression(*values), order=order)
 
 
@@ -68,34 +68,34 @@ def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:
     return operator(symbol, left, right)
 
 
-def _as_number(given: Any) -> Any:
-    if isinstance(given, Constant) and given.array.size == 1 and all(isinstance(size, int) for size in given.shape):
-        return given.array.item()
-    return given
+def _as_number(tensor: Any) -> Any:
+    if isinstance(tensor, Constant) and tensor.array.size == 1 and all(isinstance(size, int) for size in tensor.shape):
+        return tensor.array.item()
+    return tensor
 
 
-def _fitted(call: Call, given: Value | Constant | Held, order: Order) -> Value:
+def _fitted(call: Call, tensor: Value | Constant | Held, order: Order) -> Value:
     """Return an operand in the axis order of the result, with axes of size one for the axes that it lacks.
 
     Args:
         call: The call.
-        given: The operand.
+        tensor: The operand.
         order: The axis order of the result. An operand with fewer axes lacks the first ones, as in broadcasting.
     """
     rank = len(order)
-    shape: Shape = given.array.shape if isinstance(given, Constant) else given.shape
+    shape: Shape = tensor.array.shape if isinstance(tensor, Constant) else tensor.shape
     missing = rank - len(shape)
     own = tuple(axis - missing for axis in order if axis >= missing)
-    value = call.ordered(given, own)
+    value = call.ordered(tensor, own)
     if missing == 0:
         return value
     places = [place for place, axis in enumerate(order) if axis >= missing]
     if not places or places == list(range(places[0], rank)):  # Keras adds axes at the front, too
         return value
-    if isinstance(given, Constant):
+    if isinstance(tensor, Constant):
         sizes = tuple(1 if axis < missing else shape[axis - missing] for axis in order)
-        array = np.reshape(given.array.transpose(own), [size for size in sizes if isinstance(size, int)])
-        return call.writer.value(Constant(name=f"{given.name} {sizes}", array=array, shape=sizes))
+        array = np.reshape(tensor.array.transpose(own), [size for size in sizes if isinstance(size, int)])
+        return call.writer.value(Constant(name=f"{tensor.name} {sizes}", array=array, shape=sizes))
     index = tuple(None if axis < missing else slice(None) for axis in order[places[0] :])
     sizes = tuple(1 if axis < missing else shape[axis - missing] for axis in order[places[0] :])
     return call.step(value[index], sizes, dtype=value.dtype)

@@ -156,23 +156,23 @@ class Writer(Protocol):
     example_numbers: set[str]
     parts: dict[str, Parts]
 
-    def value(self, given: Any, order: Order | None = None) -> Value:
+    def value(self, tensor: Any, order: Order | None = None) -> Value:
         """Return a tensor argument as a value of the program; a constant or parameter is first added to the program.
 
         Args:
-            given: The argument.
+            tensor: The argument.
             order: The axis order for a constant or parameter; None for torch's order.
         """
 
     def ordered(self, value: Value, order: Order) -> Value:
         """Return a value in the given axis order; add a permutation if its own order differs."""
 
-    def write(self, expression: Any, made: Sequence[Value]) -> None:
+    def write(self, expression: Any, results: Sequence[Value]) -> None:
         """Add a step (a statement of the program) that assigns an expression to values.
 
         Args:
             expression: The right side of the assignment.
-            made: The values that the step computes.
+            results: The values that the step computes.
         """
 
     def new(self, shape: Shape, order: Order, dtype: str, flattened: tuple[int, ...] = ()) -> Value:
@@ -230,8 +230,8 @@ class Writer(Protocol):
     def before_reshape(self, value: Value) -> Value | None:
         """Return the value from which a reshape computed the given value; None if no reshape did."""
 
-    def note_reshape(self, made: Value, value: Value) -> None:
-        """Record that a reshape of `value` computed `made`, for a later `before_reshape(made)`."""
+    def note_reshape(self, reshaped: Value, value: Value) -> None:
+        """Record that a reshape of `value` computed `reshaped`, for a later `before_reshape(made)`."""
 
     def is_constant(self, value: Value) -> bool:
         """Return whether a value is a constant array."""
@@ -350,9 +350,9 @@ class Call:
         self.writer.write(expression, [made])
         return made
 
-    def ordered(self, given: Any, order: Order) -> Value:
+    def ordered(self, tensor: Any, order: Order) -> Value:
         """Return a tensor argument as a value in the given axis order; add a permutation if its own order differs."""
-        return self.writer.ordered(self.writer.value(given, order), order)
+        return self.writer.ordered(self.writer.value(tensor, order), order)
 
 
 PLAIN = " (torch's remove_parametrizations, or remove_weight_norm, makes a plain weight of a computed one)"

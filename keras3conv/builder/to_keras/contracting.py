@@ -17,8 +17,8 @@ Factors = dict[str, tuple[int | Size, ...]]
 _Operand = Value | Unmerged
 
 
-def _operand(call: Call, given: Any) -> _Operand:
-    return given if isinstance(given, Unmerged) else call.writer.value(given)
+def _operand(call: Call, tensor: Any) -> _Operand:
+    return tensor if isinstance(tensor, Unmerged) else call.writer.value(tensor)
 
 
 def contracted_call(call: Call) -> Value | Unmerged | None:
@@ -52,8 +52,8 @@ def _einsum(call: Call) -> Value | Unmerged | None:
     return _product(call, (names[0], names[1], made), left, right, call.shape)
 
 
-def _whole(call: Call, given: Any) -> Any:
-    return call.writer.value(given) if isinstance(given, Unmerged) else given
+def _whole(call: Call, tensor: Any) -> Any:
+    return call.writer.value(tensor) if isinstance(tensor, Unmerged) else tensor
 
 
 def attended(call: Call) -> Value | Unmerged | None:
@@ -152,13 +152,13 @@ def _common(first: tuple[int | Size, ...], second: tuple[int | Size, ...]) -> tu
     return tuple(found[0])
 
 
-def _sizes(letters: str, given: _Operand) -> Factors:
-    if isinstance(given, Unmerged):
-        sizes = given.parts.shape
+def _sizes(letters: str, tensor: _Operand) -> Factors:
+    if isinstance(tensor, Unmerged):
+        sizes = tensor.parts.shape
         return {
-            letter: tuple(sizes[part] for part in parts) for letter, parts in zip(letters, given.groups, strict=True)
+            letter: tuple(sizes[part] for part in parts) for letter, parts in zip(letters, tensor.groups, strict=True)
         }
-    return {letter: (size,) for letter, size in zip(letters, given.shape, strict=True)}
+    return {letter: (size,) for letter, size in zip(letters, tensor.shape, strict=True)}
 
 
 def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str] | None:
@@ -182,24 +182,24 @@ def _replaced(equation: tuple[str, str, str], right: _Operand) -> tuple[str, str
     return (new.pop(), summed.pop()) if is_column and len(new) == len(summed) == 1 else None
 
 
-def _split(call: Call, letters: str, given: _Operand, factors: Factors) -> Value:
-    value = given.parts if isinstance(given, Unmerged) else given
-    own = _sizes(letters, given)
+def _split(call: Call, letters: str, tensor: _Operand, factors: Factors) -> Value:
+    value = tensor.parts if isinstance(tensor, Unmerged) else tensor
+    own = _sizes(letters, tensor)
     return with_axes_split(call, value, [part for one in letters for part in _parts(own[one], factors[one])])
 
 
-def _parts(own: tuple[int | Size, ...], wanted: tuple[int | Size, ...]) -> list[tuple[int | Size, ...]]:
+def _parts(sizes: tuple[int | Size, ...], split_sizes: tuple[int | Size, ...]) -> list[tuple[int | Size, ...]]:
     """Return the sizes to split each axis into: [(2, 4), (4,)] if axes of 8 and 4 elements become (2, 4, 4).
 
     Args:
-        own: The sizes of the axes: (8, 4).
-        wanted: The sizes of all axes after the split, with the same product: (2, 4, 4).
+        sizes: The sizes of the axes: (8, 4).
+        split_sizes: The sizes of all axes after the split, with the same product: (2, 4, 4).
     """
-    if own == wanted:
-        return [(size,) for size in own]
-    found = common_factors(own, wanted)
-    if len(own) == 1 or found is None:
-        return [wanted]
+    if sizes == split_sizes:
+        return [(size,) for size in sizes]
+    found = common_factors(sizes, split_sizes)
+    if len(sizes) == 1 or found is None:
+        return [split_sizes]
     return [tuple(found[0][factor] for factor in group) for group in found[1]]
 
 

@@ -147,9 +147,9 @@ class _Lowering:
         """Return the value from which a reshape computed the given value; None if no reshape did."""
         return self._before_reshape.get(value)
 
-    def note_reshape(self, made: Value, value: Value) -> None:
-        """Record that a reshape of `value` computed `made`, for a later `before_reshape(made)`."""
-        self._before_reshape[made] = value
+    def note_reshape(self, reshaped: Value, value: Value) -> None:
+        """Record that a reshape of `value` computed `reshaped`, for a later `before_reshape(made)`."""
+        self._before_reshape[reshaped] = value
 
     def is_constant(self, value: Value) -> bool:
         """Return whether a value is a constant array."""
@@ -166,7 +166,7 @@ class _Lowering:
         self._variables[name] = self._variable
         return self.values[name]
 
-    def write(self, expression: Any, made: Sequence[Value]) -> None:
+    def write(self, expression: Any, results: Sequence[Value]) -> None:
         """Add a step; raise `RuleError` if its expression has a dynamic size, which no Keras operation accepts."""
         if any(isinstance(leaf, Size) for leaf in walk(expression)):
             raise RuleError("a dynamic size is used as a number, but Keras accepts dynamic sizes only in shapes")
@@ -175,10 +175,10 @@ class _Lowering:
         is_narrow = all(self.is_constant(leaf) or (not leaf.rank and len(leaves) > 1) for leaf in leaves)
         if is_narrow or (isinstance(expression, Operation) and expression.name in WITHOUT_PROMOTION):
             expression = transformed(expression, self._promoted)
-        elif made[0].dtype.startswith("float") and any(map(self._is_float64, leaves)):
+        elif results[0].dtype.startswith("float") and any(map(self._is_float64, leaves)):
             expression = ops.cast(expression, Dtype("float32"))  # torch and TensorFlow promote to float64
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
-        outputs = tuple(value.name for value in made)
+        outputs = tuple(value.name for value in results)
         self.steps.append(Step(expression=named, outputs=outputs, path=self._path, calls=self._calls))
 
     def _promoted(self, node: Any) -> Any:
@@ -188,36 +188,36 @@ class _Lowering:
     def _is_float64(self, node: Any) -> bool:
         return isinstance(node, Value) and self.is_constant(node) and self.weights[node.name].dtype == "float64"
 
-    def value(self, given: Any, order: Order | None = None) -> Value:
+    def value(self, tensor: Any, order: Order | None = None) -> Value:
         """Return a tensor argument as a value of the program; first add a constant or parameter to it, in `order`."""
-        if isinstance(given, Value):
-            return given
-        if isinstance(given, Held):
-            return self.held(given, order)
-        if isinstance(given, Constant):
-            return self._constant(given, order)
-        if isinstance(given, Unmerged):
-            self._made[given] = self._made.get(given) or merged(self, given)
-            return self._made[given]
+        if isinstance(tensor, Value):
+            return tensor
+        if isinstance(tensor, Held):
+            return self.held(tensor, order)
+        if isinstance(tensor, Constant):
+            return self._constant(tensor, order)
+        if isinstance(tensor, Unmerged):
+            self._made[tensor] = self._made.get(tensor) or merged(self, tensor)
+            return self._made[tensor]
         words = {"Complex": "complex numbers", "NoneType": "a result of another operator that Keras does not compute"}
-        name = type(given).__name__
+        name = type(tensor).__name__
         raise RuleError(f"the operator needs a tensor of real numbers, found {words.get(name, name)}")
 
-    def _constant(self, given: Constant, order: Order | None) -> Value:
-        order = identity(given.array.ndim) if order is None else order
-        array = np.asarray(given.array, order="C")
+    def _constant(self, tensor: Constant, order: Order | None) -> Value:
+        order = identity(tensor.array.ndim) if order is None else order
+        array = np.asarray(tensor.array, order="C")
         if array.dtype == np.float64 and np.array_equal(array, array.astype(np.float32), equal_nan=True):
             array = array.astype(np.float32)  # else float64: a float64 run needs the exact values
-        key = array.tobytes(), array.dtype.name, array.shape, given.shape, order
+        key = array.tobytes(), array.dtype.name, array.shape, tensor.shape, order
         if key not in self._made:
             weight = Weight(
-                name=self._new_name(re.sub(r"^[bc]_", "", given.name)),
-                shape=given.array.shape,
+                name=self._new_name(re.sub(r"^[bc]_", "", tensor.name)),
+                shape=tensor.array.shape,
                 dtype=array.dtype.name,
                 trainable=False,
                 array=array.transpose(order),
             )
-            made = self.new(given.array.shape, order, given.dtype)
+            made = self.new(tensor.array.shape, order, tensor.dtype)
             self.weights[made.name] = weight
             self._made[key] = made
         return self._made[key]

@@ -79,11 +79,11 @@ def _on_parts(call: Call) -> Result:
     return None if made is None else made(call)
 
 
-def _permuted(call: Call, given: Unmerged) -> Value | Unmerged:
-    dims = dims_of(call, len(given.shape))
-    parts = permuted(given.parts, [part for dim in dims for part in given.groups[dim]])
+def _permuted(call: Call, tensor: Unmerged) -> Value | Unmerged:
+    dims = dims_of(call, len(tensor.shape))
+    parts = permuted(tensor.parts, [part for dim in dims for part in tensor.groups[dim]])
     return apart(
-        call, parts, grouped([len(given.groups[dim]) for dim in dims]), tuple(given.shape[dim] for dim in dims)
+        call, parts, grouped([len(tensor.groups[dim]) for dim in dims]), tuple(tensor.shape[dim] for dim in dims)
     )
 
 
@@ -100,32 +100,32 @@ def _on(call: Call, arguments: dict[str, Any], shapes: Sequence[Shape]) -> Resul
     return handler_for(inner)(inner)
 
 
-def _along_last(call: Call, given: Unmerged, name: str) -> Value | Unmerged | None:
+def _along_last(call: Call, tensor: Unmerged, name: str) -> Value | Unmerged | None:
     """Convert an operator along the last axis of an `Unmerged` argument; None if this axis is merged from several."""
-    parts = given.parts
-    if len(given.groups[-1]) != 1 or parts.order[-1] != parts.rank - 1:
+    parts = tensor.parts
+    if len(tensor.groups[-1]) != 1 or parts.order[-1] != parts.rank - 1:
         return None
     if len(call.get("normalized_shape", [0])) != 1:
         return None
     made = _on(call, {name: parts}, [(*parts.shape[:-1], call.shape[-1])])
-    return apart(call, made, given.groups, call.shape) if isinstance(made, Value) else None
+    return apart(call, made, tensor.groups, call.shape) if isinstance(made, Value) else None
 
 
-def _along_axes(call: Call, given: Unmerged) -> Result:
+def _along_axes(call: Call, tensor: Unmerged) -> Result:
     """Convert an operator along axes of an `Unmerged` argument; None if one of them is merged from several."""
     dims = call.get("dim", call.get("dims"))
     if dims is None and call.name in ("select", "slice", "split", "split_with_sizes", "chunk", "unbind"):
         dims = 0
-    axes = [dim % len(given.shape) for dim in ([dims] if isinstance(dims, int) else dims or [])]
-    if not axes or any(len(given.groups[axis]) != 1 for axis in axes):
+    axes = [dim % len(tensor.shape) for dim in ([dims] if isinstance(dims, int) else dims or [])]
+    if not axes or any(len(tensor.groups[axis]) != 1 for axis in axes):
         return None
-    places = [given.groups[axis][0] for axis in axes]
+    places = [tensor.groups[axis][0] for axis in axes]
     name = "dims" if "dims" in call.arguments else "dim"
-    changed = {"self": given.parts, name: places[0] if isinstance(dims, int) else places}
-    kept = [axis for axis in range(len(given.shape)) if len(call.shape) == len(given.shape) or axis not in axes]
-    shapes = [_of_parts(given, kept, output) for output in call.node.outputs]
+    changed = {"self": tensor.parts, name: places[0] if isinstance(dims, int) else places}
+    kept = [axis for axis in range(len(tensor.shape)) if len(call.shape) == len(tensor.shape) or axis not in axes]
+    shapes = [_of_parts(tensor, kept, output) for output in call.node.outputs]
     made = _on(call, changed, shapes)
-    groups = grouped([len(given.groups[axis]) for axis in kept])
+    groups = grouped([len(tensor.groups[axis]) for axis in kept])
     results = [
         apart(call, one, groups, output.shape) if isinstance(one, Value) else one
         for one, output in zip(made if isinstance(made, list | tuple) else [made], call.node.outputs, strict=False)
@@ -133,18 +133,18 @@ def _along_axes(call: Call, given: Unmerged) -> Result:
     return results if isinstance(made, list | tuple) else results[0]
 
 
-def _of_parts(given: Unmerged, kept: Sequence[int], output: Tensor) -> Shape:
+def _of_parts(tensor: Unmerged, kept: Sequence[int], output: Tensor) -> Shape:
     """Return the shape of a result that keeps the separate axes of its `Unmerged` argument.
 
     Args:
-        given: The argument from which the result is computed.
+        tensor: The argument from which the result is computed.
         kept: The axes of the argument that the result has.
         output: The result, with merged axes.
     """
     sizes: list[Any] = []
     for axis, size in zip(kept, output.shape, strict=True):
-        parts = given.groups[axis]
-        sizes += [size] if len(parts) == 1 else [given.parts.shape[part] for part in parts]
+        parts = tensor.groups[axis]
+        sizes += [size] if len(parts) == 1 else [tensor.parts.shape[part] for part in parts]
     return tuple(sizes)
 
 
@@ -170,15 +170,15 @@ def _elementwise(call: Call) -> Value | Unmerged | None:
     return apart(call, made, whole.groups, call.shape) if isinstance(made, Value) else None
 
 
-def _fitted(call: Call, given: Any, whole: Unmerged) -> Any:
+def _fitted(call: Call, tensor: Any, whole: Unmerged) -> Any:
     """Return an operand with the separate axes of the `Unmerged` tensor `whole`; None if that needs a permutation."""
-    if isinstance(given, Unmerged):
-        sizes_of = zip(given.parts.shape, whole.parts.shape, strict=False)
-        is_alike = given.groups == whole.groups and all(own in (1, size) for own, size in sizes_of)
-        return given.parts if is_alike else None
-    if isinstance(given, Complex):
+    if isinstance(tensor, Unmerged):
+        sizes_of = zip(tensor.parts.shape, whole.parts.shape, strict=False)
+        is_alike = tensor.groups == whole.groups and all(own in (1, size) for own, size in sizes_of)
+        return tensor.parts if is_alike else None
+    if isinstance(tensor, Complex):
         return None
-    shape = given.array.shape if isinstance(given, Constant) else given.shape
+    shape = tensor.array.shape if isinstance(tensor, Constant) else tensor.shape
     groups = whole.groups[len(whole.shape) - len(shape) :] if shape else ()
     sizes: list[Any] = []
     for axis, (size, parts) in enumerate(zip(shape, groups, strict=True), len(whole.shape) - len(shape)):
@@ -187,8 +187,8 @@ def _fitted(call: Call, given: Any, whole: Unmerged) -> Any:
         sizes += [1] * len(parts) if size == 1 else [whole.parts.shape[part] for part in parts]
     fine = tuple(sizes)
     if fine == tuple(shape):
-        return given
-    if isinstance(given, Constant):
-        return Constant(name=f"{given.name} {fine}", array=np.reshape(given.array, fine), shape=fine)
-    value = call.writer.value(given)
+        return tensor
+    if isinstance(tensor, Constant):
+        return Constant(name=f"{tensor.name} {fine}", array=np.reshape(tensor.array, fine), shape=fine)
+    value = call.writer.value(tensor)
     return reshaped(call, value, fine) if can_reshape(value, fine) else None

@@ -37,7 +37,7 @@ def _attention(call: Call) -> Result:
     return made if mask is None else _without_masked_rows(call, made, mask)
 
 
-def _fused(call: Call, given: list[Value], mask: Any) -> Value:
+def _fused(call: Call, inputs: list[Value], mask: Any) -> Value:
     options: dict[str, Any] = {}
     if call.get("is_causal", False):
         options["is_causal"] = True
@@ -45,19 +45,19 @@ def _fused(call: Call, given: list[Value], mask: Any) -> Value:
         options["scale"] = call.arguments["scale"]
     if mask is not None:
         options["mask" if mask.dtype == "bool" else "bias"] = _mask(call, mask)
-    shape = (*given[0].shape[:3], given[2].shape[3])
-    return call.step(ops.dot_product_attention(*given, **options), shape, _ORDER)
+    shape = (*inputs[0].shape[:3], inputs[2].shape[3])
+    return call.step(ops.dot_product_attention(*inputs, **options), shape, _ORDER)
 
 
-def _written_out(call: Call, given: list[Value], mask: Any) -> Value:
+def _written_out(call: Call, inputs: list[Value], mask: Any) -> Value:
     """Convert a scaled dot-product attention to matrix products and a softmax, and return its output.
 
     Args:
         call: The call of the operator.
-        given: The query, the key and the value, in this order.
+        inputs: The query, the key and the value, in this order.
         mask: The attention mask; None for none.
     """
-    query, key, value = given
+    query, key, value = inputs
     size = query.shape[3]
     if not isinstance(size, int):
         raise RuleError(
@@ -141,20 +141,20 @@ def _allowed_rows(mask: Constant) -> Any:
     return np.asarray(is_allowed).any(-1, keepdims=True)
 
 
-def _without_masked_rows(call: Call, made: Value, mask: Any) -> Value:
+def _without_masked_rows(call: Call, output: Value, mask: Any) -> Value:
     """Return the output of an attention with zeros for each query whose keys are all masked, as in torch.
 
     Args:
         call: The call of the operator.
-        made: The output as Keras computes it, which has the mean of the values for such a query.
+        output: The output as Keras computes it, which has the mean of the values for such a query.
         mask: The attention mask.
     """
     if not masks_rows(mask):
-        return made
+        return output
     if isinstance(mask, Constant):
         constant = Constant(name=f"{mask.name} rows", array=_allowed_rows(mask), shape=(*mask.shape[:-1], 1))
-        return elementwise(call, [constant, made, 0.0], ops.where)
+        return elementwise(call, [constant, output, 0.0], ops.where)
     value = call.ordered(mask, identity(len(mask.shape)))
     shape = (*value.shape[:-1], 1)
     attends = call.step(ops.any(value, axis=-1, keepdims=True), shape, dtype="bool")
-    return elementwise(call, [attends, made, 0.0], ops.where)
+    return elementwise(call, [attends, output, 0.0], ops.where)

@@ -78,18 +78,18 @@ def _handler_of_complex(kind: str) -> Handler | None:
     return (lambda call: call.arguments["self"]) if name in _ITSELF else None
 
 
-def pair_of(given: Any) -> Pair:
+def pair_of(tensor: Any) -> Pair:
     """Return the real and the imaginary part of a tensor, constant or number; the second is None for real numbers."""
-    if isinstance(given, Complex):
-        return given.real, given.imaginary
-    if isinstance(given, Constant) and np.iscomplexobj(given.array):
+    if isinstance(tensor, Complex):
+        return tensor.real, tensor.imaginary
+    if isinstance(tensor, Constant) and np.iscomplexobj(tensor.array):
         return tuple(  # type: ignore[return-value]
-            replace(given, name=f"{given.name} {part}", array=np.ascontiguousarray(getattr(given.array, part)))
+            replace(tensor, name=f"{tensor.name} {part}", array=np.ascontiguousarray(getattr(tensor.array, part)))
             for part in ("real", "imag")
         )
-    if isinstance(given, complex):
-        return given.real, given.imag
-    return given, None
+    if isinstance(tensor, complex):
+        return tensor.real, tensor.imag
+    return tensor, None
 
 
 def _real_call(call: Call, part: int) -> Call:
@@ -139,8 +139,8 @@ def _of_parts(call: Call, handler: Handler) -> Result:
     return Complex(real=_value(call, parts[0]), imaginary=_value(call, parts[1]))
 
 
-def _value(call: Call, given: Any) -> Value:
-    return call.writer.value(given)
+def _value(call: Call, tensor: Any) -> Value:
+    return call.writer.value(tensor)
 
 
 def _product(call: Call, handler: Handler) -> Result:

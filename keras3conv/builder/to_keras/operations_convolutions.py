@@ -155,28 +155,28 @@ def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
     return made if bias is None else _shifted(call, made, bias, rank)
 
 
-def _padded(call: Call, given: Value, widths: Sequence[tuple[int, int]]) -> Value:
+def _padded(call: Call, tensor: Value, widths: Sequence[tuple[int, int]]) -> Value:
     """Return a value with zeros before and after each spatial axis; a negative number removes elements.
 
     Args:
         call: The call.
-        given: The value.
+        tensor: The value.
         widths: The numbers of zeros before and after each spatial axis.
     """
     for axis, width in enumerate(widths, 2):
         start, end = (max(-one, 0) for one in width)
         if start or end:
-            shape = tuple(plus(size, -start - end) if one == axis else size for one, size in enumerate(given.shape))
-            given = picked(call, given, axis, slice(start or None, -end or None), shape)
+            shape = tuple(plus(size, -start - end) if one == axis else size for one, size in enumerate(tensor.shape))
+            tensor = picked(call, tensor, axis, slice(start or None, -end or None), shape)
     added = {axis: (max(start, 0), max(end, 0)) for axis, (start, end) in enumerate(widths, 2)}
     if not any(map(any, added.values())):
-        return given
-    sizes = tuple(plus(size, sum(added.get(axis, (0, 0)))) for axis, size in enumerate(given.shape))
-    pads = tuple(added.get(axis, (0, 0)) for axis in given.order)
-    return call.step(ops.pad(given, pads), sizes, given.order, given.dtype)
+        return tensor
+    sizes = tuple(plus(size, sum(added.get(axis, (0, 0)))) for axis, size in enumerate(tensor.shape))
+    pads = tuple(added.get(axis, (0, 0)) for axis in tensor.order)
+    return call.step(ops.pad(tensor, pads), sizes, tensor.order, tensor.dtype)
 
 
-def _with_zeros_between(call: Call, given: Value, config: Config) -> tuple[Value, list[tuple[int, int]]]:
+def _with_zeros_between(call: Call, tensor: Value, config: Config) -> tuple[Value, list[tuple[int, int]]]:
     """Return the input with which a plain convolution computes a transposed one, and the zeros to add at its ends.
 
     The kernel is then flipped. Zeros are put after each element, one fewer than the stride.
@@ -189,37 +189,37 @@ def _with_zeros_between(call: Call, given: Value, config: Config) -> tuple[Value
         widths.append((end, end + more - (step - 1)))
     steps = dict(enumerate(config["stride"], 2))
     if {*steps.values()} == {1}:
-        return given, widths
-    if any(isinstance(size, Size) for size in given.shape[2:]):
+        return tensor, widths
+    if any(isinstance(size, Size) for size in tensor.shape[2:]):
         raise RuleError(
             f"the weight of {call.name} is computed or shared with another layer: this is supported only for an input "
             f"of a fixed size{PLAIN}"
         )
-    shape = tuple(size * steps[axis] if axis in steps else size for axis, size in enumerate(given.shape))
+    shape = tuple(size * steps[axis] if axis in steps else size for axis, size in enumerate(tensor.shape))
     apart: list[Any] = []
     added = [(0, 0)]
-    for axis in given.order[1:]:
-        apart += [given.shape[axis], 1] if axis in steps else [given.shape[axis]]
+    for axis in tensor.order[1:]:
+        apart += [tensor.shape[axis], 1] if axis in steps else [tensor.shape[axis]]
         added += [(0, 0), (0, steps[axis] - 1)] if axis in steps else [(0, 0)]
-    spread_out = ops.pad(ops.reshape(given, (-1, *apart)), tuple(added))
-    together = (-1, *(shape[axis] for axis in given.order[1:]))
-    return call.step(ops.reshape(spread_out, together), shape, given.order, given.dtype), widths
+    spread_out = ops.pad(ops.reshape(tensor, (-1, *apart)), tuple(added))
+    together = (-1, *(shape[axis] for axis in tensor.order[1:]))
+    return call.step(ops.reshape(spread_out, together), shape, tensor.order, tensor.dtype), widths
 
 
-def _grouped(call: Call, given: Value, kernel: Value, config: Config, options: dict[str, Any]) -> Any:
+def _grouped(call: Call, tensor: Value, kernel: Value, config: Config, options: dict[str, Any]) -> Any:
     """Return the expression that convolves each group of channels with its part of the kernel, and joins the results.
 
     Args:
         call: The call.
-        given: The input.
+        tensor: The input.
         kernel: The kernel.
         config: The configuration of the torch convolution.
         options: The other arguments of `ops.conv`.
     """
     groups = config["groups"]
     if groups == 1:
-        return ops.conv(given, kernel, **options)
-    axis = 1 if given.order[1] == 1 else given.rank - 1
+        return ops.conv(tensor, kernel, **options)
+    axis = 1 if tensor.order[1] == 1 else tensor.rank - 1
 
     def parts(value: Value, torch_axis: int, place: int) -> list[Value]:
         size = value.shape[torch_axis]
@@ -229,7 +229,7 @@ def _grouped(call: Call, given: Value, kernel: Value, config: Config, options: d
         call.writer.write(ops.split(value, groups, axis=place), found)
         return found
 
-    pairs = zip(parts(given, 1, axis), parts(kernel, 0, kernel.order.index(0)), strict=True)
+    pairs = zip(parts(tensor, 1, axis), parts(kernel, 0, kernel.order.index(0)), strict=True)
     return ops.concatenate([ops.conv(one, part, **options) for one, part in pairs], axis=axis)
 
 
@@ -237,10 +237,10 @@ def _one(values: tuple[int, ...]) -> Any:
     return values[0] if len({*values}) == 1 else values
 
 
-def _shifted(call: Call, made: Value, bias: Value | Constant | Held, rank: int) -> Value:
+def _shifted(call: Call, result: Value, bias: Value | Constant | Held, rank: int) -> Value:
     """Add a bias to the channels of a convolution's result, and return the sum."""
     value = call.writer.value(bias)
-    if made.order[1] == 1:
+    if result.order[1] == 1:
         size = value.shape[0]
         value = call.step(ops.reshape(value, (-1, *(1,) * rank)), (size, *(1,) * rank), dtype=value.dtype)
-    return call.step(sign(call, "+", made, value), order=made.order)
+    return call.step(sign(call, "+", result, value), order=result.order)

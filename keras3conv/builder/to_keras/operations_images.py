@@ -43,15 +43,15 @@ def _pad(call: Call) -> Result:
     return call.step(ops.pad(value, widths, **options), order=value.order)
 
 
-def _reflected(call: Call, value: Value, ends: dict[int, tuple[int, int]]) -> Value:
+def _reflected(call: Call, value: Value, pads: dict[int, tuple[int, int]]) -> Value:
     """Return a value padded by reflection, computed by indexing along each axis: [2, 1, 0, 1, 2, ...].
 
     Args:
         call: The call.
         value: The value.
-        ends: For each axis to pad, the numbers of elements to add at the start and at the end.
+        pads: For each axis to pad, the numbers of elements to add at the start and at the end.
     """
-    for axis, widths in ends.items():
+    for axis, widths in pads.items():
         size = value.shape[axis]
         if not isinstance(size, int):
             raise RuleError(f"axis {axis} has a dynamic size, but a padding with mode='reflect' needs a fixed size")
@@ -152,16 +152,16 @@ def _nearest(call: Call) -> Result:
     return value
 
 
-def _factor(size: int | Size, made: int | Size, scale: float | None) -> int:
+def _factor(size: int | Size, new_size: int | Size, scale: float | None) -> int:
     """Return the integer by which a resize multiplies the size of an axis; 0 if the factor is not an integer.
 
     Args:
         size: The size before.
-        made: The size after the resize.
+        new_size: The size after the resize.
         scale: The scale factor in the call; None if the call has a target size instead.
     """
-    if isinstance(size, int) and isinstance(made, int):
-        return made // size if made % size == 0 and scale in (None, made / size) else 0
+    if isinstance(size, int) and isinstance(new_size, int):
+        return new_size // size if new_size % size == 0 and scale in (None, new_size / size) else 0
     return int(scale) if scale is not None and scale == int(scale) else 0
 
 
@@ -327,10 +327,10 @@ def _spread_out(call: Call, value: Value, axis: int, start: int, step: int, leng
     count, place = value.shape[axis], value.order.index(axis)
     assert isinstance(count, int)
 
-    def padded(given: Value, widths: tuple[int, int], size: int) -> Value:
-        pads = tuple(widths if one == place else (0, 0) for one in range(given.rank))
-        shape = tuple(size if one == axis else other for one, other in enumerate(given.shape))
-        return call.step(ops.pad(given, pads), shape, given.order, given.dtype) if any(widths) else given
+    def padded(tensor: Value, widths: tuple[int, int], size: int) -> Value:
+        pads = tuple(widths if one == place else (0, 0) for one in range(tensor.rank))
+        shape = tuple(size if one == axis else other for one, other in enumerate(tensor.shape))
+        return call.step(ops.pad(tensor, pads), shape, tensor.order, tensor.dtype) if any(widths) else tensor
 
     if step > 1:
         apart = call.step(

@@ -45,16 +45,16 @@ def _concatenate(call: Call) -> Result:
     return made
 
 
-def _with_batch(call: Call, given: Any, axis: int, order: Order) -> Value:
+def _with_batch(call: Call, tensor: Any, axis: int, order: Order) -> Value:
     """Return an operand of a concatenation in an axis order; a constant is repeated for each sample of the batch.
 
     Args:
         call: The call.
-        given: The operand.
+        tensor: The operand.
         axis: The axis along which the operands are joined.
         order: The axis order.
     """
-    value = call.ordered(given, order)
+    value = call.ordered(tensor, order)
     grown = [place for place, size in enumerate(value.shape) if place != axis and size != call.shape[place]]
     return for_each_example(call, value, grown)
 
@@ -256,12 +256,12 @@ def _centred(call: Call) -> Result:
     return value
 
 
-def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
+def taken(call: Call, tensor: Any, axis: int, index: Any, shape: Shape) -> Value:
     """Return the elements that an array of indices selects along one axis of a tensor, as `numpy.take` does.
 
     Args:
         call: The call.
-        given: The tensor.
+        tensor: The tensor.
         axis: The axis; the axes of the index array replace it.
         index: The indices.
         shape: The shape of the result.
@@ -269,20 +269,20 @@ def taken(call: Call, given: Any, axis: int, index: Any, shape: Shape) -> Value:
     rank = len(index.shape)
     places = index if isinstance(index, Value) else call.writer.value(as_int32(index))
     places = call.ordered(places, identity(rank))
-    if axis == 0 and _is_own_table(call, given) and puts_last_axis_first(call):
-        value = call.writer.held(given, (1, 0))
+    if axis == 0 and _is_own_table(call, tensor) and puts_last_axis_first(call):
+        value = call.writer.held(tensor, (1, 0))
     else:
-        value = call.writer.value(given)
+        value = call.writer.value(tensor)
     order: list[int] = []
     for one in value.order:
         order += range(axis, axis + rank) if one == axis else [one if one < axis else one + rank - 1]
     return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, tuple(order), value.dtype)
 
 
-def _is_own_table(call: Call, given: Any) -> bool:
+def _is_own_table(call: Call, tensor: Any) -> bool:
     """Return whether a tensor is a parameter with two axes (a table) that only this call uses."""
-    is_table = isinstance(given, Held) and len(given.shape) == 2 and not given.is_shared
-    return is_table and len(call.writer.users(given.parameter.tensor.name)) == 1
+    is_table = isinstance(tensor, Held) and len(tensor.shape) == 2 and not tensor.is_shared
+    return is_table and len(call.writer.users(tensor.parameter.tensor.name)) == 1
 
 
 def taken_along(call: Call, value: Value, axis: int, index: Constant) -> Value:

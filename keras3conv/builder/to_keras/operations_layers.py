@@ -18,7 +18,7 @@ from keras3conv.rules.rule import Config
 from keras3conv.transforms import Axes, Same
 
 
-def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, order: Order, given: str) -> Value:
+def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, order: Order, input_name: str) -> Value:
     """Add the calls of the Keras layers that compute a torch layer, and return their output.
 
     Args:
@@ -27,12 +27,12 @@ def _layer(call: Call, kind: str, keras: tuple[str, ...], config: Config, *, ord
         keras: The beginnings of the names of the Keras classes that may compute it: ("Dense", "EinsumDense").
         config: The configuration of the torch layer.
         order: The axis order that the Keras layer needs for its input.
-        given: The name of the operator's argument that is the input, such as "input".
+        input_name: The name of the operator's argument that is the input, such as "input".
     """
     tensors = {role: call.held(role) for role in ("weight", "bias", "running_mean", "running_var")}
     held = {role: tensor for role, tensor in tensors.items() if tensor is not None}
     layer = LayerCall(kind=f"torch.nn.{kind}", keras=keras, config=config, tensors=held, order=order)
-    return call.writer.by_rule(layer, call.value(given), call.node.outputs[0])
+    return call.writer.by_rule(layer, call.value(input_name), call.node.outputs[0])
 
 
 def _has_affine(call: Call) -> bool:
@@ -69,42 +69,45 @@ def _linear(call: Call) -> Result:
     return reshaped(call, call.writer.by_rule(layer, given, made_of), call.shape)
 
 
-def _order_of_einsum(call: Call, given: Value) -> Order | None:
+def _order_of_einsum(call: Call, tensor: Value) -> Order | None:
     """Return the axis order of the output of a linear layer that becomes an `EinsumDense`; None for a `Dense`.
 
     It becomes an `EinsumDense` if the last axis of its output is used as the first axis, as in a table of positions, or
     if the axis that the layer sums over is not last in Keras, as in a mixer of tokens.
     """
-    last = given.rank - 1
-    if given.flattened or given.rank < 3 or given.order[0] != 0:
+    last = tensor.rank - 1
+    if tensor.flattened or tensor.rank < 3 or tensor.order[0] != 0:
         return None
-    if given.shape[0] == 1 and given.order == identity(given.rank) and puts_last_axis_first(call):
+    if tensor.shape[0] == 1 and tensor.order == identity(tensor.rank) and puts_last_axis_first(call):
         return (0, last, *range(1, last))
-    return given.order if given.order[-1] != last else None
+    return tensor.order if tensor.order[-1] != last else None
 
 
-def _einsum_layer(call: Call, given: Value, weight: Held, order: Order) -> Value:
+def _einsum_layer(call: Call, tensor: Value, weight: Held, order: Order) -> Value:
     """Convert a linear layer to an `EinsumDense` with a given axis order of its output."""
-    axes, last = "abcdefgh"[: given.rank], given.rank - 1
+    axes, last = "abcdefgh"[: tensor.rank], tensor.rank - 1
     made = "".join("z" if axis == last else axes[axis] for axis in order)
     sizes = tuple(call.shape[axis] if isinstance(call.shape[axis], int) else None for axis in order[1:])
-    config = {"equation": f"{''.join(axes[axis] for axis in given.order)},{axes[last]}z->{made}", "output_shape": sizes}
+    config = {
+        "equation": f"{''.join(axes[axis] for axis in tensor.order)},{axes[last]}z->{made}",
+        "output_shape": sizes,
+    }
     placed = [Placed(role="kernel", held=weight, transform=Axes("o i -> i o"))]
     if (bias := call.held("bias")) is not None:
         config["bias_axes"] = "z"
         ones = " 1" * (last - order.index(last))
         placed.append(Placed(role="bias", held=bias, transform=Axes(f"o -> o{ones}")))
     result = call.writer.new(call.shape, order, call.dtype)
-    call.writer.layer("keras.layers.EinsumDense", config, given, placed, weight.owner or weight.path, result)
+    call.writer.layer("keras.layers.EinsumDense", config, tensor, placed, weight.owner or weight.path, result)
     return result
 
 
-def _product(call: Call, given: Value) -> Value:
+def _product(call: Call, tensor: Value) -> Value:
     """Convert a linear layer to a matrix product, because no layer can own its weight, which is computed or shared."""
     weight = call.value("weight")
-    if given.flattened:
-        weight = _for_flattened(call, weight, given.flattened)
-    made = matmul(call, given, permuted(weight, (1, 0)), call.shape)
+    if tensor.flattened:
+        weight = _for_flattened(call, weight, tensor.flattened)
+    made = matmul(call, tensor, permuted(weight, (1, 0)), call.shape)
     bias = call.get("bias")
     return (
         made if bias is None else elementwise(call, [made, bias], lambda first, second: sign(call, "+", first, second))
@@ -166,7 +169,7 @@ def _batch_norm(call: Call) -> Result:
     }
     kind = f"BatchNorm{max(given.rank - 2, 1)}d"
     order = call.writer.image_order(given.rank)
-    made = _layer(call, kind, ("BatchNormalization",), config, order=order, given="input")
+    made = _layer(call, kind, ("BatchNormalization",), config, order=order, input_name="input")
     return made if call.name == "batch_norm" else [made, None, None]
 
 
@@ -201,7 +204,7 @@ def _instance_norm(call: Call) -> Result:
     }
     order = call.writer.image_order(given.rank)
     kind = f"InstanceNorm{given.rank - 2}d"
-    return _layer(call, kind, ("GroupNormalization",), config, order=order, given="input")
+    return _layer(call, kind, ("GroupNormalization",), config, order=order, input_name="input")
 
 
 @handles("group_norm")
@@ -214,16 +217,16 @@ def _group_norm(call: Call) -> Result:
         "affine": _has_affine(call),
     }
     order = call.writer.image_order(given.rank)
-    return _layer(call, "GroupNorm", ("GroupNormalization",), config, order=order, given="input")
+    return _layer(call, "GroupNorm", ("GroupNormalization",), config, order=order, input_name="input")
 
 
-def _last_axes_in_place(given: Value, count: int) -> Order:
+def _last_axes_in_place(tensor: Value, count: int) -> Order:
     """Return an axis order for a value that ends with torch's last `count` axes, over which a normalization computes.
 
     The result is the order of the value if its last axes are these axes, else torch's order.
     """
-    last = tuple(range(given.rank - count, given.rank))
-    return given.order if given.order[-count:] == last else identity(given.rank)
+    last = tuple(range(tensor.rank - count, tensor.rank))
+    return tensor.order if tensor.order[-count:] == last else identity(tensor.rank)
 
 
 @handles("layer_norm")
@@ -241,7 +244,7 @@ def _layer_norm(call: Call) -> Result:
         "bias": bias is not None,
     }
     order = _last_axes_in_place(given, len(shape))
-    return _layer(call, "LayerNorm", ("LayerNormalization",), config, order=order, given="input")
+    return _layer(call, "LayerNorm", ("LayerNormalization",), config, order=order, input_name="input")
 
 
 @handles("rms_norm")
@@ -253,7 +256,7 @@ def _rms_norm(call: Call) -> Result:
         "elementwise_affine": call.get("weight") is not None,
     }
     order = _last_axes_in_place(given, len(shape))
-    return _layer(call, "RMSNorm", ("RMSNormalization",), config, order=order, given="input")
+    return _layer(call, "RMSNorm", ("RMSNormalization",), config, order=order, input_name="input")
 
 
 _EMBEDDING = "torch.nn.Embedding <-> keras.layers.Embedding"

@@ -39,49 +39,49 @@ def _index(call: Call) -> Result:
     raise RuleError("several computed index tensors are supported only if the first one is torch.arange(batch size)")
 
 
-def _numbers_rows(given: Any, indices: list[Any]) -> bool:
+def _numbers_rows(tensor: Any, indices: list[Any]) -> bool:
     """Return True if an indexing `x[i, j]` selects elements in each row of `x`: the first index is `arange(rows)`.
 
     No other index may vary along the axis of the first index.
 
     Args:
-        given: The indexed tensor.
+        tensor: The indexed tensor.
         indices: The index for each axis of the tensor; None for an axis that is not indexed.
     """
     index, rank = indices[0], max(len(one.shape) for one in indices if one is not None)
     is_constant = isinstance(index, Constant) and index.array.ndim == rank and index.array.size == index.array.shape[0]
     return (
         is_constant
-        and given.shape[0] == index.array.size
+        and tensor.shape[0] == index.array.size
         and np.array_equal(index.array.ravel(), np.arange(index.array.size))
     )
 
 
-def _taken_at_fixed_places(call: Call, given: Any, used: list[int], arrays: list[Array]) -> Value:
+def _taken_at_fixed_places(call: Call, tensor: Any, axes: list[int], arrays: list[Array]) -> Value:
     """Return the elements that constant indices select along adjacent axes, which are first merged into one axis."""
-    value = call.ordered(given, identity(len(given.shape)))
-    sizes = tuple(value.shape[axis] for axis in used)
+    value = call.ordered(tensor, identity(len(tensor.shape)))
+    sizes = tuple(value.shape[axis] for axis in axes)
     if not all(isinstance(size, int) for size in sizes):
         raise RuleError(
             "several index tensors pick along an axis of dynamic size, but each of these axes needs a fixed size"
         )
     numbers = np.ravel_multi_index(tuple(np.broadcast_arrays(*arrays)), sizes, mode="wrap")
-    flat = reshaped(call, value, (*value.shape[: used[0]], prod(sizes), *value.shape[used[-1] + 1 :]))
+    flat = reshaped(call, value, (*value.shape[: axes[0]], prod(sizes), *value.shape[axes[-1] + 1 :]))
     index = Constant(name=f"{call.node.outputs[0].name} places", array=numbers, shape=numbers.shape)
-    return taken(call, flat, used[0], index, call.shape)
+    return taken(call, flat, axes[0], index, call.shape)
 
 
-def _taken_of_examples(call: Call, given: Any, indices: list[Any]) -> Value:
+def _taken_of_examples(call: Call, tensor: Any, indices: list[Any]) -> Value:
     """Return the elements that computed indices select in each sample, along axes after the batch axis.
 
     All elements along an axis are selected if its index is `arange(size)` and varies along an axis of its own.
 
     Args:
         call: The call.
-        given: The tensor.
+        tensor: The tensor.
         indices: An array of indices for each of the first axes after the batch axis.
     """
-    value = call.ordered(given, identity(len(given.shape)))
+    value = call.ordered(tensor, identity(len(tensor.shape)))
     rank = max(len(index.shape) for index in indices)
     whole = {
         axis: place
@@ -175,25 +175,25 @@ def _with_axes(call: Call, index: Any, rank: int) -> Value:
     return reshaped(call, value, (1,) * (rank - value.rank) + value.shape)
 
 
-def _with_whole_axes(call: Call, made: Value, rank: int, places: list[int]) -> Value:
+def _with_whole_axes(call: Call, selected: Value, rank: int, places: list[int]) -> Value:
     """Move the axes that an index selects as a whole to their position in the result, and return the result.
 
     Args:
         call: The call.
-        made: The selected elements: first the axes of the index arrays, then the axes to move.
+        selected: The selected elements: first the axes of the index arrays, then the axes to move.
         rank: The number of axes of the index arrays.
-        places: For each axis to move, its index in the result; `made` has an axis of size one there.
+        places: For each axis to move, its index in the result; `selected` has an axis of size one there.
     """
-    dims = [*range(made.rank)]
+    dims = [*range(selected.rank)]
     for number, place in enumerate(places):
         dims[place], dims[rank + number] = dims[rank + number], dims[place]
-    made = permuted(made, dims)
-    return reshaped(call, made, call.shape)
+    selected = permuted(selected, dims)
+    return reshaped(call, selected, call.shape)
 
 
-def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
+def _one_of_each_example(call: Call, tensor: Any, index: Any) -> Value:
     """Return one row from every sample of a value, selected by one index per sample."""
-    value = call.ordered(given, identity(len(given.shape)))
+    value = call.ordered(tensor, identity(len(tensor.shape)))
     rank, batch = value.rank, value.shape[0]
     rows = call.step(
         ops.reshape(call.writer.value(index), (-1, *(1,) * (rank - 1))), (batch, *(1,) * (rank - 1)), dtype="int32"
@@ -202,19 +202,19 @@ def _one_of_each_example(call: Call, given: Any, index: Any) -> Value:
     return picked(call, picked_rows, 1, 0, call.shape)
 
 
-def _are_example_numbers(call: Call, index: Any, given: Any) -> bool:
+def _are_example_numbers(call: Call, index: Any, tensor: Any) -> bool:
     """Return True if an index array selects every sample in turn: `arange(batch)` of shape (batch, 1, ..., 1)."""
     value = index if isinstance(index, Value) else None
     while value is not None and (before := call.writer.before_reshape(value)) is not None:
         value = before
     numbers = value is not None and value.name in call.writer.example_numbers
-    is_all = isinstance(index.shape[0], Size) and index.shape[0] == given.shape[0]
+    is_all = isinstance(index.shape[0], Size) and index.shape[0] == tensor.shape[0]
     return numbers and is_all and all(size == 1 for size in index.shape[1:])
 
 
-def _taken_of_each_example(call: Call, given: Any, index: Constant) -> Value:
+def _taken_of_each_example(call: Call, tensor: Any, index: Constant) -> Value:
     """Return the elements along the second axis that the same constant indices select in all samples of a value."""
-    value, array = call.writer.value(given), index.array
+    value, array = call.writer.value(tensor), index.array
     if value.rank != 2 or array.ndim != len(call.shape) or array.shape[0] != 1:
         raise RuleError(
             "constant indices differ between the samples of a batch, but must be equal for all samples of a tensor "

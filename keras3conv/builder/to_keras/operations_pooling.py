@@ -54,14 +54,14 @@ def _needs_counts(config: Config) -> bool:
     return config["ceil_mode"] or (any(config["padding"]) and not config["count_include_pad"])
 
 
-def _counted_average(call: Call, given: Value, config: Config) -> Value:
+def _counted_average(call: Call, tensor: Value, config: Config) -> Value:
     """Convert an average pooling whose windows at the border average fewer elements than the others.
 
     The input is padded with zeros and averaged; then each result is multiplied by a constant that corrects its divisor.
 
     Args:
         call: The call.
-        given: The image.
+        tensor: The image.
         config: The configuration of the torch layer that computes the same.
 
     Returns:
@@ -70,7 +70,7 @@ def _counted_average(call: Call, given: Value, config: Config) -> Value:
     windows, steps, pads = config["kernel_size"], config["stride"], config["padding"]
     pairs = [
         (size, made)
-        for size, made in zip(given.shape[2:], call.shape[2:], strict=True)
+        for size, made in zip(tensor.shape[2:], call.shape[2:], strict=True)
         if isinstance(size, int) and isinstance(made, int)
     ]
     if len(pairs) < len(windows) or config.get("divisor_override"):
@@ -78,22 +78,22 @@ def _counted_average(call: Call, given: Value, config: Config) -> Value:
             f"the windows of {call.name} at the border have fewer elements than the others: this is supported only "
             "for images of fixed size, without divisor_override"
         )
-    order, rank = call.writer.image_order(given.rank), len(windows)
-    given, widths, factors = call.ordered(given, order), {}, np.ones((1,) * given.rank)
+    order, rank = call.writer.image_order(tensor.rank), len(windows)
+    tensor, widths, factors = call.ordered(tensor, order), {}, np.ones((1,) * tensor.rank)
     for axis, ((size, made), window, step, pad) in enumerate(zip(pairs, windows, steps, pads, strict=True), 2):
         starts = np.arange(made) * step - pad
         low, high = (-pad, size + pad) if config["count_include_pad"] else (0, size)
         counts = np.minimum(starts + window, high) - np.maximum(starts, low)
         widths[axis] = (pad, max(int(starts[-1]) + window - size, 0))
-        factors = factors * (window / counts).reshape([-1 if one == axis else 1 for one in range(given.rank)])
+        factors = factors * (window / counts).reshape([-1 if one == axis else 1 for one in range(tensor.rank)])
     shape = tuple(size + sum(widths[axis]) for axis, (size, _) in enumerate(pairs, 2))
     pads_of = tuple(widths.get(axis, (0, 0)) for axis in order)
     if any(map(any, pads_of)):
-        given = call.step(ops.pad(given, pads_of), (*given.shape[:2], *shape), order, given.dtype)
+        tensor = call.step(ops.pad(tensor, pads_of), (*tensor.shape[:2], *shape), order, tensor.dtype)
     options: dict[str, Any] = {"pool_size": tuple(windows), "strides": tuple(steps)}
     options |= {"data_format": "channels_first"} if order[1] == 1 else {}
     pooled = call.writer.new(call.shape, order, call.dtype)
-    call.writer.layer(f"keras.layers.AveragePooling{rank}D", options, given, (), f"{call.node.path}.average", pooled)
+    call.writer.layer(f"keras.layers.AveragePooling{rank}D", options, tensor, (), f"{call.node.path}.average", pooled)
     constant = Constant(name=f"{call.node.outputs[0].name} {rank}", array=factors, shape=factors.shape)
     return elementwise(call, [pooled, constant], lambda first, second: first * second)
 
@@ -104,26 +104,26 @@ def _windows_fit(sizes: Any, config: Config) -> bool:
     return all(isinstance(size, int) and (size + 2 * pad - window) % step == 0 for size, window, step, pad in settings)
 
 
-def _padded_for_ceil(call: Call, given: Value, config: dict[str, Any]) -> tuple[Value, dict[str, Any]]:
+def _padded_for_ceil(call: Call, tensor: Value, config: dict[str, Any]) -> tuple[Value, dict[str, Any]]:
     """Pad an image with minus infinity, so that its max pooling is the same without ceil_mode.
 
     Returns:
         The padded image, and the configuration without padding and ceil_mode; both unchanged without ceil_mode.
     """
-    sizes = given.shape[2:]
+    sizes = tensor.shape[2:]
     if not config["ceil_mode"] or any(not isinstance(size, int) for size in sizes):
-        return given, config
+        return tensor, config
     settings = zip(call.shape[2:], sizes, config["kernel_size"], config["stride"], config["padding"], strict=True)
     widths = {
         axis: (pad, max((made - 1) * step + window - pad - size, 0))
         for axis, (made, size, window, step, pad) in enumerate(settings, 2)
     }
-    order = call.writer.image_order(given.rank)
-    given = call.ordered(given, order)
+    order = call.writer.image_order(tensor.rank)
+    tensor = call.ordered(tensor, order)
     pads = tuple(widths.get(axis, (0, 0)) for axis in order)
     padded_sizes = (size + sum(widths[axis]) for axis, size in enumerate(sizes, 2))
-    shape = (*given.shape[:2], *padded_sizes)
-    padded = call.step(ops.pad(given, pads, constant_values=float("-inf")), shape, order)
+    shape = (*tensor.shape[:2], *padded_sizes)
+    padded = call.step(ops.pad(tensor, pads, constant_values=float("-inf")), shape, order)
     return padded, {**config, "ceil_mode": False, "padding": (0,) * len(sizes)}
 
 
@@ -145,11 +145,11 @@ def _adaptive_maximum(call: Call) -> Result:
     return [_adaptive(call, given, f"AdaptiveMaxPool{rank}d", keras, {"return_indices": False}), None]
 
 
-def _adaptive(call: Call, given: Value, kind: str, keras: tuple[str, ...], config: dict[str, Any]) -> Value:
-    made, sizes = call.shape[2:], given.shape[2:]
+def _adaptive(call: Call, tensor: Value, kind: str, keras: tuple[str, ...], config: dict[str, Any]) -> Value:
+    made, sizes = call.shape[2:], tensor.shape[2:]
     pairs = list(zip(sizes, made, strict=True))
     divides = all(isinstance(size, int) and isinstance(out, int) and size % out == 0 for size, out in pairs)
-    order = call.writer.image_order(given.rank)
+    order = call.writer.image_order(tensor.rank)
     if divides and any(out != 1 for out in made):  # the windows are equal
         window = tuple(size // out for size, out in pairs)
         plain = {"kernel_size": window, "stride": window, "padding": (0,) * len(window), "ceil_mode": False}
@@ -163,8 +163,8 @@ def _adaptive(call: Call, given: Value, kind: str, keras: tuple[str, ...], confi
             tensors={},
             order=order,
         )
-        return call.writer.by_rule(call_of, given, call.node.outputs[0])
+        return call.writer.by_rule(call_of, tensor, call.node.outputs[0])
     layer = LayerCall(
         kind=f"torch.nn.{kind}", keras=keras, config={**config, "output_size": made}, tensors={}, order=order
     )
-    return call.writer.by_rule(layer, given, call.node.outputs[0])
+    return call.writer.by_rule(layer, tensor, call.node.outputs[0])

@@ -103,12 +103,12 @@ def _baddbmm(call: Call) -> Result:
     return added(call, matmul(call, call.value("batch1"), call.value("batch2"), call.shape))
 
 
-def added(call: Call, made: Value) -> Value:
+def added(call: Call, product: Value) -> Value:
     """Return `beta * self + alpha * made`, the result of a `baddbmm`.
 
     Args:
         call: The call, which has the arguments `self`, `alpha` and `beta`.
-        made: The matrix product.
+        product: The matrix product.
     """
     alpha, beta = call.get("alpha", 1), call.arguments.get("beta", 1)
 
@@ -117,8 +117,8 @@ def added(call: Call, made: Value) -> Value:
         return sign(call, "+", left, second if alpha == 1 else second * alpha)
 
     if beta == 0:  # torch then ignores the values of `self`, even if they are not numbers
-        return made if alpha == 1 else elementwise(call, [made], lambda value: value * alpha)
-    return elementwise(call, [call.arguments["self"], made], total)
+        return product if alpha == 1 else elementwise(call, [product], lambda value: value * alpha)
+    return elementwise(call, [call.arguments["self"], product], total)
 
 
 @handles("einsum")

@@ -108,8 +108,8 @@ def _layer(
     config: dict[str, Any],
     tensors: dict[str, Held],
     shape: Any,
-    given: list[Value],
-    made: list[Value],
+    inputs: list[Value],
+    outputs: list[Value],
 ) -> Value:
     kind = _KINDS[call.name]
     keras = ("Bidirectional",) if config["bidirectional"] else (_CLASSES[kind],)
@@ -119,9 +119,9 @@ def _layer(
         config={**config, "input_size": tensors["weight_ih_l0"].shape[1]},
         tensors=tensors,
         order=(0, 1, 2) if call.arguments["batch_first"] else (1, 0, 2),
-        options={"return_state": True} if made else {},
-        keywords={"initial_state": given} if given else {},
-        more=tuple(made),
+        options={"return_state": True} if outputs else {},
+        keywords={"initial_state": inputs} if inputs else {},
+        more=tuple(outputs),
     )
     return call.writer.by_rule(layer, value, Tensor(name=call.node.outputs[0].name, shape=shape))
 

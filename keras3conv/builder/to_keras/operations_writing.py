@@ -43,24 +43,24 @@ def _index_put(call: Call) -> Result:
     return _written_at(call, value, used, numbers.ravel(), source, adds=call.get("accumulate", False))
 
 
-def _where_masked(call: Call, used: list[int], given: list[Any], values: Any) -> Value:
+def _where_masked(call: Call, axes: list[int], indices: list[Any], values: Any) -> Value:
     """Convert the assignment of one value at every position where a mask is True, and return the new tensor.
 
     Args:
         call: The call.
-        used: The axes that are indexed: [0] for a mask.
-        given: The indices: a list with only the mask.
+        axes: The axes that are indexed: [0] for a mask.
+        indices: The indices: a list with only the mask.
         values: The value, a tensor of one element.
     """
     shape = values.array.shape if isinstance(values, Constant) else values.shape
     if (
-        len(given) > 1
-        or used != [0]
+        len(indices) > 1
+        or axes != [0]
         or prod(size for size in shape if isinstance(size, int)) != 1
         or not all(isinstance(size, int) for size in shape)
     ):
         raise RuleError(_DEPENDS_ON_DATA)
-    mask = given[0]
+    mask = indices[0]
     rank = len(mask.shape)
     if rank < len(call.shape):
         value = call.writer.value(mask)
@@ -96,20 +96,20 @@ def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
     return for_each_example(call, value, repeated)
 
 
-def _written_at(call: Call, value: Value, used: list[int], numbers: Array, source: Value, *, adds: bool) -> Value:
+def _written_at(call: Call, value: Value, axes: list[int], numbers: Array, source: Value, *, adds: bool) -> Value:
     """Return a tensor with new elements at constant positions of one axis, or of several merged axes.
 
     Args:
         call: The call.
         value: The tensor.
-        used: The axes that are indexed; they are merged into one.
+        axes: The axes that are indexed; they are merged into one.
         numbers: For each new element, its index along the merged axis.
         source: The new elements.
         adds: Whether the new elements are added to the old ones instead of replacing them.
     """
-    axis, shape = used[0], call.shape
-    size = prod(int(shape[one]) for one in used)
-    before, after = shape[:axis], shape[used[-1] + 1 :]
+    axis, shape = axes[0], call.shape
+    size = prod(int(shape[one]) for one in axes)
+    before, after = shape[:axis], shape[axes[-1] + 1 :]
     flat = reshaped(call, value, (*before, size, *after))
     new = reshaped(call, source, (*before, numbers.size, *after))
     flat, new = (call.ordered(one, identity(flat.rank)) for one in (flat, new))

@@ -124,16 +124,16 @@ def _is_number(value: Any, number: float) -> bool:
     return isinstance(value, int | float) and abs(value - number) <= 1e-15 * number
 
 
-def _is_over_root_of_two(value: Any, given: Any, uses: _Uses) -> bool:
+def _is_over_root_of_two(value: Any, tensor: Any, uses: _Uses) -> bool:
     quotient = uses.maker(value, "div")
     if quotient is not None and quotient.arguments.get("rounding_mode") is None:
         is_root = _is_number(quotient.arguments.get("other"), sqrt(2))
-        return is_root and bool(uses.origin(quotient.arguments["self"]) == given)
-    return bool(_scaled(value, sqrt(0.5), uses) == given)
+        return is_root and bool(uses.origin(quotient.arguments["self"]) == tensor)
+    return bool(_scaled(value, sqrt(0.5), uses) == tensor)
 
 
-def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
-    """Return True if a value is computed as `sqrt(2 / pi) * (x + 0.044715 * x ** 3)` from the value `given`, x."""
+def _is_tanh_argument(value: Any, tensor: Any, uses: _Uses) -> bool:
+    """Return True if a value is computed as `sqrt(2 / pi) * (x + 0.044715 * x ** 3)` from the value `tensor`, x."""
     product = uses.maker(value, "mul")
     if product is None or not _is_number(product.arguments.get("other"), sqrt(2 / pi)):
         return False
@@ -144,8 +144,8 @@ def _is_tanh_argument(value: Any, given: Any, uses: _Uses) -> bool:
     power = uses.maker(cube.arguments["self"], "pow") if cube is not None else None
     if cube is None or power is None or not _is_number(cube.arguments.get("other"), 0.044715):
         return False
-    is_cube = power.arguments.get("exponent") in (3, 3.0) and uses.origin(power.arguments["self"]) == given
-    return is_cube and bool(uses.origin(total.arguments["self"]) == given)
+    is_cube = power.arguments.get("exponent") in (3, 3.0) and uses.origin(power.arguments["self"]) == tensor
+    return is_cube and bool(uses.origin(total.arguments["self"]) == tensor)
 
 
 def _rms_norm(node: Node, uses: _Uses, graph: Graph) -> Node | None:

@@ -121,22 +121,22 @@ def order_after_reshape(old: Shape, new: Shape, order: Order, *, splits: bool = 
     return tuple(made)
 
 
-def _place_of_one(made: list[int], axis: int, *, splits: bool) -> int:
+def _place_of_one(order: list[int], axis: int, *, splits: bool) -> int:
     """Return the position at which to insert an axis of size one into an axis order.
 
     Args:
-        made: The axis order so far.
+        order: The axis order so far.
         axis: The index of the axis of size one.
         splits: Whether to insert it before the next axis instead of after the previous one, if these two are not
             adjacent.
     """
     if axis == 0:
         return 0
-    place = made.index(axis - 1) + 1
-    following = next((one for one in sorted(made) if one > axis), None)
-    if not splits or axis == 1 or following is None or made[place : place + 1] == [following]:
+    place = order.index(axis - 1) + 1
+    following = next((one for one in sorted(order) if one > axis), None)
+    if not splits or axis == 1 or following is None or order[place : place + 1] == [following]:
         return place
-    return made.index(following)
+    return order.index(following)
 
 
 def factors_with_ones(old: Shape, new: Shape) -> tuple[tuple[Shape, ...], Groups] | None:

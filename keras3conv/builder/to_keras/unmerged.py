@@ -91,24 +91,24 @@ def with_axes_split(call: Call, value: Value, sizes: Sequence[Sequence[int | Siz
     return reshaped_to(call, value, tuple(size for one in sizes for size in one), order)
 
 
-def split_further(call: Call, given: Value | Unmerged, shape: Shape) -> Value | Unmerged | None:
+def split_further(call: Call, tensor: Value | Unmerged, shape: Shape) -> Value | Unmerged | None:
     """Reshape a tensor without a permutation, if necessary to an `Unmerged`; return None if that is impossible."""
-    value = given.parts if isinstance(given, Unmerged) else given
+    value = tensor.parts if isinstance(tensor, Unmerged) else tensor
     found = factors_with_ones(value.shape, shape)
     if found is None or sum(map(len, found[0])) > MOST_AXES:
         return reshaped(call, value, shape) if can_reshape(value, shape) else None
     return apart(call, with_axes_split(call, value, found[0]), found[1], shape)
 
 
-def merged(writer: Writer, given: Unmerged) -> Value:
+def merged(writer: Writer, tensor: Unmerged) -> Value:
     """Return an `Unmerged` tensor as a value, with its axes merged after a permutation.
 
     A channels-last image stays channels-last.
     """
-    parts, rank = given.parts, len(given.shape)
+    parts, rank = tensor.parts, len(tensor.shape)
     is_image = rank > 3 and parts.order[-1] != parts.rank - 1
     order = writer.image_order(rank) if is_image else identity(rank)
-    moved = writer.ordered(parts, tuple(part for axis in order for part in given.groups[axis]))
-    made = reshape_step(writer, moved, given.shape, order)
+    moved = writer.ordered(parts, tuple(part for axis in order for part in tensor.groups[axis]))
+    made = reshape_step(writer, moved, tensor.shape, order)
     writer.note_reshape(made, parts)
     return made

@@ -117,20 +117,20 @@ class _Lowering:
             return
         call.returns(parts[-1](given), order, flattened=given.flattened if is_pointwise_layer else ())
 
-    def _padded(self, call: Call, layer: LayerView, given: Value) -> tuple[LayerView, Value]:
+    def _padded(self, call: Call, layer: LayerView, tensor: Value) -> tuple[LayerView, Value]:
         """Add a step that pads the input of a layer, if the padding must be computed at run time.
 
         Returns:
             The layer with padding="valid" and its padded input; or both unchanged, if no such padding is needed.
         """
         shapes = self._first_shapes.get(call.node.path, ())
-        padding = padding_at_run_time(layer, given, differs=len(shapes) > 1)
+        padding = padding_at_run_time(layer, tensor, differs=len(shapes) > 1)
         if padding is None:
-            return layer, given
-        given = call.order(given, padding.order)
+            return layer, tensor
+        tensor = call.order(tensor, padding.order)
         free = Size(symbols=("unknown",))
-        shape = tuple(size if axis in padding.order[:2] else free for axis, size in enumerate(given.shape))
-        made = call.step(padding.of(given), shape=shape)
+        shape = tuple(size if axis in padding.order[:2] else free for axis, size in enumerate(tensor.shape))
+        made = call.step(padding.of(tensor), shape=shape)
         return replace(layer, config={**(layer.config or {}), "padding": "valid"}), made
 
     def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> Submodule:
@@ -142,20 +142,20 @@ class _Lowering:
             raise RuleError(f"{node.kind} becomes {len(choice.specs)} torch layers, but this call needs a single one")
         return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
 
-    def _parts(self, layer: LayerView, choice: Choice, given: Value) -> list[Part]:
+    def _parts(self, layer: LayerView, choice: Choice, tensor: Value) -> list[Part]:
         """Return what to call instead of a Keras layer: a function or a submodule for each torch layer, in order.
 
         Args:
             layer: The Keras layer.
             choice: The torch layers, in the order of their calls.
-            given: The input of the first one.
+            tensor: The input of the first one.
         """
         return [
-            as_function(spec) or Submodule(self._module(layer, spec, place, choice, given))
+            as_function(spec) or Submodule(self._module(layer, spec, place, choice, tensor))
             for place, spec in enumerate(choice.specs)
         ]
 
-    def _module(self, layer: LayerView, spec: LayerSpec, place: int, choice: Choice, given: Value) -> str:
+    def _module(self, layer: LayerView, spec: LayerSpec, place: int, choice: Choice, value: Value) -> str:
         """Add a submodule and return its name; if the Keras layer was called before, return the existing one.
 
         Args:
@@ -163,7 +163,7 @@ class _Lowering:
             spec: The torch layer.
             place: The index of the torch layer among those of the Keras layer.
             choice: The torch layers of the Keras layer.
-            given: The input.
+            value: The input.
         """
         key = layer.path, place
         if key in self._shared:
@@ -178,7 +178,7 @@ class _Lowering:
             spec=spec,
             source=layer.path if has_tensors else "",
             rule=choice.rule.name if has_tensors else "",
-            flattened=given.flattened if has_tensors else (),
+            flattened=value.flattened if has_tensors else (),
             trainable=bool((layer.config or {}).get("trainable", True)),
         )
         return name
@@ -231,13 +231,13 @@ class _Lowering:
         self.made[value.name] = value
         return value
 
-    def write(self, expression: Any, made: Sequence[Value], *, path: str, comment: str) -> None:
-        """Add a statement that assigns an expression to the values in `made`; see `ProgramBuilder`."""
+    def write(self, expression: Any, results: Sequence[Value], *, path: str, comment: str) -> None:
+        """Add a statement that assigns an expression to the values in `results`; see `ProgramBuilder`."""
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
-        outputs = tuple(value.name for value in made)
+        outputs = tuple(value.name for value in results)
         made_by = self._written(path)
         self.steps.append(Step(expression=named, outputs=outputs, path=made_by, comment=comment, calls=self._calls))
-        for value in made:
+        for value in results:
             self._made_in[value.name] = self._calls
             self._note(value)
 

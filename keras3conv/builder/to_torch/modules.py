@@ -50,7 +50,7 @@ class Choice:
     order: Order | None
 
 
-def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
+def choose(layer: LayerView, tensor: Value, only: str = "") -> Choice:
     """Return the torch layers that are equivalent to a Keras layer.
 
     If several rules for the class apply, the first one that accepts the axis order of the input is chosen. For example,
@@ -59,31 +59,31 @@ def choose(layer: LayerView, given: Value, only: str = "") -> Choice:
 
     Args:
         layer: The Keras layer, with the tensors of its sublayers.
-        given: The first input of the layer.
+        tensor: The first input of the layer.
         only: The required prefix of the torch class names: "torch.nn."; empty for any.
 
     Raises:
         RuleError: No rule can convert the layer; the message has the reasons of all rules that were tried.
     """
     reasons: list[str] = []
-    choices = [choice for choice in _choices(layer, given, reasons) if choice.rule.torch.startswith(only)]
+    choices = [choice for choice in _choices(layer, tensor, reasons) if choice.rule.torch.startswith(only)]
     if not choices:
         raise RuleError("; ".join(dict.fromkeys(reasons)) or f"no rule knows the class {layer.kind or 'of this layer'}")
     of_class = (choice for choice in choices if choice.rule.keras == choices[0].rule.keras)
-    return next((choice for choice in of_class if choice.order in (None, given.order)), choices[0])
+    return next((choice for choice in of_class if choice.order in (None, tensor.order)), choices[0])
 
 
-def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Choice]:
+def _choices(layer: LayerView, value: Value, reasons: list[str]) -> Iterator[Choice]:
     """Yield the torch layers for a Keras layer, once for each rule that can convert it.
 
     Args:
         layer: The Keras layer.
-        given: Its first input.
+        value: Its first input.
         reasons: The list to which the reason of each rule that cannot convert the layer is added.
     """
-    inputs = (tuple(size if isinstance(size, int) else None for size in given.shape),)
+    inputs = (tuple(size if isinstance(size, int) else None for size in value.shape),)
     for rule in _candidates(layer.kinds):
-        if not _fits_rank(rule.torch, given.rank):
+        if not _fits_rank(rule.torch, value.rank):
             continue
         shapes = {rule.aliases.get(tensor.role, tensor.role): tensor.shape for tensor in layer.tensors}
         spec = LayerSpec(kind=layer.kind, config=layer.config or {}, shapes=shapes, inputs=inputs)
@@ -95,7 +95,7 @@ def _choices(layer: LayerView, given: Value, reasons: list[str]) -> Iterator[Cho
         if unknown := _needs_a_size(specs):
             reasons.append(f"{layer.kind.rpartition('.')[2]} {unknown}: give inputs=..., which fix the sizes")
         else:
-            yield Choice(specs=specs, rule=rule, order=_needed_order(rule, specs, layer, given.rank))
+            yield Choice(specs=specs, rule=rule, order=_needed_order(rule, specs, layer, value.rank))
 
 
 def _needs_a_size(specs: LayerSpecs) -> str:

@@ -29,13 +29,13 @@ class RunTimePadding:
     value: float | None
     order: Order
 
-    def of(self, given: Value) -> Operation:
+    def of(self, tensor: Value) -> Operation:
         """Return the operation that pads the given value."""
         settings = {} if self.value is None else {"value": self.value}
-        return Function(OWN_FUNCTIONS).pad_same(given, self.window, self.stride, **settings)
+        return Function(OWN_FUNCTIONS).pad_same(tensor, self.window, self.stride, **settings)
 
 
-def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> RunTimePadding | None:
+def padding_at_run_time(layer: LayerView, tensor: Value, *, differs: bool) -> RunTimePadding | None:
     """Return the padding of a layer that depends on the input size at run time; None if the padding is fixed.
 
     With such a padding, the layer itself is converted without padding. The result is None for average pooling, because
@@ -44,16 +44,16 @@ def padding_at_run_time(layer: LayerView, given: Value, *, differs: bool) -> Run
 
     Args:
         layer: The Keras layer.
-        given: The input of the layer.
+        tensor: The input of the layer.
         differs: Whether the layer is called with several input sizes, so that a fixed padding would be wrong for some.
     """
-    config, rank = layer.config or {}, given.rank - 2
+    config, rank = layer.config or {}, tensor.rank - 2
     family = layer.kind.removeprefix("keras.layers.").removesuffix(f"{rank}D")
     if config.get("padding") != "same" or family not in (*_CONVOLUTIONS, *_POOLING):
         return None
     window, stride = _window(config, rank)
-    order = identity(given.rank) if config.get("data_format") == "channels_first" else channels_first(given.rank)
-    is_dynamic = differs or any(not isinstance(given.shape[axis], int) for axis in order[2:])
+    order = identity(tensor.rank) if config.get("data_format") == "channels_first" else channels_first(tensor.rank)
+    is_dynamic = differs or any(not isinstance(tensor.shape[axis], int) for axis in order[2:])
     if not is_dynamic or {*stride} == {1} or {*tuple_of(config.get("dilation_rate", 1), rank)} != {1}:
         return None
     value = float("-inf") if family in _POOLING else None

@@ -43,16 +43,16 @@ class Found(NamedTuple):
     is_ordered: bool = True
 
 
-def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: Tree) -> tuple[LayerView, ...]:
+def layers_of(layers: Sequence[Found], architecture: Architecture | None, tree: Tree) -> tuple[LayerView, ...]:
     """Return the layers of a file: first the layers of the architecture in its order, then all other layers.
 
     Args:
-        found: The layers that have weights in the file.
+        layers: The layers that have weights in the file.
         architecture: The architecture; None if the file has none.
         tree: The datasets of the file, which show the tied weights.
     """
     shared = tree.shared()
-    by_path = {layer.path: view_of(layer, shared) for layer in found}
+    by_path = {layer.path: view_of(layer, shared) for layer in layers}
     if architecture is None or not architecture.root.is_model:
         if not any("/" in path for path in by_path):  # no layer is inside another
             return tuple(by_path.values())
@@ -72,28 +72,28 @@ def layers_of(found: Sequence[Found], architecture: Architecture | None, tree: T
     return _named(_with_parts(described, list(by_path.values())))
 
 
-def distinct(found: Sequence[Found], where: str) -> Sequence[Found]:
+def distinct(layers: Sequence[Found], where: str) -> Sequence[Found]:
     """Return the layers unchanged, after a check that layer paths, and the variable names in a layer, are unique.
 
     Args:
-        found: The layers that have weights in a file.
+        layers: The layers that have weights in a file.
         where: The name of the file, for messages.
 
     Raises:
         MalformedCheckpoint: Two layers have the same path, or two variables of a layer have the same name.
     """
-    paths, roles = {layer.path for layer in found}, {layer.roles for layer in found}
-    if len(paths) == len(found) and all(len(names) == len(set(names)) for names in roles):
-        return found
+    paths, roles = {layer.path for layer in layers}, {layer.roles for layer in layers}
+    if len(paths) == len(layers) and all(len(names) == len(set(names)) for names in roles):
+        return layers
     seen: set[str] = set()
-    for layer in found:
+    for layer in layers:
         if layer.path in seen or len(layer.roles) != len(set(layer.roles)):
             raise MalformedCheckpoint(
                 f"{where}: the layer name {quoted(layer.path)} occurs twice, or two variables of this layer have "
                 "the same name"
             )
         seen.add(layer.path)
-    return found
+    return layers
 
 
 class DatasetFile(Protocol):
@@ -107,12 +107,12 @@ class DatasetFile(Protocol):
         """Return the values of a dataset as an array."""
 
 
-def reader_of(file: DatasetFile, found: Callable[[], Iterable[Found]]) -> Reader:
+def reader_of(file: DatasetFile, find_layers: Callable[[], Iterable[Found]]) -> Reader:
     """Return the function that reads a tensor of a file; its argument is the path of the tensor in the model.
 
     Args:
         file: The file.
-        found: A function that returns the layers in it, with the datasets of their variables.
+        find_layers: A function that returns the layers in it, with the datasets of their variables.
     """
     datasets: dict[str, Dataset] = {}
 
@@ -120,7 +120,7 @@ def reader_of(file: DatasetFile, found: Callable[[], Iterable[Found]]) -> Reader
         if not datasets:  # a listing of the tensors needs no values
             datasets.update(
                 (tensor_path(layer.path, role), dataset)
-                for layer in found()
+                for layer in find_layers()
                 for role, dataset in zip(layer.roles, layer.datasets, strict=True)
             )
         if path not in datasets:

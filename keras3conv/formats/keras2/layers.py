@@ -188,19 +188,19 @@ def is_without_effect(name: str, value: Any) -> bool:
     return _ANY in known or any(value is one or (type(value) is type(one) and value == one) for one in known)
 
 
-def changed_meaning(class_name: str, given: Config, version: str, *, is_of_tensorflow_2: bool = False) -> str:
+def changed_meaning(class_name: str, settings: Config, version: str, *, is_of_tensorflow_2: bool = False) -> str:
     """Describe how Keras 3 computes a layer differently from the version of Keras that wrote it; "" for no difference.
 
     Args:
         class_name: The name of the class in Keras 3.
-        given: The arguments of the layer, as `settings` returns them.
+        settings: The arguments of the layer, as `settings` returns them.
         version: The version that wrote the file, such as "2.3.1". Up to 2.3, versions of TensorFlow's own Keras end
             in "-tf".
         is_of_tensorflow_2: Whether something else in the file proves that TensorFlow 2 wrote it.
     """
     old = version.startswith(("1.", "2.0.", "2.1.", "2.2.", "2.3."))
     in_tensorflow_2 = version.endswith("-tf") and not version.startswith("2.1.")
-    if old and class_name == "UpSampling2D" and given.get("interpolation") == "bilinear":
+    if old and class_name == "UpSampling2D" and settings.get("interpolation") == "bilinear":
         if not in_tensorflow_2:
             return f"Keras {version} aligned bilinear interpolation at the corners of the pixels, not at their centres"
         if version.startswith("2.2.") and not is_of_tensorflow_2:

@@ -40,19 +40,19 @@ class OldCall:
     Attributes:
         layer: The layer's name.
         number: The number of the call.
-        given: The first argument: a `Result` or a plain value, alone or in lists and dicts.
+        argument: The first argument: a `Result` or a plain value, alone or in lists and dicts.
         keywords: The other arguments, which may contain `Result`s.
     """
 
     layer: str
     number: int
-    given: Any
+    argument: Any
     keywords: Mapping[str, Any]
 
     @property
     def needs(self) -> tuple[Result, ...]:
         """The tensors among the arguments of the call, whose computation must come first."""
-        return tuple(_results((self.given, self.keywords)))
+        return tuple(_results((self.argument, self.keywords)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,10 @@ def _call(name: str, number: int, node: Any, entries: Config, first: Mapping[str
     if not _is_result(node, entries) and isinstance(found, list) and len(found) == 1:
         found = found[0]  # a node that is one reference is the argument itself, which may be a constant with one row
     return OldCall(
-        layer=name, number=number, given=found, keywords=_renumbered(_structure(keywords, entries, inside=True), first)
+        layer=name,
+        number=number,
+        argument=found,
+        keywords=_renumbered(_structure(keywords, entries, inside=True), first),
     )
 
 

@@ -57,32 +57,32 @@ class Applied:
     arguments: Mapping[str, Any]
 
 
-def applied(class_name: str, config: Mapping[str, Any], given: Any, keywords: Mapping[str, Any]) -> Applied:
+def applied(class_name: str, config: Mapping[str, Any], argument: Any, keywords: Mapping[str, Any]) -> Applied:
     """Return the call of `keras.ops` that is equivalent to a call of a TensorFlow function.
 
     Args:
         class_name: The class of the layer in the file: "TFOpLambda", "TensorFlowOpLayer" or another of `CLASSES`.
         config: The configuration of the layer in the file, which names the TensorFlow function.
-        given: The first argument of the call.
+        argument: The first argument of the call.
         keywords: The other arguments of the call, by name.
 
     Raises:
         RuleError: The function or one of its arguments has no counterpart in Keras.
     """
     if class_name == "TensorFlowOpLayer":
-        return _of_node(config, given if isinstance(given, list) else [given])
+        return _of_node(config, argument if isinstance(argument, list) else [argument])
     function = str(config.get("function", ""))
     if function == "__operators__.getitem":
-        return Applied(name="get_item", arguments={"x": given, "key": _key(keywords.get("slice_spec"))})
-    return _of_function(function, given, keywords)
+        return Applied(name="get_item", arguments={"x": argument, "key": _key(keywords.get("slice_spec"))})
+    return _of_function(function, argument, keywords)
 
 
-def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Applied:
+def _of_function(function: str, argument: Any, keywords: Mapping[str, Any]) -> Applied:
     operation = FUNCTIONS.get(function)
     if operation is None:
         raise RuleError(refusal(function))
     first = next(iter(operation.arguments.values()))
-    arguments = {**operation.fixed, first: given}
+    arguments = {**operation.fixed, first: argument}
     method = keywords.get("method")
     if function == "image.resize" and method not in (None, *RESIZED_ALIKE):
         raise RuleError(
@@ -99,17 +99,17 @@ def _of_function(function: str, given: Any, keywords: Mapping[str, Any]) -> Appl
     return Applied(name=operation.name, arguments=arguments)
 
 
-def _of_node(config: Mapping[str, Any], given: Sequence[Any]) -> Applied:
+def _of_node(config: Mapping[str, Any], argument: Sequence[Any]) -> Applied:
     node = config.get("node_def")
     if not isinstance(node, Mapping) or not isinstance(config.get("constants"), Mapping):
         raise RuleError(
             "an operation between the layers is a node of a TensorFlow graph, but the file does not contain the node"
         )
     kind, attributes = str(node.get("op")), node.get("attr") or {}
-    tensors, constants = iter(given), config["constants"]
+    tensors, constants = iter(argument), config["constants"]
     values = [
         constants[str(place)] if str(place) in constants else next(tensors)
-        for place in range(len(given) + len(constants))
+        for place in range(len(argument) + len(constants))
     ]
     if kind == "StridedSlice":
         return Applied(name="get_item", arguments={"x": values[0], "key": _strided(values[1:], attributes)})

@@ -228,15 +228,15 @@ class _Survey:
         require(len(found.names) + self.objects <= 2 * MAX_TENSORS)
         return self._named(groups, found)
 
-    def _named(self, groups: Array, found: hdf5_members.Members) -> tuple[Members, Array, Array]:
+    def _named(self, groups: Array, members: hdf5_members.Members) -> tuple[Members, Array, Array]:
         """Return the members of groups by their names, with their addresses and table entries.
 
         A member of the root group without weights, such as the state of an optimizer, is left out.
         """
-        names = decoded(found.names)
-        length = np.fromiter(map(len, found.names), np.int64, len(names))
+        names = decoded(members.names)
+        length = np.fromiter(map(len, members.names), np.int64, len(names))
         require(length <= MAX_NAME)
-        parent, address, table = groups[found.owner], found.address, found.table
+        parent, address, table = groups[members.owner], members.address, members.table
         if len(self.levels) == 1:
             self.ignored = ignored_group(names, self.levels[0].attributes)
             if self.ignored:

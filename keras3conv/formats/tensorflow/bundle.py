@@ -223,11 +223,11 @@ def _shape(message: bytes, where: str) -> Shape:
     return tuple(sizes)
 
 
-def _shards(source: Source, count: int, found: Mapping[str, Entry]) -> dict[int, Source]:
+def _shards(source: Source, count: int, entries: Mapping[str, Entry]) -> dict[int, Source]:
     """Return the files with values by number; each must have exactly the bytes that the index describes."""
     where, prefix = source.path, source.path.name[: -len(INDEX)]
     places: dict[int, list[tuple[int, int, str]]] = {}
-    for name, entry in found.items():
+    for name, entry in entries.items():
         if entry.shard >= count:
             raise MalformedCheckpoint(
                 f"{where}: the values of {quoted(name)} are in file {entry.shard:,}, but there are only {count:,} files"

@@ -101,41 +101,41 @@ def find_entry(content: Any, wanted: str, path: Path, planned: str = "") -> Entr
     return inside[0]
 
 
-def _named(found: list[Entry], wanted: str, path: Path) -> Entry:
+def _named(entries: list[Entry], wanted: str, path: Path) -> Entry:
     """Return the state dict with a name, or the only one whose name begins or ends with it: "ema" for "models.ema".
 
     If there is none, return the tensors whose names begin with the name: a flat state dict may hold several models.
 
     Args:
-        found: The state dicts in the checkpoint.
+        entries: The state dicts in the checkpoint.
         wanted: The name: keys joined by dots.
         path: The file, for messages.
 
     Raises:
         FileError: No state dict has such a name, or several have.
     """
-    inside = [entry for entry in found if entry.name.startswith(f"{wanted}.")]
-    exact = [entry for entry in found if entry.name == wanted]
-    fitting = exact or inside or [entry for entry in found if entry.name.rpartition(".")[2] == wanted]
-    under = list(_under(found, f"{wanted}.")) if not fitting else []
+    inside = [entry for entry in entries if entry.name.startswith(f"{wanted}.")]
+    exact = [entry for entry in entries if entry.name == wanted]
+    fitting = exact or inside or [entry for entry in entries if entry.name.rpartition(".")[2] == wanted]
+    under = list(_under(entries, f"{wanted}.")) if not fitting else []
     if len(under) == 1:
         return under[0]
     if len(fitting) != 1:
-        parts = prefixes(key for entry in found for key in entry.content if isinstance(key, str))
+        parts = prefixes(key for entry in entries for key in entry.content if isinstance(key, str))
         begin = f"; the names of its tensors begin with: {listed(parts)}" if parts else ""
-        known = ", ".join(quoted(entry.name) for entry in found[:20] if entry.name) or "none"
+        known = ", ".join(quoted(entry.name) for entry in entries[:20] if entry.name) or "none"
         raise FileError(f"{path} has no state dict {quoted(wanted)}; its state dicts are: {known}{begin}")
     return fitting[0]
 
 
-def _under(found: Iterable[Entry], start: str) -> Iterator[Entry]:
+def _under(entries: Iterable[Entry], start: str) -> Iterator[Entry]:
     """Yield, for each state dict that has such tensors, the state dict of the tensors whose names begin with a prefix.
 
     Args:
-        found: The state dicts.
+        entries: The state dicts.
         start: The prefix with its dot, which the new names lack.
     """
-    for entry in found:
+    for entry in entries:
         own = {key: value for key, value in entry.content.items() if isinstance(key, str) and key.startswith(start)}
         tensors = [value for value in own.values() if is_tensor(value)]
         if tensors:

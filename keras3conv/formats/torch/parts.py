@@ -152,17 +152,17 @@ def _weight(parts: Parts) -> TensorRef:
     return replace(parts.tensor, path=parts.path, role=name, trainable=True, storage="", location="", is_computed=True)
 
 
-def _reader(read: Reader, found: Mapping[str, Parts]) -> Reader:
+def _reader(read: Reader, parts: Mapping[str, Parts]) -> Reader:
     def reader(path: str) -> Array:
-        if path not in found:
+        if path not in parts:
             return read(path)
-        values = [read(name) for name in found[path].names]
+        values = [read(name) for name in parts[path].names]
         wide = [value.astype(np.float64) for value in values]
         with np.errstate(divide="ignore", invalid="ignore"):
             made = weight_norm(*wide) if len(wide) == 2 else spectral_norm(*wide)
         if not np.isfinite(made).all():
             raise MalformedCheckpoint(
-                f"the weight {path}, computed from {', '.join(found[path].names)}, has values that are NaN or infinite"
+                f"the weight {path}, computed from {', '.join(parts[path].names)}, has values that are NaN or infinite"
             )
         return made.astype(values[len(values) == 2].dtype)
 

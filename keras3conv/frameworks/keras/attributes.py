@@ -28,17 +28,17 @@ def attribute_paths(model: keras.layers.Layer) -> dict[str, str]:
     return found
 
 
-def _renamed(path: str, found: Mapping[str, str]) -> str:
+def _renamed(path: str, new_paths: Mapping[str, str]) -> str:
     """Return a path with its longest known prefix replaced: "encoder/dense_3" gives "encoder/project".
 
     Args:
         path: The path of a layer.
-        found: New paths of layers, by their old paths: {"encoder/dense_3": "encoder/project"}.
+        new_paths: New paths of layers, by their old paths: {"encoder/dense_3": "encoder/project"}.
     """
-    if path in found:
-        return found[path]
-    known = max((start for start in found if path.startswith(f"{start}/")), key=len, default=None)
-    return path if known is None else found[known] + path[len(known) :]
+    if path in new_paths:
+        return new_paths[path]
+    known = max((start for start in new_paths if path.startswith(f"{start}/")), key=len, default=None)
+    return path if known is None else new_paths[known] + path[len(known) :]
 
 
 def _held(layer: keras.layers.Layer) -> Iterator[tuple[str, Any]]:

@@ -46,7 +46,7 @@ def influential(model: Any, inputs: Any, paths: Collection[str]) -> tuple[str, .
 
 
 def read_by_value(model: Any, paths: Collection[str], constants: Callable[[], Mapping[str, Array]]) -> tuple[str, ...]:
-    """Return the paths of those variables whose values a trace of the model turns into constants.
+    """Return the paths of those variables whose values become constants in a trace: the code reads the value itself.
 
     The model is unchanged afterwards.
 

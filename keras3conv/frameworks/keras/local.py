@@ -1,4 +1,4 @@
-"""Run a Keras model in which layers get recorded inputs instead of actual ones, so that errors do not accumulate."""
+"""Run a Keras model with given inputs for each layer, those of the torch layers, so that errors do not accumulate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Describe the parts of a Keras model that act in training only, and have no torch module.
 
-They are regularizers, constraints, the dropout inside recurrent layers, and what a layer does in training only that was
-written as its operations in inference mode: a batch normalization with a mask, for example.
+They are regularizers, constraints, the dropout inside recurrent layers, and the training behaviour of layers that were
+converted to their operations in inference mode, such as a batch normalization with a mask.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -49,7 +49,7 @@ def _sentences(layer: keras.layers.Layer) -> Iterator[str]:
 
 
 def _of_operations(layer: keras.layers.Layer) -> Iterator[str]:
-    """Yield what a layer that is written as its operations in inference mode does in training only."""
+    """Yield the training behaviour of a layer that was converted to its operations in inference mode, as sentences."""
     if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
         yield (
             "in training Keras normalizes with the statistics of the batch, from which it leaves masked steps out, and "

@@ -272,9 +272,9 @@ class _LocationStore(saving_lib.H5IOStore):  # type: ignore[misc]
 
 
 class _LocationEntry(dict[str, Any]):
-    def __init__(self, found: dict[int, str], path: str) -> None:
+    def __init__(self, layers: dict[int, str], path: str) -> None:
         super().__init__()
-        self._found, self._path = found, path
+        self._found, self._path = layers, path
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._found[id(value)] = f"{self._path}/vars/{key}" if self._path else f"vars/{key}"

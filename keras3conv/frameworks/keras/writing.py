@@ -40,7 +40,7 @@ def _kept(
     variables: Mapping[str, keras.Variable],
     orders: Orders,
     backup: Backup,
-    found: set[int],
+    finite_ids: set[int],
     finite: set[str] | None,
 ) -> Iterator[tuple[keras.Variable, Array, tuple[int, ...] | None]]:
     """For each variable, copy the old value to a backup, then yield the variable, its new value and its memory order.
@@ -50,7 +50,7 @@ def _kept(
         variables: The variables of the model, by path.
         orders: The memory order of some variables; None is yielded for the others.
         backup: The old values so far; it is extended.
-        found: The ids of the variables whose values were found to be finite, after they were yielded.
+        finite_ids: The ids of the variables whose values were found to be finite, after they were yielded.
         finite: Receives the paths of these variables.
     """
     for path, value in values:
@@ -58,7 +58,7 @@ def _kept(
         # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
         backup.keep(path, to_numpy(variable), references=REFERENCES.get(backend()))
         yield variable, value, orders.get(id(variable))
-        if finite is not None and id(variable) in found:
+        if finite is not None and id(variable) in finite_ids:
             finite.add(path)
 
 

@@ -1,4 +1,4 @@
-"""Follow the data flow through a run: find the layers on whose outputs each layer's inputs depend."""
+"""Follow the data flow through a forward pass: find the layers on whose outputs each layer's inputs depend."""
 
 import weakref
 from collections.abc import Iterable, Mapping
@@ -19,16 +19,16 @@ class Flow:
     Attributes:
         inputs: The layers on whose outputs the layer's inputs depend.
         outputs: The layers, before or inside the layer, on whose outputs the layer's outputs depend.
-        given: Identifies the first input of the first call; layers with equal numbers received the same tensor.
+        first_input: Identifies the first input of the first call; layers with equal numbers received the same tensor.
     """
 
     inputs: Sources
     outputs: Sources
-    given: int
+    first_input: int
 
 
 class Follower:
-    """Collects the operations and layer calls of a run, and derives the data dependencies of every layer.
+    """Tracks the data flow of a forward pass: derives from its operations and layer calls what each layer depends on.
 
     Args:
         sees_everything: Whether every operation is reported, also inside layers. If False, the output of a layer
@@ -54,34 +54,34 @@ class Follower:
         """
         return None if self._lost else self._flows
 
-    def operation(self, given: Iterable[Any], made: Iterable[Any]) -> None:
+    def operation(self, inputs: Iterable[Any], outputs: Iterable[Any]) -> None:
         """Record that the outputs of an operation depend on its inputs.
 
         An in-place operation lists the changed tensor both as an input and as an output.
         """
-        sources = self._of(given)
-        for value in made:
+        sources = self._of(inputs)
+        for value in outputs:
             self._put(value, sources)
 
-    def enter(self, path: str, given: Iterable[Any]) -> None:
+    def enter(self, path: str, inputs: Iterable[Any]) -> None:
         """Record that a layer call begins.
 
         Args:
             path: The path of the layer; empty for a layer without weights, which then counts as an operation.
-            given: The inputs of the call.
+            inputs: The inputs of the call.
         """
         if self._open and path:
             self._open[-1] = (*self._open[-1][:3], True)
-        values = list(given)
+        values = list(inputs)
         if values and not self._known(values[0]):
             self._put(values[0], _NONE)
         number = self._made_of[id(values[0])].number if values and self._known(values[0]) else next(self._numbers)
         self._open.append((path, self._of(values), number, False))
 
-    def leave(self, made: Iterable[Any]) -> None:
+    def leave(self, results: Iterable[Any]) -> None:
         """Record that the innermost running layer call returns."""
         path, inputs, number, has_inner = self._open.pop()
-        values = list(made)
+        values = list(results)
         seen = self._sees_everything or any(self._known(value) for value in values)
         if not seen and has_inner:
             self._lost = True
@@ -90,9 +90,9 @@ class Follower:
             for value in values:
                 self._put(value, outputs)
             return
-        before = self._flows.get(path, Flow(inputs=_NONE, outputs=_NONE, given=number))
+        before = self._flows.get(path, Flow(inputs=_NONE, outputs=_NONE, first_input=number))
         self._flows[path] = Flow(
-            inputs=before.inputs | inputs, outputs=(before.outputs | outputs) - {path}, given=before.given
+            inputs=before.inputs | inputs, outputs=(before.outputs | outputs) - {path}, first_input=before.first_input
         )
         for value in values:
             self._put(value, frozenset({path}))

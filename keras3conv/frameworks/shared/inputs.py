@@ -1,7 +1,7 @@
 """Determine the inputs of both models from the user's arguments; derive missing Keras inputs from the torch inputs.
 
-A model with one input takes the only array that was given, whatever its name; the report of the validation then says
-so. With several inputs, a wrong name is an error: the order of the arrays is no reason to give one to a certain input.
+A model with one input takes a single array of any name, and the report names it. With several inputs, a wrong name is
+an error, because the order of the arrays does not show which input each belongs to.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -124,9 +124,9 @@ def require_numbers(array: Array) -> None:
         )
 
 
-def refuse_unprovable(given: Inputs) -> None:
+def refuse_unprovable(pair_inputs: Inputs) -> None:
     """Raise `InputError` if an input is empty, has NaN, or is not numeric: equal outputs would then prove nothing."""
-    for side, inputs in (("torch", given.torch), ("Keras", given.keras)):
+    for side, inputs in (("torch", pair_inputs.torch), ("Keras", pair_inputs.keras)):
         for name, array in flatten(inputs, is_array):
             values = as_array(array)
             require_numbers(values)
@@ -145,18 +145,18 @@ def refuse_unprovable(given: Inputs) -> None:
                 )
 
 
-def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
+def first_samples(inputs: Inputs, specs: Sequence[InputSpec], number: int = SAMPLES) -> Inputs | None:
     """Return the first samples of both sides' inputs; None if there are not more samples, or no batch axis.
 
     The first axis counts as batch axis if it has the same size on both sides, is dynamic in the Keras model, and if the
     first samples of both sides have the same values.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
         number: The number of samples to return.
     """
-    sides = [list(flatten(side, is_array)) for side in (given.torch, given.keras)]
+    sides = [list(flatten(side, is_array)) for side in (inputs.torch, inputs.keras)]
     arrays = [[value for _, value in side if is_array(value)] for side in sides]
     counts = {array.shape[0] if array.shape else 0 for side in arrays for array in side}
     if len(counts) != 1 or min(counts) <= number or any(spec.shape and spec.shape[0] is not None for spec in specs):
@@ -167,7 +167,7 @@ def first_samples(given: Inputs, specs: Sequence[InputSpec], number: int = SAMPL
         return None
     first = "first" if number == 1 else f"first {number}"
     samples = f" with the {first} of {min(counts)} samples"
-    return Inputs(torch=_cut(given.torch, number), keras=_cut(given.keras, number), note=given.note, samples=samples)
+    return Inputs(torch=_cut(inputs.torch, number), keras=_cut(inputs.keras, number), note=inputs.note, samples=samples)
 
 
 def _alike(one: Fingerprint, other: Fingerprint) -> bool:
@@ -224,16 +224,16 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
     return together(made, [spec.key for spec in specs])
 
 
-def together(made: list[Array], keys: Sequence[str]) -> Any:
+def together(arrays: list[Array], keys: Sequence[str]) -> Any:
     """Return arrays in the form in which a Keras model takes its inputs: a dict, a single array, or a list.
 
     Args:
-        made: The arrays.
+        arrays: The arrays.
         keys: The key of each array; empty texts if the model takes no dict.
     """
     if all(keys):
-        return dict(zip(keys, made, strict=True))
-    return made[0] if len(made) == 1 else made
+        return dict(zip(keys, arrays, strict=True))
+    return arrays[0] if len(arrays) == 1 else arrays
 
 
 def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:

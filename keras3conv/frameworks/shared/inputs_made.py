@@ -177,25 +177,25 @@ def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool
     return _both(torch, keras, made, note, channels_first=channels_first)
 
 
-def _both(torch: ModelView, keras: ModelView, made: list[Array], note: str, *, channels_first: bool | None) -> Inputs:
+def _both(torch: ModelView, keras: ModelView, arrays: list[Array], note: str, *, channels_first: bool | None) -> Inputs:
     """Return the inputs of both sides, made from the arrays of the Keras inputs.
 
     Args:
         torch: The torch side.
         keras: The Keras side.
-        made: The arrays in Keras' layout, in the order of its input specification.
+        arrays: The arrays in Keras' layout, in the order of its input specification.
         note: The origin of the inputs, for the report.
         channels_first: Whether sequences have the channels before the steps in torch; None if torch has the layout of
             Keras, also for images.
     """
-    torch_made = _in_torch(made, channels_first=channels_first)
+    torch_made = _in_torch(arrays, channels_first=channels_first)
     names = [spec.key or spec.name for spec in keras.input_specs]
     by_name = dict(zip(names, torch_made, strict=True))
     are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
     are_one_argument = len(names) > 1 and len(torch.keywords) == 1 and all(spec.key for spec in keras.input_specs)
     return Inputs(
         torch=by_name if are_named else (by_name,) if are_one_argument else tuple(torch_made),
-        keras=together(made, [spec.key for spec in keras.input_specs]),
+        keras=together(arrays, [spec.key for spec in keras.input_specs]),
         note=note,
     )
 
@@ -215,9 +215,9 @@ def _random(spec: InputSpec, keras: ModelView, size: int, place: int) -> Array:
     return padded(codes, spec.padding, place=place).astype(spec.dtype)
 
 
-def _in_torch(made: list[Array], *, channels_first: bool | None) -> list[Array]:
+def _in_torch(arrays: list[Array], *, channels_first: bool | None) -> list[Array]:
     """Return Keras inputs in a layout of torch, as `_layouts` returns it: None leaves all inputs unchanged."""
-    return made if channels_first is None else [_torch_layout(one, sequences_first=channels_first) for one in made]
+    return arrays if channels_first is None else [_torch_layout(one, sequences_first=channels_first) for one in arrays]
 
 
 def _torch_layout(array: Array, *, sequences_first: bool) -> Array:

@@ -66,14 +66,14 @@ def random_mask(shape: tuple[int, ...]) -> Array:
     if len(shape) < 2:
         return everything
     if len(shape) == 2:
-        return padded(everything, 0, other=True)
+        return padded(everything, 0, replacement=True)
     found = np.random.default_rng(SEED).random(shape) < 0.5
     found[..., 0] = True
     found[: 1 if len(found) > 1 else 0] = True
     return found
 
 
-def padded(array: Array, padding: float | None, *, other: float | None = None, place: int = 0) -> Array:
+def padded(array: Array, padding: float | None, *, replacement: float | None = None, place: int = 0) -> Array:
     """Return a batch of sequences with padding at the end of all samples but one, to different lengths.
 
     The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
@@ -82,13 +82,13 @@ def padded(array: Array, padding: float | None, *, other: float | None = None, p
         array: The sequences: tokens of shape (batch, steps), or features of shape (batch, steps, features). A single
             sample is padded.
         padding: The value that the model masks; None if it masks nothing.
-        other: The value that replaces the padding value where the array has it by chance; by default 1, or 0.
+        replacement: The value that replaces the padding value where the array has it by chance; by default 1, or 0.
         place: The number of the input among several; it determines which sample has no padding.
     """
     if padding is None or array.ndim < 2:
         return array
-    other = (1 if padding == 0 else 0) if other is None else other
-    array, steps = np.where(array == padding, np.asarray(other, array.dtype), array), array.shape[1]
+    replacement = (1 if padding == 0 else 0) if replacement is None else replacement
+    array, steps = np.where(array == padding, np.asarray(replacement, array.dtype), array), array.shape[1]
     whole = 1 if len(array) > 1 else 0
     rows = [(place + number) % len(array) for number in range(whole, len(array))]
     for number, row in enumerate(rows):
@@ -96,22 +96,22 @@ def padded(array: Array, padding: float | None, *, other: float | None = None, p
     return array
 
 
-def with_padding(given: Inputs, specs: Sequence[InputSpec], mask_values: Sequence[float]) -> Inputs | None:
+def with_padding(inputs: Inputs, specs: Sequence[InputSpec], mask_values: Sequence[float]) -> Inputs | None:
     """Return the inputs with padded steps at the end of samples; None if nothing can be padded.
 
-    Of several inputs one may be a mask that belongs to another, so several are padded only if Keras masks all of them.
+    Several inputs are padded only if Keras masks all of them: one of the others may be the mask of another.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
         mask_values: The values that the Keras model masks.
     """
-    keras = [as_array(value) for _, value in flatten(given.keras, is_array)]
-    torch = [as_array(value) for _, value in flatten(given.torch, is_array)]
+    keras = [as_array(value) for _, value in flatten(inputs.keras, is_array)]
+    torch = [as_array(value) for _, value in flatten(inputs.torch, is_array)]
     values = [_padding_of(array, mask_values) for array in keras]
     if len(keras) > 1 and (len(specs) != len(keras) or any(spec.padding is None for spec in specs)):
         return None
-    if None in values or len(keras) != len(torch) or has_padding(given, mask_values):
+    if None in values or len(keras) != len(torch) or has_padding(inputs, mask_values):
         return None
     pairs = list(zip(torch, keras, strict=True))
     if any(
@@ -119,7 +119,7 @@ def with_padding(given: Inputs, specs: Sequence[InputSpec], mask_values: Sequenc
     ):
         return None
     made = [padded(array, value, place=place) for place, (array, value) in enumerate(zip(keras, values, strict=True))]
-    return with_arrays(given, [new.astype(old.dtype) for new, old in zip(made, torch, strict=True)], made)
+    return with_arrays(inputs, [new.astype(old.dtype) for new, old in zip(made, torch, strict=True)], made)
 
 
 def _padding_of(array: Array, mask_values: Sequence[float]) -> float | None:
@@ -134,14 +134,14 @@ def _padding_of(array: Array, mask_values: Sequence[float]) -> float | None:
     return max(fitting, key=abs) if fitting and array.ndim >= 2 else None
 
 
-def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
+def has_padding(inputs: Inputs, mask_values: Sequence[float]) -> bool:
     """Return whether a sample of a Keras input ends with a step that the model masks.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         mask_values: The values that the Keras model masks.
     """
-    for _, value in flatten(given.keras, is_array):
+    for _, value in flatten(inputs.keras, is_array):
         array = as_array(value)
         if array.ndim < 2 or array.dtype.kind not in "iuf":
             continue
@@ -151,35 +151,35 @@ def has_padding(given: Inputs, mask_values: Sequence[float]) -> bool:
     return False
 
 
-def padded_at_the_start(given: Inputs, mask_values: Sequence[float]) -> Inputs | None:
+def padded_at_the_start(inputs: Inputs, mask_values: Sequence[float]) -> Inputs | None:
     """Return padded inputs with the padding moved from the end of the sequences to the start.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         mask_values: The values that the Keras model masks.
 
     Returns:
         The inputs; None if they are not padded, or not the same on both sides.
     """
-    if not has_padding(given, mask_values):
+    if not has_padding(inputs, mask_values):
         return None
-    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
+    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras))
     if len(torch) != len(keras) or any(first.shape != other.shape for first, other in zip(torch, keras, strict=True)):
         return None
 
     def turned(array: Array) -> Array:
         return np.ascontiguousarray(np.flip(array, 1)) if array.ndim >= 2 else array
 
-    return with_arrays(given, map(turned, torch), map(turned, keras))
+    return with_arrays(inputs, map(turned, torch), map(turned, keras))
 
 
-def with_masks(given: Inputs) -> Inputs | None:
+def with_masks(inputs: Inputs) -> Inputs | None:
     """Replace each input of ones only, which may be a mask, by a random mask; None if there is no such input."""
-    sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
+    sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras)]
     changed = [[_pattern(array) for array in side] for side in sides]
     if all(new is None for side in changed for new in side):
         return None
-    return with_arrays(given, *changed)
+    return with_arrays(inputs, *changed)
 
 
 def _pattern(array: Array) -> Array | None:
@@ -187,22 +187,22 @@ def _pattern(array: Array) -> Array | None:
     return random_mask(array.shape).astype(array.dtype) if is_mask else None
 
 
-def wider_integers(given: Inputs, rows: Iterable[int] = (), *, is_masked: bool = False) -> Iterator[Iterator[Range]]:
+def wider_integers(inputs: Inputs, rows: Iterable[int] = (), *, is_masked: bool = False) -> Iterator[Iterator[Range]]:
     """Yield, for each input of integers, an iterator over `Range`s: the inputs with other integers to try there.
 
     The inputs with the largest integers come first, those with integers in the range of the given inputs last.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         rows: The sizes of the embedding tables of the model, which are tried as well.
         is_masked: Whether the Keras model masks 0 as padding, which is only at the end of a sequence.
     """
-    sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras)]
+    sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras)]
     for place, array in enumerate(sides[1]):
         layouts = [(other, in_torch) for other, values in enumerate(sides[0]) if (in_torch := _layout(values, array))]
         if array.dtype.kind in "iu" and array.size and len(layouts) == 1:
             sizes = sorted({*_RANGES, *rows}, reverse=True)
-            yield _ranges(given, sides, (layouts[0][0], place), layouts[0][1], sizes, is_masked=is_masked)
+            yield _ranges(inputs, sides, (layouts[0][0], place), layouts[0][1], sizes, is_masked=is_masked)
 
 
 def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
@@ -219,7 +219,7 @@ def _layout(torch: Array, keras: Array) -> Callable[[Array], Array] | None:
 
 
 def _ranges(
-    given: Inputs,
+    pair_inputs: Inputs,
     sides: Sequence[Sequence[Array]],
     places: tuple[int, int],
     layout: Callable[[Array], Array],
@@ -235,7 +235,7 @@ def _ranges(
         changed = []
         for arrays, place, values in zip(sides, places, (layout(codes), codes), strict=True):
             changed.append([values.astype(old.dtype) if at == place else None for at, old in enumerate(arrays)])
-        return with_arrays(given, *changed)
+        return with_arrays(pair_inputs, *changed)
 
     largest = int(keras.max())
     ends = dict.fromkeys(min(size - 1, highest) for size in sizes)

@@ -39,23 +39,23 @@ LARGEST = 256
 """The largest size that is still increased, because the time of a run may grow with the square of the size."""
 
 
-def both_signs(given: Inputs) -> Inputs:
+def both_signs(inputs: Inputs) -> Inputs:
     """Return the inputs with positive and negative values: values of one sign are shifted by their median."""
 
     def shifted(array: Array) -> Array:
         is_one_sided = array.min() >= 0 or array.max() <= 0
         return array - np.sort(array, axis=None)[array.size // 2] if is_one_sided else array
 
-    return changed(given, shifted)
+    return changed(inputs, shifted)
 
 
-def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
+def with_more_samples(inputs: Inputs, specs: Sequence[InputSpec]) -> Inputs | None:
     """Return the inputs with their samples repeated, and each sample scaled by another factor between 0 and 1.
 
-    Some of their values then lie between the limits of a clip, for example. Large inputs have such values anyway.
+    So some values lie between the limits of a clip, for example. Large inputs have such values anyway.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
 
     Returns:
@@ -67,52 +67,52 @@ def with_more_samples(given: Inputs, specs: Sequence[InputSpec]) -> Inputs | Non
         weak: Array = array * strengths.reshape(-1, *(1,) * (array.ndim - 1))
         return weak
 
-    many = repeated(given, specs)
+    many = repeated(inputs, specs)
     return None if many is None else changed(many, weakened)
 
 
-def repeated(given: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUTS) -> Inputs | None:
+def repeated(inputs: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPUTS) -> Inputs | None:
     """Return the inputs with their samples repeated until there are `STRENGTHS` samples.
 
     None if there is no batch axis, or if the result would have more than `most` elements.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
         most: The largest number of elements of the result, in all inputs of one side.
     """
-    if first_samples(given, specs, 1) is None:
+    if first_samples(inputs, specs, 1) is None:
         return None
-    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (given.torch, given.keras))
+    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras))
     if sum(array[:1].size for array in keras) * STRENGTHS > most:
         return None
     in_torch, in_keras = (
         [np.resize(array, (STRENGTHS, *array.shape[1:])) for array in side] for side in (torch, keras)
     )
-    return with_arrays(given, in_torch, in_keras)
+    return with_arrays(inputs, in_torch, in_keras)
 
 
-def smaller_sizes(given: Inputs, specs: Sequence[InputSpec]) -> tuple[str, Inputs] | None:
+def smaller_sizes(inputs: Inputs, specs: Sequence[InputSpec]) -> tuple[str, Inputs] | None:
     """Return a copy of the inputs with smaller dynamic axes, and their sizes: ("63x62", inputs).
 
-    The copy has a part of long sizes, even sizes instead of odd ones, and unequal height and width.
+    Long axes are cut to a part, odd sizes become even, and height and width become different.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
 
     Returns:
         The sizes and the inputs; None if there are no dynamic axes, or if one is too short.
     """
-    found = dynamic_sizes(given, specs)
-    return _with_sizes(given, specs, _smaller) if found and min(found) > SMALLEST else None
+    found = dynamic_sizes(inputs, specs)
+    return _with_sizes(inputs, specs, _smaller) if found and min(found) > SMALLEST else None
 
 
-def larger_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> tuple[str, Inputs] | None:
+def larger_sizes(inputs: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> tuple[str, Inputs] | None:
     """Return a copy of the inputs with larger dynamic axes, and their sizes: ("256x256", inputs).
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
         beyond: The end of a slice in the model, such as the 512 of `x[:, :512]`. The copy has more steps than this,
             unless it exceeds `FARTHEST`, so that the slice leaves some out.
@@ -120,33 +120,33 @@ def larger_sizes(given: Inputs, specs: Sequence[InputSpec], beyond: int = 0) -> 
     Returns:
         The sizes and the inputs; None if there are no dynamic axes, or if one is too long.
     """
-    found = dynamic_sizes(given, specs)
+    found = dynamic_sizes(inputs, specs)
     if not found:
         return None
     longer = max(LARGER, -(-(beyond + 1 - min(found)) // LARGER) * LARGER) if beyond <= FARTHEST else LARGER
     is_possible = max(found) <= LARGEST or longer > LARGER
-    return _with_sizes(given, specs, lambda size, place: size + longer) if is_possible else None
+    return _with_sizes(inputs, specs, lambda size, place: size + longer) if is_possible else None
 
 
-def are_long_images(given: Inputs, specs: Sequence[InputSpec]) -> bool:
+def are_long_images(inputs: Inputs, specs: Sequence[InputSpec]) -> bool:
     """Return whether the inputs have two or more dynamic axes each, all so long that they are divided to be smaller.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
     """
     numbers = [len(free) for free in _dynamic_axes(specs)]
-    return bool(numbers) and min(numbers) > 1 and min(dynamic_sizes(given, specs), default=0) >= LONG
+    return bool(numbers) and min(numbers) > 1 and min(dynamic_sizes(inputs, specs), default=0) >= LONG
 
 
-def dynamic_sizes(given: Inputs, specs: Sequence[InputSpec]) -> set[int]:
+def dynamic_sizes(inputs: Inputs, specs: Sequence[InputSpec]) -> set[int]:
     """Return the sizes of the inputs along all dynamic axes but the batch axis.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
     """
-    keras, _ = _arrays_of(given)
+    keras, _ = _arrays_of(inputs)
     pairs = zip(keras, _dynamic_axes(specs), strict=False)
     return {array.shape[axis] for array, free in pairs for axis in free}
 
@@ -156,19 +156,19 @@ def _dynamic_axes(specs: Sequence[InputSpec]) -> list[tuple[int, ...]]:
     return [tuple(axis for axis, size in enumerate(spec.shape) if axis and size is None) for spec in specs]
 
 
-def _arrays_of(given: Inputs) -> tuple[list[Array], list[Array]]:
+def _arrays_of(inputs: Inputs) -> tuple[list[Array], list[Array]]:
     """Return the arrays of the Keras inputs and those of the torch inputs."""
-    keras, torch = ([as_array(array) for _, array in flatten(side, is_array)] for side in (given.keras, given.torch))
+    keras, torch = ([as_array(array) for _, array in flatten(side, is_array)] for side in (inputs.keras, inputs.torch))
     return keras, torch
 
 
-def _with_sizes(given: Inputs, specs: Sequence[InputSpec], change: "_Change") -> tuple[str, Inputs] | None:
+def _with_sizes(inputs: Inputs, specs: Sequence[InputSpec], change: "_Change") -> tuple[str, Inputs] | None:
     """Return the new sizes as text ("256x256"), and a copy of the inputs in which the dynamic axes have these sizes.
 
     Returns:
         The sizes and the inputs; None if the dynamic axes of the torch inputs are unknown.
     """
-    keras, torch = _arrays_of(given)
+    keras, torch = _arrays_of(inputs)
     axes = _dynamic_axes(specs)
     if len(keras) != len(specs) or len(torch) != len(keras):
         return None
@@ -178,12 +178,12 @@ def _with_sizes(given: Inputs, specs: Sequence[InputSpec], change: "_Change") ->
     sizes = {_in_words(array, free, change) for array, free in zip(keras, axes, strict=True) if free}
     in_torch = [_resize(array, free or (), change) for array, free in zip(torch, torch_axes, strict=True)]
     in_keras = [_resize(array, free, change) for array, free in zip(keras, axes, strict=True)]
-    return ", ".join(sorted(sizes)), with_arrays(given, in_torch, in_keras)
+    return ", ".join(sorted(sizes)), with_arrays(inputs, in_torch, in_keras)
 
 
-def integers_in_words(given: Inputs) -> str:
+def integers_in_words(inputs: Inputs) -> str:
     """Return the range of the integers in the Keras inputs, "integers from 0 to 99"; empty if there are no integers."""
-    arrays = [as_array(array) for _, array in flatten(given.keras, is_array)]
+    arrays = [as_array(array) for _, array in flatten(inputs.keras, is_array)]
     integers = [array for array in arrays if array.dtype.kind in "iu" and array.size]
     if not integers:
         return ""
@@ -192,14 +192,14 @@ def integers_in_words(given: Inputs) -> str:
     )
 
 
-def sizes_in_words(given: Inputs, specs: Sequence[InputSpec]) -> str:
+def sizes_in_words(inputs: Inputs, specs: Sequence[InputSpec]) -> str:
     """Return the sizes of the inputs along the dynamic axes of a Keras model as text: "224x224", or "" if it has none.
 
     Args:
-        given: The inputs of both sides.
+        inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
     """
-    keras = [as_array(array) for _, array in flatten(given.keras, is_array)]
+    keras = [as_array(array) for _, array in flatten(inputs.keras, is_array)]
     words = set()
     for array, spec in zip(keras, specs, strict=False):
         free = tuple(axis for axis, size in enumerate(spec.shape) if axis and size is None)

@@ -1,6 +1,6 @@
 """Remember which live models got their weights from a transfer; such a model is called a port.
 
-If a port and its source differ, the fix that a report proposes changes the port, not its source.
+If a port and the model that its weights come from differ, a report proposes to change the port.
 """
 
 import weakref

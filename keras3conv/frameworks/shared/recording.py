@@ -31,7 +31,7 @@ class Call:
 
     Attributes:
         path: The path of the layer.
-        place: The number of the call, in the order in which the calls of all layers began.
+        place: The position of the call among the calls of all layers, ordered by the time when they began.
         inputs: The input arrays, positional arguments first; empty if they are not recorded.
         outputs: The output arrays; empty if they are not recorded.
         shapes: The shapes of the inputs, which are always recorded.
@@ -95,7 +95,7 @@ def traced(view: ModelView, recording: Recording) -> ModelView:
     alike: dict[int, list[str]] = {}
     for layer in view.layers:
         if recording.flows is not None and layer.tensors and layer.path in recording.flows:
-            alike.setdefault(recording.flows[layer.path].given, []).append(layer.path)
+            alike.setdefault(recording.flows[layer.path].first_input, []).append(layer.path)
     for layer in view.layers:
         calls = recording.of(layer.path)
         first = calls[0] if calls else None
@@ -109,7 +109,7 @@ def traced(view: ModelView, recording: Recording) -> ModelView:
                     flattened=first.flattened if first else None,
                     follows=tuple(sorted(flow.inputs)) if flow else None,
                     passes=tuple(sorted(flow.outputs)) if flow else None,
-                    beside=tuple(alike.get(flow.given, ())) if flow else None,
+                    beside=tuple(alike.get(flow.first_input, ())) if flow else None,
                 ),
             )
         )

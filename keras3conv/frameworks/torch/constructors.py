@@ -28,15 +28,15 @@ def constructor(kind: str) -> Mapping[str, Any]:
     return {name: default for name, default in handed.items() if name != "mode"} | {"nonlinearity": "tanh"}
 
 
-def misfit(kind: str, given: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def misfit(kind: str, names: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the required parameters of a class that are not given, and the given names that are no parameters."""
     module, _, name = kind.rpartition(".")
     parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
     named = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
-    missing = tuple(one.name for one in named if one.default is REQUIRED and one.name not in given)
+    missing = tuple(one.name for one in named if one.default is REQUIRED and one.name not in names)
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
         return missing, ()
-    return missing, tuple(name for name in given if name not in {one.name for one in named})
+    return missing, tuple(name for name in names if name not in {one.name for one in named})
 
 
 def source_of(kind: str) -> str:

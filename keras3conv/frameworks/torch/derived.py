@@ -41,7 +41,7 @@ class Derived:
         compute: Returns the weight as the module computes it in evaluation mode.
         assign: Writes parts from which the module computes a given value.
         held: A context manager in which the module uses a given value instead of the computed weight.
-        refresh: Computes the weight again, if the module stores the last result.
+        refresh: Computes the weight again, for a module that stores the computed weight between calls.
     """
 
     path: str
@@ -311,35 +311,35 @@ def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[]
             adjust(held, made.abs(), value.abs(), attempt)
 
 
-def _adjust_lengths(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
+def _adjust_lengths(held: list[torch.Tensor], computed: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
     """Change each magnitude of a weight norm by one unit in the last place, if the weight is too large or too small.
 
     Args:
         held: The magnitudes, which are changed in place, and the directions.
-        made: The absolute values of the computed weight.
+        computed: The absolute values of the computed weight.
         value: The absolute values that the weight should have.
         attempt: The number of earlier attempts.
     """
     length = held[0]
     axes = [axis for axis in range(value.ndim) if length.ndim == 0 or length.shape[axis] == 1]
-    excess = (made - value).sum(axes, keepdim=length.ndim > 0)
+    excess = (computed - value).sum(axes, keepdim=length.ndim > 0)
     toward = torch.where(excess > 0, 0.0, torch.inf).to(length)
     length.copy_(torch.where(excess == 0, length, torch.nextafter(length, toward)))
 
 
-def _adjust_vector(held: list[torch.Tensor], made: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
+def _adjust_vector(held: list[torch.Tensor], computed: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
     """Change elements of the vector u of a spectral norm by one unit in the last place, fewer with more attempts.
 
     Args:
         held: The weight, and the vector u, which is changed in place.
-        made: The absolute values of the computed weight.
+        computed: The absolute values of the computed weight.
         value: The absolute values that the weight should have.
         attempt: The number of earlier attempts.
     """
     u = held[1]
     places = torch.arange(len(u), device=u.device).roll(attempt)[: max(1, len(u) >> attempt // 2)]
     # The divisor is a product of u and a multiple of u, so a larger u gives a smaller weight.
-    is_too_large = bool((made - value).sum() > 0)
+    is_too_large = bool((computed - value).sum() > 0)
     u[places] = torch.nextafter(u[places], u[places] * (2.0 if is_too_large else 0.0))
 
 

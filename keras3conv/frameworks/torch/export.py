@@ -113,12 +113,12 @@ def capture(module: nn.Module, inputs: object, dynamic: Mapping[str, Sequence[in
     return capture_call(module, call_arguments(module, inputs), dynamic or {})
 
 
-def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> Captured:
+def capture_call(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, Sequence[int]]) -> Captured:
     """Return the call graph of a module for the arguments of one call, which are tensors already.
 
     Args:
         module: The module.
-        given: The positional and the keyword arguments of its call, as tensors.
+        arguments: The positional and the keyword arguments of its call, as tensors.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
     """
     in_parts = split_outside(module, registered_modules(view(module)))
@@ -133,13 +133,13 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
-        found = exported(module, described, given, dynamic)
+        found = exported(module, described, arguments, dynamic)
         if found.program is None:
             return _nothing(module, described, found)
         program = rewritten(found.program, {}) if writes_into_a_view(found.program) else found.program
-        remembered = remembered_attributes(module, given)
+        remembered = remembered_attributes(module, arguments)
         places = [place for _, place in dropout_places(program)]
-        dropouts = training_dropouts(module, *with_two_examples(given)).beside(places) if places else Dropouts()
+        dropouts = training_dropouts(module, *with_two_examples(arguments)).beside(places) if places else Dropouts()
     warn_of_missing(dropouts, places, type(module).__name__)
     source = _Source(
         module=module,
@@ -153,10 +153,10 @@ def capture_call(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequ
     return _Reader(source).captured()
 
 
-def _nothing(module: nn.Module, described: ModelView, found: Exported) -> Captured:
+def _nothing(module: nn.Module, described: ModelView, exported: Exported) -> Captured:
     """Return an empty call graph with the problems, for a module whose own code torch.export cannot capture."""
     graph = Graph(name=type(module).__name__, view=described, inputs=(), nodes=(), outputs=())
-    return Captured(graph=graph, shapes={}, lines={}, problems=found.problems, inner=found.inner, read_from=None)
+    return Captured(graph=graph, shapes={}, lines={}, problems=exported.problems, inner=exported.inner, read_from=None)
 
 
 @dataclass(frozen=True, kw_only=True)

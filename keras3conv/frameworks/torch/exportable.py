@@ -29,16 +29,16 @@ class TakenAlongAnyBatch(TorchFunctionMode):
         return func(*args, **keywords)
 
 
-def _taken(given: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
+def _taken(tensor: torch.Tensor, indices: torch.Tensor, dim: int) -> torch.Tensor:
     """Return `torch.take_along_dim` of tensors of equal rank; an axis of size one is repeated as often as needed."""
-    axes = [axis for axis in range(given.ndim) if axis != dim % given.ndim]
-    sizes, places = [-1] * given.ndim, [-1] * given.ndim
+    axes = [axis for axis in range(tensor.ndim) if axis != dim % tensor.ndim]
+    sizes, places = [-1] * tensor.ndim, [-1] * tensor.ndim
     for axis in axes:
-        if _is_one(given.shape[axis]) and not _is_one(indices.shape[axis]):
+        if _is_one(tensor.shape[axis]) and not _is_one(indices.shape[axis]):
             sizes[axis] = indices.shape[axis]
-        if _is_one(indices.shape[axis]) and not _is_one(given.shape[axis]):
-            places[axis] = given.shape[axis]
-    return torch.gather(given.expand(sizes), dim, indices.expand(places))
+        if _is_one(indices.shape[axis]) and not _is_one(tensor.shape[axis]):
+            places[axis] = tensor.shape[axis]
+    return torch.gather(tensor.expand(sizes), dim, indices.expand(places))
 
 
 def _is_one(size: Any) -> bool:

@@ -48,7 +48,7 @@ class Exported:
 
 
 def exported(
-    module: nn.Module, described: ModelView, given: Arguments, dynamic: Mapping[str, Sequence[int]]
+    module: nn.Module, described: ModelView, arguments: Arguments, dynamic: Mapping[str, Sequence[int]]
 ) -> Exported:
     """Export a module in its present mode (training or evaluation).
 
@@ -57,15 +57,15 @@ def exported(
     Args:
         module: The module.
         described: The view of the module, with its layers and tensors.
-        given: The positional and keyword arguments of its call.
+        arguments: The positional and keyword arguments of its call.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
         InputError: The arguments do not fit the signature of the module, or `dynamic` names no input.
         ModelError: The module cannot be called with these arguments.
     """
-    args, kwargs = given = with_two_examples(given)
-    shapes = _shapes(module, given, dynamic)
+    args, kwargs = arguments = with_two_examples(arguments)
+    shapes = _shapes(module, arguments, dynamic)
     own = frozenset(registered_modules(described))
     calls = recorded_calls(module, args, kwargs) if own else None
     failed: dict[str, Problem] = {}
@@ -139,18 +139,18 @@ def _as_named_inputs(module: nn.Module) -> str:
     return f"inputs={{{given}}}"
 
 
-def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+def _shapes(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Return the dynamic axes of every input, for `torch.export`: the batch axis, and those that the user names.
 
     Args:
         module: The module.
-        given: The arguments of its call.
+        arguments: The arguments of its call.
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
         InputError: The arguments do not fit the signature of the module, or `dynamic` names no input.
     """
-    args, kwargs = given
+    args, kwargs = arguments
     try:
         named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     except TypeError as error:
@@ -167,12 +167,12 @@ def _shapes(module: nn.Module, given: Arguments, dynamic: Mapping[str, Sequence[
     return shapes
 
 
-def with_two_examples(given: Any) -> Any:
+def with_two_examples(inputs: Any) -> Any:
     """Return the inputs with the sample of a one-sample batch repeated: torch.export treats a size of one as fixed."""
-    tensors = [leaf for leaf in pytree.tree_leaves(given) if _has_axes(leaf)]
+    tensors = [leaf for leaf in pytree.tree_leaves(inputs) if _has_axes(leaf)]
     if not tensors or any(tensor.shape[0] != 1 for tensor in tensors):
-        return given
-    return pytree.tree_map(lambda leaf: torch.cat([leaf, leaf]) if _has_axes(leaf) else leaf, given)
+        return inputs
+    return pytree.tree_map(lambda leaf: torch.cat([leaf, leaf]) if _has_axes(leaf) else leaf, inputs)
 
 
 def _has_axes(leaf: object) -> bool:

@@ -42,14 +42,16 @@ def place_of(error: BaseException, module: nn.Module) -> tuple[str, str]:
     return found, line
 
 
-def reason_of(error: BaseException, given: Arguments | None) -> str:
+def reason_of(error: BaseException, arguments: Arguments | None) -> str:
     """Return the reason why torch.export cannot capture a module, as one line of text for the user.
 
     Args:
         error: The exception that torch.export raised.
-        given: The arguments of the module; None if they are unknown.
+        arguments: The arguments of the module; None if they are unknown.
     """
-    if given is not None and any(isinstance(one, PackedSequence) for one in (*given[0], *given[1].values())):
+    if arguments is not None and any(
+        isinstance(one, PackedSequence) for one in (*arguments[0], *arguments[1].values())
+    ):
         return _PACKED
     functions = {frame.f_code.co_name for frame, _ in _frames(error)}
     known = next((reason for name, reason in _REASONS.items() if name in functions), "")

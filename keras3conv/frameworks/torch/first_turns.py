@@ -1,12 +1,12 @@
-"""Keep the first turn of a loop like the others, although it may compute with a constant.
+"""Prevent constant folding in the first turn of a Python loop, so that all turns have the same operators.
 
-In this code, only the first turn negates a constant, which would be computed in advance. So the turns would differ:
+In this code, only the first turn negates a constant. Constant folding would remove this operator:
 
     x = torch.ones(3)
     for layer in self.layers:
         x = layer(-x)
 
-Therefore one operator, which is no constant, returns the value with which `x` begins.
+So an operator is inserted that returns the first value of `x` and does not count as a constant.
 """
 
 import operator
@@ -26,7 +26,7 @@ from keras3conv.model.graph import FIRST_VALUE
 
 @dataclass(frozen=True, kw_only=True)
 class _Start:
-    """A constant that the first turn of a loop uses at the place where the second turn uses a value of the first.
+    """A constant that the first turn of a loop uses where the second turn uses a value that the first has computed.
 
     Attributes:
         constant: The constant.
@@ -83,7 +83,7 @@ _KEPT = ("val", "tensor_meta", "stack_trace", "nn_module_stack")
 
 
 class _Turns:
-    """The operators of an exported module, and which of them are at the same place in two turns of a loop."""
+    """The operators of an exported module; finds those that the same line of code makes in two turns of a loop."""
 
     def __init__(self, exported: ExportedProgram, constants: Mapping[Node, Any]) -> None:
         """Read the operators of an exported module.
@@ -129,7 +129,7 @@ class _Turns:
         return []
 
     def _follows(self, later: Node, constant: Node) -> bool:
-        """Return whether a value may follow a constant in the next turn: it is computed, and has as many axes."""
+        """Return whether a value may replace a constant in the next turn: it is computed, and has as many axes."""
         value, known = later.meta.get("val"), constant.meta["val"]
         return later not in self.constants and isinstance(value, torch.Tensor) and value.ndim == known.ndim
 
@@ -155,7 +155,7 @@ def _operands(node: Node) -> dict[int, Node]:
 
 
 def _is_turn(keys: Sequence[object], place: int, other: int) -> bool:
-    """Return whether two nodes are at the same place in two turns of a loop, of which the second follows the first.
+    """Return whether two nodes are at the same position in two consecutive turns of a loop.
 
     Args:
         keys: The keys of all nodes; those of all nodes in a turn are repeated in the next turn.

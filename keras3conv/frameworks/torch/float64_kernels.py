@@ -85,19 +85,19 @@ def depthwise(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     return _convolution(axes, **given) if _is_depthwise(axes, given) else None
 
 
-def _is_depthwise(axes: int, given: dict[str, Any]) -> bool:
+def _is_depthwise(axes: int, arguments: dict[str, Any]) -> bool:
     """Return whether a convolution is depthwise (one input channel per group), and can be computed as a sum.
 
     Args:
         axes: The number of spatial axes.
-        given: The arguments of the convolution function, by name.
+        arguments: The arguments of the convolution function, by name.
     """
-    values, groups = given["input"], given["groups"]
+    values, groups = arguments["input"], arguments["groups"]
     return bool(
         groups > 1
         and values.ndim == axes + 2
         and values.shape[1] == groups
-        and values.dtype == given["weight"].dtype == torch.float64
+        and values.dtype == arguments["weight"].dtype == torch.float64
         and values.device.type == "cpu"
     )
 

@@ -1,4 +1,4 @@
-"""Choose whether a computed weight (weight norm, spectral norm) is one tensor, or the tensors that it is computed from.
+"""Choose for each computed weight (weight norm) if a view has the weight, or the tensors that it is computed from.
 
 A plan for a Keras model that someone wrote pairs the weight itself with a kernel. A conversion keeps what is trained:
 its Keras model has the parts (the tensors that the weight is computed from) as variables, and computes the weight.

@@ -75,12 +75,12 @@ def scaled_run(
         path: _Scaling(child, size, free, found, observed) for path, child in named_modules(module) if _is_layer(child)
     }
 
-    def before(path: str, given: Arguments) -> None:
+    def before(path: str, arguments: Arguments) -> None:
         if path in scalings:
             scalings[path].begin()
 
-    def after(path: str, given: Arguments, output: Any) -> Any:
-        return scalings[path](given, output) if path in scalings else None
+    def after(path: str, arguments: Arguments, output: Any) -> Any:
+        return scalings[path](arguments, output) if path in scalings else None
 
     with forward_calls(module, before=before, after=after):
         run = torch_side.run(module, inputs, record=record, tensors=tensors, float64=True, watch=record is not None)
@@ -122,13 +122,13 @@ class _Scaling:
     """
 
     def __init__(
-        self, layer: nn.Module, size: float, free: Collection[int], found: dict[int, float], bounds: list[Bound]
+        self, layer: nn.Module, size: float, free: Collection[int], factors: dict[int, float], bounds: list[Bound]
     ) -> None:
         self._layer = layer
         self._own = {name: id(tensor) for name, tensor in _parameters(layer).items()}
         self._size = size
         self._waits = all(key in free for key in self._own.values())
-        self._found = found
+        self._found = factors
         self._bounds, self._seen = bounds, 0
         self.has_repeated_parts = False
 
@@ -136,7 +136,7 @@ class _Scaling:
         """Record the number of bounds (limits of a clip) that were observed before the layer is called."""
         self._seen = len(self._bounds)
 
-    def __call__(self, given: Arguments, output: Any) -> Any:
+    def __call__(self, arguments: Arguments, output: Any) -> Any:
         """Scale the weight of the layer after its first call, and call the layer again.
 
         Return the new output, which replaces the given one; None if the weight is not scaled.
@@ -146,14 +146,14 @@ class _Scaling:
             return None
         self._waits = False
         own = self._bounds[self._seen :]
-        again = self._scaled(given, output)
+        again = self._scaled(arguments, output)
         if again is None:
             self._bounds[self._seen :] = own
         return again
 
-    def _scaled(self, given: Arguments, output: Any) -> Any:
+    def _scaled(self, arguments: Arguments, output: Any) -> Any:
         """Scale a layer's weight in place and return the layer's new output; None if the weight keeps its values."""
-        layer, (args, kwargs) = self._layer, given
+        layer, (args, kwargs) = self._layer, arguments
         weight, *others = _parameters(layer).values()
         is_product = not others and type(layer) in _PRODUCTS and "forward" not in vars(layer)
         self.has_repeated_parts = bool(layer._modules) and not is_product

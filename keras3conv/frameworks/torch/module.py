@@ -181,11 +181,11 @@ def _recording(module: nn.Module, recorder: CallRecorder) -> AbstractContextMana
     owners = {path for path, child in module.named_modules() if named_tensors(child)}
     open_calls: dict[str, list[Call]] = {}
 
-    def before(path: str, given: Arguments) -> None:
-        call = recorder.begin(path, tensors_in(given), is_operation=path not in owners)
+    def before(path: str, arguments: Arguments) -> None:
+        call = recorder.begin(path, tensors_in(arguments), is_operation=path not in owners)
         open_calls.setdefault(path, []).append(call)
 
-    def after(path: str, given: Arguments, output: Any) -> None:
+    def after(path: str, arguments: Arguments, output: Any) -> None:
         recorder.end(open_calls[path].pop(), tensors_in(output))
 
     return forward_calls(module, before=before, after=after)
@@ -246,16 +246,16 @@ def _copy(tensor: torch.Tensor) -> Array:
     return np.array(to_numpy(tensor))
 
 
-def call_error(module: nn.Module, running: list[str], given: Arguments, error: Exception) -> ModelError:
+def call_error(module: nn.Module, running: list[str], arguments: Arguments, error: Exception) -> ModelError:
     """Return the error for a module that raised when it was called.
 
     Args:
         module: The module.
         running: The paths of the submodules that were running, the innermost last.
-        given: The arguments of the call.
+        arguments: The arguments of the call.
         error: The exception.
     """
-    args, kwargs = given
+    args, kwargs = arguments
     inputs = [*flatten([*args], is_tensor), *flatten(kwargs, is_tensor)]
     shapes = ", ".join(
         f"{tuple(tensor.shape)}" if name.isdecimal() else f"{name}: {tuple(tensor.shape)}" for name, tensor in inputs

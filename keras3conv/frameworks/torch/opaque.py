@@ -1,8 +1,8 @@
 """Represent a call of a module by one operator, so that `torch.export` does not trace into the module.
 
-This is done for modules that a rule of the user converts, and for those that cannot be captured, so that the rest of
-the model still can. The operator represents one call: its results have the shapes that the call returned in a run of
-the module, with a dynamic batch size.
+This is done for modules that a rule of the user converts, and for modules that cannot be captured: the rest of the
+model then can. The operator represents one call: its results have the shapes that the call returned in a run of the
+module, with a dynamic batch size.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -76,11 +76,11 @@ def recorded_calls(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, 
     """
     found, running, unfinished = Calls(), list[str](), list[ModuleCall]()
 
-    def before(path: str, given: Arguments) -> None:
-        unfinished.append(ModuleCall(path=path, arguments=given, caller=running[-1] if running else "-"))
+    def before(path: str, arguments: Arguments) -> None:
+        unfinished.append(ModuleCall(path=path, arguments=arguments, caller=running[-1] if running else "-"))
         found.calls.append(unfinished[-1])
 
-    def after(path: str, given: Arguments, output: Any) -> None:
+    def after(path: str, arguments: Arguments, output: Any) -> None:
         unfinished.pop().output = output
 
     with torch.no_grad(), forward_calls(module, before=before, after=after, running=running):

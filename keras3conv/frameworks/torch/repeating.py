@@ -10,7 +10,7 @@ from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.observing import Arguments
 
 
-def remembered_attributes(module: nn.Module, given: Arguments) -> tuple[str, ...]:
+def remembered_attributes(module: nn.Module, arguments: Arguments) -> tuple[str, ...]:
     """Return the attributes through which a call of a module changes the result of the next call.
 
     The module is called twice with the same arguments, and is unchanged afterwards. If the results differ, all
@@ -19,9 +19,9 @@ def remembered_attributes(module: nn.Module, given: Arguments) -> tuple[str, ...
 
     Args:
         module: The module.
-        given: The positional and keyword arguments of the calls.
+        arguments: The positional and keyword arguments of the calls.
     """
-    args, kwargs = given
+    args, kwargs = arguments
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     results: list[Any] = []
     with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(module) as changed:
@@ -34,8 +34,8 @@ def remembered_attributes(module: nn.Module, given: Arguments) -> tuple[str, ...
     return () if all(map(_same, *results)) else tuple(changed)
 
 
-def _copied(given: Any) -> Any:
-    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, given)
+def _copied(value: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, value)
 
 
 def _same(first: Any, second: Any) -> bool:

@@ -2,7 +2,8 @@
 
 A function mode intercepts every torch function that a module calls. A key such as "the third convolution in this
 module" identifies a call in every run, and a change replaces the call. The input of the target module counts as the
-result of an additional call, of `given`, so that it can be changed even if no torch function runs before the target.
+result of an additional function called "given", so that a change can replace it even if no torch function runs before
+the target.
 """
 
 import copy
@@ -268,18 +269,18 @@ class _Run:
         """
         return forward_calls(module, before=self._before, after=self._after, running=self.running)
 
-    def _before(self, path: str, given: Arguments) -> Arguments | None:
+    def _before(self, path: str, arguments: Arguments) -> Arguments | None:
         if path != self.target.path:
             return None
         self.calls += 1
         if self.calls != self.target.call + 1:
             return None
-        changed = self._given(given[0]), given[1]
+        changed = self._given(arguments[0]), arguments[1]
         self.replayed.inputs = _arrays(changed)
         self.replayed.began = self.place
         return changed
 
-    def _after(self, path: str, given: Arguments, output: Any) -> None:
+    def _after(self, path: str, arguments: Arguments, output: Any) -> None:
         if path == self.target.path and self.calls == self.target.call + 1:
             self.replayed.outputs = _arrays(output)
             raise _Reached

@@ -111,28 +111,28 @@ def _check(source: Source, members: dict[str, Member]) -> None:
     _check_texts(source, json.loads(read_member(source, names[programs[0]], MAX_INFLATED)))
 
 
-def _check_texts(source: Source, given: Any, key: str = "") -> None:
+def _check_texts(source: Source, value: Any, key: str = "") -> None:
     """Raise `UnsafeCheckpoint` for an operator that is not torch's, or a symbolic size that is more than arithmetic.
 
     Args:
         source: The file.
-        given: A value in the JSON of the program.
+        value: A value in the JSON of the program.
         key: The key under which the value is stored; it shows whether a text is an operator or a size.
     """
-    if isinstance(given, dict):
-        for name, item in given.items():
+    if isinstance(value, dict):
+        for name, item in value.items():
             _check_texts(source, item, name)
-    elif isinstance(given, list):
-        for item in given:
+    elif isinstance(value, list):
+        for item in value:
             _check_texts(source, item, key)
-    elif isinstance(given, str) and key == "target" and not _OPERATORS.fullmatch(given):
+    elif isinstance(value, str) and key == "target" and not _OPERATORS.fullmatch(value):
         raise UnsafeCheckpoint(
-            f"{source.path} calls {given!r}, which is not an operator of torch"
+            f"{source.path} calls {value!r}, which is not an operator of torch"
             ": export the module with torch's operators only"
         )
-    elif isinstance(given, str) and key == "expr_str" and not _is_arithmetic(given):
+    elif isinstance(value, str) and key == "expr_str" and not _is_arithmetic(value):
         raise UnsafeCheckpoint(
-            f"{source.path} has a symbolic size that is not arithmetic: {given[:80]!r}"
+            f"{source.path} has a symbolic size that is not arithmetic: {value[:80]!r}"
             "; export the module again with this version of torch"
         )
 

@@ -22,12 +22,12 @@ def named_modules(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _collect(found: list[tuple[str, nn.Module]], path: str, module: nn.Module) -> None:
-    found.append((path, module))
+def _collect(modules: list[tuple[str, nn.Module]], path: str, module: nn.Module) -> None:
+    modules.append((path, module))
     start = f"{path}." if path else ""
     for name, child in module._modules.items():
         if child is not None:
-            _collect(found, start + name, child)
+            _collect(modules, start + name, child)
 
 
 def named_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -74,21 +74,21 @@ def tensors_in(value: object) -> list[torch.Tensor]:
     return found
 
 
-def _collect_tensors(found: list[torch.Tensor], value: object) -> None:
+def _collect_tensors(tensors: list[torch.Tensor], value: object) -> None:
     """Append the tensors in a nested structure to a list; there are no generators, because speed matters here.
 
     Args:
-        found: The list that is extended.
+        tensors: The list that is extended.
         value: The structure: tuples, lists and dicts.
     """
     if isinstance(value, torch.Tensor):
-        found.append(value)
+        tensors.append(value)
     elif isinstance(value, tuple | list):
         for item in value:
-            _collect_tensors(found, item)
+            _collect_tensors(tensors, item)
     elif isinstance(value, Mapping):
         for item in value.values():
-            _collect_tensors(found, item)
+            _collect_tensors(tensors, item)
 
 
 def version_of(tensor: torch.Tensor) -> int | None:

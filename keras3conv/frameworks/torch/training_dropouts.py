@@ -40,7 +40,7 @@ class Dropouts:
     Attributes:
         rates: The dropout rate by call: for an attention or a dropout its own rate, for a softmax that of the dropout
             which follows it.
-        after: For the call of each softmax that a dropout follows, the call of this dropout.
+        after: For each call of a softmax that a dropout follows, the call of this dropout.
         everywhere: The rate of the dropout on the attention weights, by the path of each `nn.MultiheadAttention`.
     """
 
@@ -49,10 +49,10 @@ class Dropouts:
     everywhere: Mapping[str, float] = field(default_factory=dict)
 
     def beside(self, captured: Collection[Place]) -> "Dropouts":
-        """Return the dropouts without the rates of softmaxes that the exported module applies as dropouts anyway.
+        """Return the dropouts without the rates of those softmaxes whose dropout is an operator of the exported module.
 
-        The rate of a dropout after a softmax is recorded for the softmax. It is removed if the exported module has this
-        dropout as an operator of its own, so that it is not applied twice.
+        The rate of a dropout after a softmax is recorded for the softmax. Together with the operator, the dropout would
+        be applied twice.
 
         Args:
             captured: The calls of operators in the exported module.

@@ -1,4 +1,4 @@
-"""Name the modules that have no single Keras layer in a converted model, with the reason and a way to get one."""
+"""Name the torch modules that a converted model computes by several Keras layers, and how to get a single layer."""
 
 from collections.abc import Collection, Iterator
 

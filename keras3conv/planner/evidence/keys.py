@@ -136,9 +136,9 @@ def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, l
     return found
 
 
-def first_common(names: Iterable[str], others: Iterable[str]) -> Rule | None:
-    """Return the rule whose name is the first in `names` that is also in `others`; None if no name is in both."""
-    known = set(others)
+def first_common(names: Iterable[str], allowed: Iterable[str]) -> Rule | None:
+    """Return the rule whose name is the first in `names` that is also in `allowed`; None if no name is in both."""
+    known = set(allowed)
     return next((find(name) for name in names if name in known), None)
 
 

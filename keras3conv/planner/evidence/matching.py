@@ -29,10 +29,9 @@ def numbers(groups: Iterable[Group]) -> dict[flow.LayerKey, int]:
 
 
 def anchors(pairs: Iterable[Pair]) -> dict[flow.LayerKey, int]:
-    """Number the layers of existing pairs: both layers of the first pair get -1, those of the second -2, and so on.
+    """Return group numbers for the layers of existing pairs: -1 for both layers of the first pair, -2 for the second.
 
-    Negative numbers differ from those of the groups of unpaired layers, which begin at 0. So the comparison of the call
-    graphs can use both.
+    The comparison of the call graphs uses them together with the groups of unpaired layers, whose numbers begin at 0.
     """
     found: dict[flow.LayerKey, int] = {}
     for number, pair in enumerate(pairs, 1):
@@ -55,7 +54,7 @@ def match_groups(groups: Iterable[Group], positions: Positions) -> Iterator[Pair
 
 
 def _doubted(pair: Pair, counts: tuple[int, int]) -> Pair:
-    """Return a pair with one more reason that leaves it uncertain, such as "3 torch layers fit 2 Keras layers".
+    """Return a pair with an `Evidence` added that marks it as unconfirmed: "3 torch layers fit 2 Keras layers".
 
     Args:
         pair: A pair of two layers of a group.

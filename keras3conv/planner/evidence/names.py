@@ -130,15 +130,19 @@ class Ranks:
                 sizes[path] = tuple(map(len, columns))
         return cls(ranks, sizes)
 
-    def differ(self, path: str, others: "Ranks", other: str) -> bool:
+    def differ(self, torch_path: str, keras_ranks: "Ranks", keras_path: str) -> bool:
         """Return whether a torch path and a Keras path have numbers of different rank, such as "heads.0" and "heads_1".
 
         Return False if the ranks cannot be compared, for example because one model has more heads than the other.
 
         Args:
-            path: A path in this model.
-            others: The ranks in the other model.
-            other: A path in the other model.
+            torch_path: A path in the torch model, whose ranks these are.
+            keras_ranks: The ranks in the Keras model.
+            keras_path: A path in the Keras model.
         """
-        sizes = self.sizes.get(path)
-        return bool(sizes) and sizes == others.sizes.get(other) and self.ranks[path] != others.ranks[other]
+        sizes = self.sizes.get(torch_path)
+        return (
+            bool(sizes)
+            and sizes == keras_ranks.sizes.get(keras_path)
+            and self.ranks[torch_path] != keras_ranks.ranks[keras_path]
+        )

@@ -1,4 +1,4 @@
-"""Pair a packed layer (query, key and value in one) with the separate layers of the other side, without a run.
+"""Pair a packed layer (query, key and value in one) with separate layers of the other model, without running them.
 
 The packed layer is called "qkv" or "gate_up"; its parts are separate layers called query, key and value, or gate and
 up. The packed weight is assumed to have all rows of the query first, then those of the key, then those of the value.

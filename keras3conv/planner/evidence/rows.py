@@ -80,7 +80,7 @@ def _sequences(layers: Sequence[LayerView], kind: str, number: int, side: Side) 
 
 
 def _is_certain(*sequences: LayerView) -> bool:
-    """Return whether the order of the layers in each sequence is known: from a run, or because their shapes differ."""
+    """Return whether the order of the layers in each sequence is known: they were called, or their shapes differ."""
     for sequence in sequences:
         shapes: dict[str, dict[str, Shape]] = {}
         for tensor in sequence.tensors:

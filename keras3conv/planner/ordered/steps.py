@@ -97,32 +97,32 @@ def _numbered(shapes: Sequence[Shape]) -> list[Array]:
     return arrays
 
 
-def _source(found: Array, given: Sequence[Array]) -> int | None:
+def _source(output: Array, inputs: Sequence[Array]) -> int | None:
     """Return the index of the input array that has the same numbers as an output array; None if there is none.
 
     The order of the numbers and the shape do not count.
     """
-    values = np.sort(found, axis=None)
-    return next((index for index, array in enumerate(given) if np.array_equal(values, array.ravel())), None)
+    values = np.sort(output, axis=None)
+    return next((index for index, array in enumerate(inputs) if np.array_equal(values, array.ravel())), None)
 
 
-def _moved(given: Array, found: Array) -> Transform | None:
+def _moved(source: Array, result: Array) -> Transform | None:
     """Return the transform that permutes and reshapes one array into another with the same numbers; None if none.
 
     Args:
-        given: The input array of the transform; every element is a different number.
-        found: The output array.
+        source: The input array of the transform; every element is a different number.
+        result: The output array.
     """
-    if given.shape == found.shape and np.array_equal(given, found):
+    if source.shape == result.shape and np.array_equal(source, result):
         return Same()
-    axes = [axis for axis, size in enumerate(given.shape) if size != 1]
-    squeezed = given.reshape([given.shape[axis] for axis in axes])
-    flat = found.ravel()
+    axes = [axis for axis, size in enumerate(source.shape) if size != 1]
+    squeezed = source.reshape([source.shape[axis] for axis in axes])
+    flat = result.ravel()
     if len(axes) > _MOST_AXES:
         return None
     for order in permutations(range(len(axes))):
         if np.array_equal(squeezed.transpose(order).ravel(), flat):
-            return _axes(given.shape, [axes[index] for index in order], found.shape)
+            return _axes(source.shape, [axes[index] for index in order], result.shape)
     return None
 
 

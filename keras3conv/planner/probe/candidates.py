@@ -138,14 +138,14 @@ class CandidateFinder:
             self._found[keras.path] = tuple(self._by_rule(keras))
         return self._found[keras.path]
 
-    def by_rule_and_input(self, keras: LayerView, given: Fingerprint) -> Iterator[Candidate]:
+    def by_rule_and_input(self, keras: LayerView, fingerprint: Fingerprint) -> Iterator[Candidate]:
         """Yield the candidates that a rule gives for a Keras layer and whose first torch layer received the same input.
 
         Args:
             keras: The Keras layer.
-            given: The fingerprint (sums of powers of the values) of the Keras layer's first input.
+            fingerprint: The fingerprint (sums of powers of the values) of the Keras layer's first input.
         """
-        same = self.run.paths_with_input(given, SAME_LIMIT)
+        same = self.run.paths_with_input(fingerprint, SAME_LIMIT)
         return self._by_rule(keras, [layer for path in same for layer in self._layers_at.get(path, ())])
 
     @cached_property
@@ -254,33 +254,33 @@ class CandidateFinder:
             self._signatures[name] = signature_of(layer)
         return self._signatures[name]
 
-    def sliced_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
+    def sliced_layers(self, keras: LayerView, fingerprint: Fingerprint | None) -> Iterator[Candidate]:
         """Yield candidates that are slices of larger torch layers with the same input: the query of a packed "qkv".
 
         Args:
             keras: The Keras layer.
-            given: The fingerprint of its first input; None if it has none.
+            fingerprint: The fingerprint of its first input; None if it has none.
         """
         for key, names in self._keys_of(keras).items():
             for other, layer in self._by_class.get((key[0], _roles(key)), ()):
                 difference = differing_axes(dict(other[1]), dict(key[1]))
                 rule = first_common(names, self._keys[layer.path][other])
-                if difference is not None and rule is not None and self._had_input(layer, given):
+                if difference is not None and rule is not None and self._had_input(layer, fingerprint):
                     yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
 
-    def joined_layers(self, keras: LayerView, given: Fingerprint | None) -> Iterator[Candidate]:
+    def joined_layers(self, keras: LayerView, fingerprint: Fingerprint | None) -> Iterator[Candidate]:
         """Yield candidates that join smaller torch layers with the same input: query, key and value for a Keras "qkv".
 
         Args:
             keras: The Keras layer.
-            given: The fingerprint of its first input; None if it has none.
+            fingerprint: The fingerprint of its first input; None if it has none.
         """
         for key, names in self._keys_of(keras).items():
             by_rule: dict[str, list[JoinedLayer]] = {}
             for other, layer in self._by_class.get((key[0], _roles(key)), ()):
                 difference = differing_axes(dict(key[1]), dict(other[1]))
                 rule = first_common(names, self._keys[layer.path][other])
-                if difference is not None and rule is not None and self._had_input(layer, given):
+                if difference is not None and rule is not None and self._had_input(layer, fingerprint):
                     joined = JoinedLayer(layer, difference.axes, difference.smaller)
                     by_rule.setdefault(rule.name, []).append(joined)
             for name, layers in by_rule.items():
@@ -288,9 +288,11 @@ class CandidateFinder:
                 candidates = joined_layer_candidates(find(name), layers, keras, total)
                 yield from map(self._ordered, candidates)
 
-    def _had_input(self, layer: LayerView, given: Fingerprint | None) -> bool:
+    def _had_input(self, layer: LayerView, fingerprint: Fingerprint | None) -> bool:
         calls = self.run.calls_of(layer.path)
-        return given is not None and any(entry.agrees(given, SAME_LIMIT) for call in calls for entry in call.inputs)
+        return fingerprint is not None and any(
+            entry.agrees(fingerprint, SAME_LIMIT) for call in calls for entry in call.inputs
+        )
 
     @cached_property
     def _leaves(self) -> tuple[LayerView, ...]:

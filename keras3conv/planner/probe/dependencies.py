@@ -116,25 +116,25 @@ def _in_place(func: Any, kwargs: dict[str, Any]) -> bool:
     return name.endswith("_") or "out" in kwargs
 
 
-def _converted(given: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
+def _converted(arguments: tuple[tuple[Any, ...], dict[str, Any]], of: torch.dtype, to: torch.dtype) -> Any:
     """Return the arguments of a call with all tensors of one dtype cast to another; None if there is no such tensor."""
-    converted = tree_map(_to(of, to), given)
-    changed = any(new is not old for new, old in zip(tree_leaves(converted), tree_leaves(given), strict=True))
+    converted = tree_map(_to(of, to), arguments)
+    changed = any(new is not old for new, old in zip(tree_leaves(converted), tree_leaves(arguments), strict=True))
     return converted if changed else None
 
 
-def _retried(func: Any, given: Any) -> Any:
+def _retried(func: Any, arguments: Any) -> Any:
     """Call a torch function again with converted arguments; return its result, or None if it raises again.
 
     Args:
         func: The torch function.
-        given: The converted arguments: the positional and the keyword arguments.
+        arguments: The converted arguments: the positional and the keyword arguments.
     """
     try:
-        return func(*given[0], **given[1])
+        return func(*arguments[0], **arguments[1])
     except (RuntimeError, NotImplementedError):
         return None
 
 
-def _to(given: torch.dtype, wanted: torch.dtype) -> Callable[[Any], Any]:
-    return lambda value: value.to(wanted) if isinstance(value, torch.Tensor) and value.dtype == given else value
+def _to(source: torch.dtype, target: torch.dtype) -> Callable[[Any], Any]:
+    return lambda value: value.to(target) if isinstance(value, torch.Tensor) and value.dtype == source else value

@@ -34,11 +34,11 @@ def arrays_like(array: Array, shape: Shape) -> Iterator[Array]:
             yield candidate[0]  # the first sample of a batch in which all samples are equal
 
 
-def _repeats(shape: Shape, wanted: Shape) -> bool:
+def _repeats(shape: Shape, target: Shape) -> bool:
     """Return whether an array can be broadcast to a shape: along its axes of size one, or along a new first axis."""
-    if len(shape) == len(wanted) - 1:
-        return shape == wanted[1:]
-    return len(shape) == len(wanted) and all(size in (1, to) for size, to in zip(shape, wanted, strict=True))
+    if len(shape) == len(target) - 1:
+        return shape == target[1:]
+    return len(shape) == len(target) and all(size in (1, to) for size, to in zip(shape, target, strict=True))
 
 
 def _moved(array: Array) -> Iterator[Array]:

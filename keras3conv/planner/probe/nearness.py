@@ -29,7 +29,7 @@ class InputMatch(IntEnum):
     OTHER = 2
 
 
-def match_input(run: TorchRun, candidate: Candidate, given: Fingerprint | None) -> InputMatch:
+def match_input(run: TorchRun, candidate: Candidate, fingerprint: Fingerprint | None) -> InputMatch:
     """Compare the fingerprint of a Keras layer's input with those of the inputs of a candidate's first torch layer.
 
     Return the best agreement; OTHER if the Keras layer has no input.
@@ -37,20 +37,20 @@ def match_input(run: TorchRun, candidate: Candidate, given: Fingerprint | None) 
     Args:
         run: The recorded torch run.
         candidate: The candidate.
-        given: The fingerprint of the Keras layer's first input; None if it has none.
+        fingerprint: The fingerprint of the Keras layer's first input; None if it has none.
     """
-    if given is None:
+    if fingerprint is None:
         return InputMatch.OTHER
     recorded = [entry for call in run.calls_of(candidate.layers[0].path) for entry in call.inputs]
-    if any(entry.agrees(given, SAME_LIMIT) for entry in recorded):
+    if any(entry.agrees(fingerprint, SAME_LIMIT) for entry in recorded):
         return InputMatch.SAME
-    return InputMatch.CLOSE if any(entry.agrees(given, CLOSE_LIMIT) for entry in recorded) else InputMatch.OTHER
+    return InputMatch.CLOSE if any(entry.agrees(fingerprint, CLOSE_LIMIT) for entry in recorded) else InputMatch.OTHER
 
 
 def distance(
-    run: TorchRun, trail: Trail, candidate: Candidate, given: Fingerprint | None
+    run: TorchRun, trail: Trail, candidate: Candidate, fingerprint: Fingerprint | None
 ) -> tuple[InputMatch, bool, int]:
-    """Return a sort key for candidates of one Keras variable, by the torch module that owns a candidate's tensors.
+    """Return the sort key of a candidate for one Keras variable, by the torch module that owns the candidate's tensors.
 
     The most plausible candidate has the smallest key. The key has three items: the agreement of the Keras layer's input
     with the inputs of the module, True if the torch layer that was chosen last is outside of the module, and the
@@ -60,20 +60,20 @@ def distance(
         run: The recorded torch run.
         trail: The choices so far, which show the torch layer that was chosen last.
         candidate: The candidate.
-        given: The fingerprint of the Keras layer's first input; None if it has none.
+        fingerprint: The fingerprint of the Keras layer's first input; None if it has none.
     """
-    if given is None:
+    if fingerprint is None:
         return InputMatch.OTHER, True, 0
-    owner, match = candidate.owner, match_input(run, candidate, given)
+    owner, match = candidate.owner, match_input(run, candidate, fingerprint)
     if len(candidate.layers) > 1:
         inside = [call for path in run.calls if path.startswith(f"{owner}.") for call in run.calls_of(path)]
-        same = any(entry.agrees(given, SAME_LIMIT) for call in inside for entry in call.inputs)
+        same = any(entry.agrees(fingerprint, SAME_LIMIT) for call in inside for entry in call.inputs)
         match, owner = InputMatch.SAME if same else InputMatch.OTHER, owner.rpartition(".")[0]
     return match, is_outside(trail, owner), -owner.count(".")
 
 
 def is_outside(trail: Trail, owner: str) -> bool:
-    """Return whether the torch layer that was chosen last is outside a torch module."""
+    """Return whether the torch layer of the latest choice lies outside the torch module with the path `owner`."""
     last = next((choice.candidate.owner for choice in reversed(trail.choices.values())), "")
     return bool(owner) and not f"{last}.".startswith(f"{owner}.")
 

@@ -69,12 +69,12 @@ def _paired(torch: Mapping[str, Array], keras: Mapping[str, Array]) -> Iterator[
         yield array, fitting
 
 
-def _error(array: Array, others: list[Array]) -> float | None:
+def _error(array: Array, torch_outputs: list[Array]) -> float | None:
     """Return the smallest relative error of a Keras output to one of several torch outputs, in any known layout.
 
     Return None if none of the torch outputs has the shape of the Keras output in a known layout.
     """
-    errors = [_relative_error(array, layout) for other in others for layout in layouts(other, array.shape)]
+    errors = [_relative_error(array, layout) for other in torch_outputs for layout in layouts(other, array.shape)]
     return min(errors, default=None)
 
 

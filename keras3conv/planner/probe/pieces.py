@@ -158,7 +158,7 @@ def stack_of_halves_candidates(
             )
 
 
-def _joined_halves(shape: Shape, wanted: Shape) -> Iterator[Transform]:
+def _joined_halves(shape: Shape, target: Shape) -> Iterator[Transform]:
     """Yield the transforms that join the gate and the up projection of each expert along an axis.
 
     They take the gate and up matrices of all experts as one array, (2 * experts, 5, 7), and return one matrix for each
@@ -166,12 +166,12 @@ def _joined_halves(shape: Shape, wanted: Shape) -> Iterator[Transform]:
 
     Args:
         shape: The shape of the gate matrices of all experts: (experts, 5, 7).
-        wanted: The shape of the Keras variable; only transforms to this shape are yielded.
+        target: The shape of the Keras variable; only transforms to this shape are yielded.
     """
     for order in permutations(range(1, len(shape))):
         sizes = [shape[place] for place in order]
         for axis, size in enumerate(sizes):
-            if (shape[0], *sizes[:axis], 2 * size, *sizes[axis + 1 :]) != wanted:
+            if (shape[0], *sizes[:axis], 2 * size, *sizes[axis + 1 :]) != target:
                 continue
             letters = [*"uvwxyz"[: len(shape)]]
             for halves in ("(p {})", "({} p)"):

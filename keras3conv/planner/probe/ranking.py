@@ -26,7 +26,7 @@ _BACKWARDS = 1 << 40
 
 @dataclass(frozen=True)
 class RankedCandidate:
-    """A candidate, and how well the Keras layer's input agrees with the candidate's recorded torch input."""
+    """A candidate, and whether its torch layer was recorded with the same input as the Keras layer has."""
 
     match: InputMatch
     candidate: Candidate
@@ -54,62 +54,64 @@ class CandidateRanking:
         if calls := self.finder.run.calls_of(candidate.layers[0].path):
             self._last_index = calls[0].index
 
-    def rank(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
+    def rank(self, keras: LayerView, fingerprint: Fingerprint | None) -> list[RankedCandidate]:
         """Return the candidate torch weights for a Keras layer, best first, without those rejected or used elsewhere.
 
         Args:
             keras: The layer.
-            given: The fingerprint of its first input; None if it has none.
+            fingerprint: The fingerprint of its first input; None if it has none.
         """
-        if keras.path not in self.hinted and (named := self._rank_named(keras, given)):
+        if keras.path not in self.hinted and (named := self._rank_named(keras, fingerprint)):
             return named
-        return self.rank_same_input(keras, given) or self.rank_all(keras, given)
+        return self.rank_same_input(keras, fingerprint) or self.rank_all(keras, fingerprint)
 
-    def _rank_named(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
+    def _rank_named(self, keras: LayerView, fingerprint: Fingerprint | None) -> list[RankedCandidate]:
         """Return the torch parameters that have the name of a Keras layer, then the others that fit: names may mislead.
 
         The list is empty if no parameter has the name of the layer.
 
         Args:
             keras: The layer.
-            given: The fingerprint of its first input; None if it has none.
+            fingerprint: The fingerprint of its first input; None if it has none.
         """
         usable = self._usable(keras, self.finder.by_name(keras))
         named = [RankedCandidate(InputMatch.OTHER, candidate) for candidate in usable]
         known = [entry.candidate.mappings for entry in named]
         others = (
-            (entry for entry in self.rank_all(keras, given) if entry.candidate.kind == "parameter") if named else ()
+            (entry for entry in self.rank_all(keras, fingerprint) if entry.candidate.kind == "parameter")
+            if named
+            else ()
         )
         return named + [entry for entry in others if entry.candidate.mappings not in known]
 
-    def rank_same_input(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
+    def rank_same_input(self, keras: LayerView, fingerprint: Fingerprint | None) -> list[RankedCandidate]:
         """Return the best candidates for a Keras layer: torch layers with the same input that a rule pairs with it.
 
         They are the first results of `rank_all`, found without comparing the many other layers of a deep model.
 
         Args:
             keras: The Keras layer.
-            given: The fingerprint of its first input; None if it has none.
+            fingerprint: The fingerprint of its first input; None if it has none.
         """
-        if given is None or keras.path in self.hinted:
+        if fingerprint is None or keras.path in self.hinted:
             return []
-        candidates = self.finder.by_rule_and_input(keras, given)
-        found = [entry for entry in self._with_match(keras, given, candidates) if entry.match == InputMatch.SAME]
+        candidates = self.finder.by_rule_and_input(keras, fingerprint)
+        found = [entry for entry in self._with_match(keras, fingerprint, candidates) if entry.match == InputMatch.SAME]
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
-    def rank_all(self, keras: LayerView, given: Fingerprint | None) -> list[RankedCandidate]:
+    def rank_all(self, keras: LayerView, fingerprint: Fingerprint | None) -> list[RankedCandidate]:
         """Return all candidate torch weights for a Keras layer, best first, without those rejected or used elsewhere.
 
         Args:
             keras: The Keras layer.
-            given: The fingerprint of its first input; None if it has none.
+            fingerprint: The fingerprint of its first input; None if it has none.
         """
         finder = self.finder
-        found = list(self._with_match(keras, given, finder.by_rule(keras)))
+        found = list(self._with_match(keras, fingerprint, finder.by_rule(keras)))
         if not any(entry.match == InputMatch.SAME for entry in found):
-            for candidates in (finder.sliced_layers(keras, given), finder.joined_layers(keras, given)):
+            for candidates in (finder.sliced_layers(keras, fingerprint), finder.joined_layers(keras, fingerprint)):
                 found += [RankedCandidate(InputMatch.SAME, candidate) for candidate in self._usable(keras, candidates)]
-            found += self._with_match(keras, given, finder.by_tensors(keras))
+            found += self._with_match(keras, fingerprint, finder.by_tensors(keras))
         if hint := self.hinted.get(keras.path):
             found = [entry for entry in found if entry.candidate.torch == hint]
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed and not is_constant(tensor)]
@@ -119,10 +121,10 @@ class CandidateRanking:
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
     def _with_match(
-        self, keras: LayerView, given: Fingerprint | None, candidates: Iterable[Candidate]
+        self, keras: LayerView, fingerprint: Fingerprint | None, candidates: Iterable[Candidate]
     ) -> Iterator[RankedCandidate]:
         for candidate in self._usable(keras, candidates):
-            yield RankedCandidate(match_input(self.finder.run, candidate, given), candidate)
+            yield RankedCandidate(match_input(self.finder.run, candidate, fingerprint), candidate)
 
     def _usable(self, keras: LayerView, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         return (candidate for candidate in candidates if self.trail.allows(keras.path, candidate))
@@ -142,7 +144,9 @@ class CandidateRanking:
         start = candidate.slices[0].start if candidate.slices else 0
         return entry.match, len(meanings) > 1, elsewhere, -shared, other_rank, order, start
 
-    def rank_for_variable(self, keras: LayerView, tensor: TensorRef, given: Fingerprint | None) -> list[Candidate]:
+    def rank_for_variable(
+        self, keras: LayerView, tensor: TensorRef, fingerprint: Fingerprint | None
+    ) -> list[Candidate]:
         """Return the candidates for a single Keras variable, best first: parameters of modules that no rule knows.
 
         Only candidates near the layer are returned: parameters of a module with the same input, or of a module that
@@ -151,14 +155,14 @@ class CandidateRanking:
         Args:
             keras: The Keras layer that owns the variable.
             tensor: The variable.
-            given: The fingerprint of the layer's first input; None if it has none.
+            fingerprint: The fingerprint of the layer's first input; None if it has none.
         """
         found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
         found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
         ranked = sorted(
             (
                 (
-                    *distance(self.finder.run, self.trail, candidate, given),
+                    *distance(self.finder.run, self.trail, candidate, fingerprint),
                     *name_distance(candidate.slices[0].path, tensor.path),
                 ),
                 position,

@@ -74,23 +74,23 @@ class TorchRun:
         """Return the recorded calls of a layer, of many calls only the first `MANY`."""
         return self.calls.get(path, ())[:MANY]
 
-    def paths_with_input(self, given: Fingerprint, limit: float) -> list[str]:
+    def paths_with_input(self, fingerprint: Fingerprint, limit: float) -> list[str]:
         """Return the paths of the torch layers with an input of this fingerprint, in the order of the first calls.
 
         Args:
-            given: The fingerprint.
+            fingerprint: The fingerprint.
             limit: The largest relative difference at which fingerprints count as equal.
         """
         squares, entries = self._inputs
-        size = given.sums[1]
+        size = fingerprint.sums[1]
         margin = 4 * limit * abs(size) + 1e-290
         found = entries[bisect_left(squares, size - margin) : bisect_right(squares, size + margin)]
-        places = {place: path for place, path, entry in found if entry.agrees(given, limit)}
+        places = {place: path for place, path, entry in found if entry.agrees(fingerprint, limit)}
         return list(dict.fromkeys(path for _, path in sorted(places.items())))
 
     @cached_property
     def _inputs(self) -> tuple[list[float], list[tuple[int, str, Fingerprint]]]:
-        """The fingerprints of all layer inputs, sorted by the sum of squares in each fingerprint, for a binary search.
+        """The fingerprints of all recorded layer inputs, sorted by their sum of squares, for a binary search.
 
         The first list has the sums. The second list has, for each sum, the number of the call, the path of the layer
         and the fingerprint.

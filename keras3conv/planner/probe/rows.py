@@ -113,27 +113,31 @@ def last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: Te
 
 
 def tensor_candidates(
-    layers: tuple[LayerView, ...], own: Sequence[TensorRef], keras: LayerView, wanted: Sequence[TensorRef], kind: Kind
+    layers: tuple[LayerView, ...],
+    torch_tensors: Sequence[TensorRef],
+    keras: LayerView,
+    variables: Sequence[TensorRef],
+    kind: Kind,
 ) -> Iterator[Candidate]:
     """Yield a candidate for every assignment of torch tensors to Keras variables, and for every possible transform.
 
     Args:
         layers: The torch layers to record in the candidates.
-        own: The torch tensors to assign.
+        torch_tensors: The torch tensors to assign.
         keras: The Keras layer.
-        wanted: The variables of the Keras layer that need values, as many as `own`.
+        variables: The variables of the Keras layer that need values, as many as `torch_tensors`.
         kind: The kind of the candidates.
     """
-    for order in permutations(own):
-        if not all(may_be_same(torch.role, to.role, torch.shape) for torch, to in zip(order, wanted, strict=True)):
+    for order in permutations(torch_tensors):
+        if not all(may_be_same(torch.role, to.role, torch.shape) for torch, to in zip(order, variables, strict=True)):
             continue
         ways = [
-            list(transforms_between(torch.shape, tensor.shape)) for torch, tensor in zip(order, wanted, strict=True)
+            list(transforms_between(torch.shape, tensor.shape)) for torch, tensor in zip(order, variables, strict=True)
         ]
         for transforms in product(*ways):
             mappings = tuple(
                 WeightMapping(torch=(torch.path,), keras=(tensor.path,), transform=transform)
-                for torch, tensor, transform in zip(order, wanted, transforms, strict=True)
+                for torch, tensor, transform in zip(order, variables, transforms, strict=True)
             )
-            sources = {tensor.path: whole_tensor(tensor) for tensor in own}
+            sources = {tensor.path: whole_tensor(tensor) for tensor in torch_tensors}
             yield Candidate(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)

@@ -1,4 +1,4 @@
-"""Probe two live models: run PyTorch once, then run Keras and find the torch layer of each called Keras layer."""
+"""Run the probe: call the torch module once, then the Keras model, and find the torch layer of each Keras layer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -36,7 +36,7 @@ _SHOWN = 3
 
 
 def probe(
-    torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]
+    torch: Any, keras: Any, views: tuple[ModelView, ModelView], inputs: Inputs, hinted: dict[str, str]
 ) -> ProbeResult:
     """Find the pairs of two live models by running both with random weights. Both models are unchanged afterwards.
 
@@ -46,22 +46,22 @@ def probe(
         torch: The torch module.
         keras: The Keras model.
         views: The layers of the torch module, and of the Keras model.
-        given: The inputs of both models.
+        inputs: The inputs of both models.
         hinted: The torch path from the user's hint, by Keras path.
 
     Raises:
         ModelError: A model raised, or returned NaN; the message names the layer.
     """
-    if one_sample := first_samples(given, views[1].input_specs):
+    if one_sample := first_samples(inputs, views[1].input_specs):
         try:
             return _probe(torch, keras, views, one_sample, hinted)
         except ModelError:
             pass  # the model may need the full batch, and an error message must describe the inputs as given
-    return _probe(torch, keras, views, given, hinted)
+    return _probe(torch, keras, views, inputs, hinted)
 
 
 def _probe(
-    torch: Any, keras: Any, views: tuple[ModelView, ModelView], given: Inputs, hinted: dict[str, str]
+    torch: Any, keras: Any, views: tuple[ModelView, ModelView], inputs: Inputs, hinted: dict[str, str]
 ) -> ProbeResult:
     from keras3conv.planner.probe import run_keras, run_torch
 
@@ -69,7 +69,7 @@ def _probe(
     layers = (*units(torch_view, ties=True), *bare_normalizations(torch_view))
     paths = {layer.path for layer in layers}
     weights = probe_weights(layers, constants(layers, units(keras_view)))
-    run = run_torch.run(torch, torch_view, given.torch, weights, lambda path: path in paths)
+    run = run_torch.run(torch, torch_view, inputs.torch, weights, lambda path: path in paths)
     torch_layers = (*units(run.view, ties=True), *bare_normalizations(run.view))
     keras_layers = units(keras_view)
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
@@ -86,7 +86,7 @@ def _probe(
     def attempt(orders: RowOrders, must_agree: int) -> Attempt:
         finder = CandidateFinder(torch_layers, run, one_sided, alone, orders, held)
         search = Search(CandidateRanking(finder, hinted=hinted, ranks=ranks), stacks=stacks, must_agree=must_agree)
-        return Attempt(search, run_keras.run(keras, keras_layers, given.keras, search))
+        return Attempt(search, run_keras.run(keras, keras_layers, inputs.keras, search))
 
     found = with_known_orders(attempt, run.integers)
     search = found.search
@@ -95,15 +95,15 @@ def _probe(
         torch=run.view,
         keras=traced(keras_view, Recording(calls=tuple(found.calls))),
         pairs=(*stack_pairs, *probed_pairs(search)),
-        notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, given)),
+        notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, inputs)),
         difference=_output_difference(search, found.tried),
         constants=constants_shown(search),
         unused=unused_tensors(search),
     )
 
 
-def _summary(search: Search, given: Inputs) -> str:
-    text = f"probed{given.samples}: both models ran in float64 under the same random weights"
+def _summary(search: Search, inputs: Inputs) -> str:
+    text = f"probed{inputs.samples}: both models ran in float64 under the same random weights"
     first = _first_difference(search)
     result = search.output_comparison.result
     if result == "equal":

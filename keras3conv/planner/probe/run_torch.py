@@ -183,8 +183,8 @@ def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]
     indices = count()
     open_calls: dict[str, list[tuple[TorchCall, Call]]] = {}
 
-    def before(path: str, given: Arguments) -> None:
-        tensors = tensors_in(given)
+    def before(path: str, arguments: Arguments) -> None:
+        tensors = tensors_in(arguments)
         index = next(indices)
         flattened = log.tracker.flattened.shape(tensors[0]) if tensors else None
         shapes = tuple(tuple(tensor.shape) for tensor in tensors)
@@ -194,7 +194,7 @@ def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]
         entry = call, Call(path=path, place=index, shapes=shapes, flattened=flattened)
         open_calls.setdefault(path, []).append(entry)
 
-    def after(path: str, given: Arguments, output: Any) -> None:
+    def after(path: str, arguments: Arguments, output: Any) -> None:
         call, shapes = open_calls[path].pop()
         log.shapes.append(shapes)
         if log.records(path):
@@ -203,7 +203,7 @@ def _recorded(module: nn.Module, log: _Log) -> AbstractContextManager[list[str]]
             log.calls.append(replace(call, outputs=arrays, limit=log.limit(returned)))
             if not log.nan_path and any(map(has_nan, arrays)):
                 log.nan_path = path
-                log.nan_is_given = any(given.has_nan for given in call.inputs)
+                log.nan_is_given = any(arguments.has_nan for arguments in call.inputs)
 
     return forward_calls(module, before=before, after=after, running=log.stack)
 

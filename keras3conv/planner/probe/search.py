@@ -63,12 +63,12 @@ class _LayerCall:
 
     Attributes:
         keras: The layer.
-        given: The fingerprint of its first input; None if it has none.
+        fingerprint: The fingerprint of its first input; None if it has none.
         run: Writes values into the variables of the layer and calls it.
     """
 
     keras: LayerView
-    given: Fingerprint | None
+    fingerprint: Fingerprint | None
     run: RunLayer
 
     @property
@@ -87,7 +87,8 @@ class Search:
         outputs_agree: Whether every output of the model has the values of a recorded torch value, in any order, and no
             two outputs are swapped.
         output_comparison: The comparison of the outputs, element by element.
-        must_agree: The run is aborted if a layer differs from torch at a call up to this number; -1 for no call.
+        must_agree: The run of the Keras model is aborted if the output of one of its first layer calls, up to this
+            number, differs from torch; -1 to abort never.
     """
 
     ranking: CandidateRanking
@@ -130,7 +131,7 @@ class Search:
     def first_difference(self) -> int:
         """The index of the first layer call whose output differs from torch.
 
-        If only the outputs of the models differ, it is the number of calls; if nothing differs, this number plus one.
+        It is the number of calls if only the outputs of the models differ, and one more if nothing differs.
         """
         if self.is_equal:
             return len(self.trail.called) + 1
@@ -168,7 +169,7 @@ class Search:
         if choice := self.choices.get(keras.path):
             return self._repeat(choice, run, call_index)
         call = _LayerCall(keras, inputs[0] if inputs else None, run)
-        ranked = self.ranking.rank(keras, call.given)
+        ranked = self.ranking.rank(keras, call.fingerprint)
         if not ranked:
             if self.trail.has_rejections(keras.path):
                 self.trail.backtrack(keras.path)
@@ -264,7 +265,7 @@ class Search:
         """
         yield from ranked
         if ranked[-1].match == InputMatch.SAME:
-            others = self.ranking.rank_all(call.keras, call.given)
+            others = self.ranking.rank_all(call.keras, call.fingerprint)
             ranked += [entry for entry in others if entry.match != InputMatch.SAME]
             yield from (entry for entry in others if entry.match != InputMatch.SAME)
 
@@ -279,7 +280,7 @@ class Search:
             measurement: The comparison of its recorded output with the output of the Keras layer.
             equals: The candidates with the same input; those with other tensors are recorded as alternatives.
         """
-        same_input = match_input(self.run, candidate, call.given) == InputMatch.SAME
+        same_input = match_input(self.run, candidate, call.fingerprint) == InputMatch.SAME
         comparison = replace(measurement.comparison, input_agrees=same_input)
         self.ranking.note_found(candidate)
         self.trail.choose(
@@ -287,7 +288,7 @@ class Search:
         )
         self.trail.note_agreement(call.path)
         for recorded in self.run.calls_of(candidate.layers[0].path):
-            if call.given and any(entry.agrees(call.given, CLOSE_LIMIT) for entry in recorded.inputs):
+            if call.fingerprint and any(entry.agrees(call.fingerprint, CLOSE_LIMIT) for entry in recorded.inputs):
                 self.trail.confirm(call.path, recorded.dependencies, self.run)
 
     def _accept_near(self, call: _LayerCall, near: list[tuple[float, RankedCandidate]]) -> Any:
@@ -366,15 +367,15 @@ class Search:
         return output.returned
 
     def _fits_each_variable(self, call: _LayerCall) -> bool:
-        """Return whether there is a candidate, a torch tensor of the same size, for each variable of a called layer."""
+        """Return whether each variable of a called layer has a candidate: a torch tensor with as many values."""
         tensors = (tensor for tensor in call.keras.tensors if not tensor.is_seed)
-        return all(self.ranking.rank_for_variable(call.keras, tensor, call.given) for tensor in tensors)
+        return all(self.ranking.rank_for_variable(call.keras, tensor, call.fingerprint) for tensor in tensors)
 
     def _fill_each_variable(self, call: _LayerCall) -> Any:
-        return call.run(self._values_of_each(call.keras, call.keras.tensors, call.given)).returned
+        return call.run(self._values_of_each(call.keras, call.keras.tensors, call.fingerprint)).returned
 
     def _values_of_each(
-        self, keras: LayerView, tensors: Iterable[TensorRef], given: Fingerprint | None
+        self, keras: LayerView, tensors: Iterable[TensorRef], fingerprint: Fingerprint | None
     ) -> dict[str, Array]:
         """Choose a candidate for each variable of a layer separately, and return the values of the variables by path.
 
@@ -384,12 +385,12 @@ class Search:
         Args:
             keras: The Keras layer.
             tensors: The variables.
-            given: The fingerprint of the layer's first input; None if it has none.
+            fingerprint: The fingerprint of the layer's first input; None if it has none.
         """
         values: dict[str, Array] = {}
         for tensor in tensors:
             if not tensor.is_seed and not is_constant(tensor) and tensor.path not in self.choices:
-                if candidates := self.ranking.rank_for_variable(keras, tensor, given):
+                if candidates := self.ranking.rank_for_variable(keras, tensor, fingerprint):
                     self.ranking.note_found(candidates[0])
                     self.trail.choose(tensor.path, candidates[0], None, candidates[1:])
                 elif self.trail.has_rejections(tensor.path):

@@ -246,7 +246,7 @@ class Trail:
         raise Backtrack(self._forget_from(target))
 
     def _is_open(self, choice: Choice) -> bool:
-        """Return whether the search may change a choice: it is ambiguous, has alternatives, and is not pinned."""
+        """Return whether the search may still replace a choice: it is ambiguous, with alternatives, and not pinned."""
         return isinstance(choice.outcome, Ambiguous) and bool(choice.alternatives) and choice.path not in self._pinned
 
     def _give_up(self, failure: _Failure) -> Choice:

@@ -1,7 +1,7 @@
 """Choose the tensor values for the probe: random weights, and 0 or 1 for biases and scales that Keras lacks.
 
-A normalisation without a scale computes the same as one with a scale of ones. The probe sets such a tensor to its
-constant instead of random values, so that the outputs of the pair agree. The transfer checks the real values.
+A normalisation without a scale computes the same as one with a scale of ones. So the probe sets a scale that Keras
+lacks to one, and such a bias to zero: then the outputs agree. The transfer checks the real values.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
 
     Args:
         layers: The layers.
-        constants: The constant of each tensor that the Keras side lacks, by path; it is used instead of random values.
+        constants: 0 or 1 for each tensor that the Keras model lacks, by path; it is used instead of random values.
     """
     pool = Pool()
     units = tuple(layers)

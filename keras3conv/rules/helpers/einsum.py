@@ -22,17 +22,17 @@ class Product:
     """An einsum equation that is one matrix product; each letter is an axis, such as "abc,cde->abde".
 
     Attributes:
-        given: The axes of the input, such as "abc".
+        input_axes: The axes of the input, such as "abc".
         kernel: The axes of the kernel, such as "cde".
-        made: The axes of the output, such as "abde".
+        output_axes: The axes of the output, such as "abde".
         before: Whether an ellipsis precedes the axes of input and output ("...i").
         after: Whether an ellipsis follows the axes of input and output ("ai...").
         bias: The axes of the bias; None if there is no bias.
     """
 
-    given: str
+    input_axes: str
     kernel: str
-    made: str
+    output_axes: str
     before: bool = False
     after: bool = False
     bias: str | None = None
@@ -40,12 +40,12 @@ class Product:
     @property
     def inputs(self) -> str:
         """The letters of the axes over which the product sums, in the order of the input."""
-        return "".join(axis for axis in self.given if axis in self.kernel)
+        return "".join(axis for axis in self.input_axes if axis in self.kernel)
 
     @property
     def outputs(self) -> str:
         """The letters of the axes that kernel and output have in common, in the order of the output."""
-        return "".join(axis for axis in self.made if axis in self.kernel)
+        return "".join(axis for axis in self.output_axes if axis in self.kernel)
 
     def places(self, axes: str, among: str) -> tuple[int, ...]:
         """Return the positions of some axes in the input or the output; negative ones if an ellipsis precedes its axes.
@@ -78,7 +78,9 @@ def read_product(config: Config) -> Product:
             ": write it in this form"
         )
     before, given, after, kernel, _, made, _ = match.groups()
-    product = Product(given=given, kernel=kernel, made=made, before=bool(before), after=bool(after), bias=bias)
+    product = Product(
+        input_axes=given, kernel=kernel, output_axes=made, before=bool(before), after=bool(after), bias=bias
+    )
     for fact in _reasons_against(product):
         raise RuleError(
             f"EinsumDense({equation!r}, bias_axes={bias!r}) cannot become a Linear, because it is not one matrix "
@@ -95,23 +97,23 @@ def with_usual_letters(product: Product) -> Product:
     Args:
         product: The equation, as its parts.
     """
-    letters = dict.fromkeys(product.given + product.kernel + product.made)
+    letters = dict.fromkeys(product.input_axes + product.kernel + product.output_axes)
     table = str.maketrans(dict(zip(letters, "abcdefghijklmnopqrstuvwxyz", strict=False)))
-    renamed = {name: getattr(product, name).translate(table) for name in ("given", "kernel", "made")}
+    renamed = {name: getattr(product, name).translate(table) for name in ("input_axes", "kernel", "output_axes")}
     return replace(product, **renamed, bias=product.bias and product.bias.translate(table))
 
 
 def _reasons_against(product: Product) -> list[str]:
-    given, kernel, made = set(product.given), set(product.kernel), set(product.made)
+    given, kernel, made = set(product.input_axes), set(product.kernel), set(product.output_axes)
     batched, summed = "".join(sorted(given & kernel & made)), "".join(sorted(given - kernel - made))
-    kept = ["".join(axis for axis in side if axis not in kernel) for side in (product.given, product.made)]
+    kept = ["".join(axis for axis in side if axis not in kernel) for side in (product.input_axes, product.output_axes)]
     facts = {
         f"axis {batched} is in input, kernel and output: this is a batched product": bool(batched),
         f"axis {summed} is only in the input, so it is summed without weights": bool(summed),
         f"the axes {kept[0]}, which the kernel lacks, become {kept[1]} in the output": kept[0] != kept[1],
         "the kernel has no axis of the input, or no axis of the output": not kernel & given or not kernel & made,
         "an axis occurs twice in one operand": any(
-            len(set(side)) < len(side) for side in (product.given, product.kernel, product.made)
+            len(set(side)) < len(side) for side in (product.input_axes, product.kernel, product.output_axes)
         ),
         "the bias does not have exactly the output axes of the kernel": product.bias is not None
         and set(product.bias) != set(product.outputs),
@@ -144,8 +146,8 @@ def bias_pattern(product: Product, kernel_shape: Shape, bias_shape: Shape | None
         bias_shape: The shape of Keras' bias; None if unknown.
     """
     sizes = dict(zip(product.kernel, kernel_shape, strict=True))
-    first = min(map(product.made.index, product.outputs))
-    tokens = [_name(axis) if axis in product.outputs else "1" for axis in product.made[first:]]
+    first = min(map(product.output_axes.index, product.outputs))
+    tokens = [_name(axis) if axis in product.outputs else "1" for axis in product.output_axes[first:]]
     if bias_shape is not None:
         tokens += ["1"] * (len(bias_shape) - len(tokens))
     return _axes(_group(product.outputs), " ".join(tokens), (product.outputs,), sizes)
@@ -190,8 +192,8 @@ def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = Fa
     sizes = dict(zip(product.kernel, shape, strict=True))
     before, after = [], []
     ends = tuple(range(-len(product.inputs), 0))
-    if product.after or not product.given.endswith(product.inputs):
-        before.append(_movedim(product.places(product.inputs, product.given), ends))
+    if product.after or not product.input_axes.endswith(product.inputs):
+        before.append(_movedim(product.places(product.inputs, product.input_axes), ends))
         before += [LayerSpec(kind="torch.Tensor.contiguous")] * views
     if len(product.inputs) > 1:
         before.append(LayerSpec(kind="torch.nn.Flatten", config={"start_dim": ends[0], "end_dim": -1}))
@@ -199,8 +201,8 @@ def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = Fa
     if len(product.outputs) > 1:
         split = tuple(sizes[axis] for axis in product.outputs)
         after.append(LayerSpec(kind="torch.nn.Unflatten", config={"dim": -1, "unflattened_size": split}))
-    if product.after or not product.made.endswith(product.outputs):
-        after.append(_movedim(ends, product.places(product.outputs, product.made)))
+    if product.after or not product.output_axes.endswith(product.outputs):
+        after.append(_movedim(ends, product.places(product.outputs, product.output_axes)))
     return (*before, owner, *after)
 
 

@@ -76,9 +76,9 @@ def without_present(message: str, task: Mapping[str, Any]) -> str:
         task: The options of the task.
     """
 
-    def left(found: re.Match[str]) -> str:
-        lines = [line for line in found[1].split(_OR) if not _is_present(line, task)]
-        return found[0].replace(found[1], _OR.join(lines)) if lines else ""
+    def left(match: re.Match[str]) -> str:
+        lines = [line for line in match[1].split(_OR) if not _is_present(line, task)]
+        return match[0].replace(match[1], _OR.join(lines)) if lines else ""
 
     return _FIX.sub(left, message)
 

@@ -156,7 +156,7 @@ def test_a_tensorflow_function_may_have_a_constant_as_its_first_argument() -> No
     node = ["_CONSTANT_VALUE", -1, 1.0, {"y": ["x", 0, 0], "name": None}]
     network = network_of({"layers": [given, {**entry, "inbound_nodes": [node]}], "output_layers": [["tf", 0, 0]]})
     (call,) = network.calls
-    found = applied("TFOpLambda", entry["config"], call.given, call.keywords)
+    found = applied("TFOpLambda", entry["config"], call.argument, call.keywords)
     assert found.name == "subtract"
     assert found.arguments["x1"] == 1.0
     assert found.arguments["x2"].layer == "x"

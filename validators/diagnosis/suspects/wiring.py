@@ -85,13 +85,13 @@ def _other_summand(case: Case) -> Iterator[Hypothesis]:
                 )
 
 
-def _remember(call: TorchCall, found: dict[str, Any]) -> Any:
-    found["result"] = call.run()
-    return found["result"]
+def _remember(call: TorchCall, outputs: dict[str, Any]) -> Any:
+    outputs["result"] = call.run()
+    return outputs["result"]
 
 
-def _with_remembered(call: TorchCall, found: dict[str, Any], name: str) -> Any:
-    return call.run(**{name: found["result"]})
+def _with_remembered(call: TorchCall, remembered: dict[str, Any], name: str) -> Any:
+    return call.run(**{name: remembered["result"]})
 
 
 def _only(call: TorchCall, name: str) -> Any:

@@ -182,7 +182,7 @@ class _Builder:
         def tensor(leaf: Any) -> Any:
             return results[leaf.layer, leaf.call][leaf.place] if isinstance(leaf, Result) else leaf
 
-        given, keywords = mapped(call.given, tensor), mapped(call.keywords, tensor)
+        given, keywords = mapped(call.argument, tensor), mapped(call.keywords, tensor)
         entry = network.layers[call.layer]
         try:
             if entry["class_name"] in CLASSES:
@@ -313,29 +313,29 @@ def _failed(headline: str, path: str, error: Exception) -> ModelError:
     return ModelError(lay_out(headline, [problem]))
 
 
-def _as_floats(given: Any) -> Any:
+def _as_floats(tensor: Any) -> Any:
     """Return the output, in inference, of a layer that acts only in training: its input, with integers as float32."""
-    if isinstance(given, keras.KerasTensor) and not keras.backend.is_float_dtype(given.dtype):
-        return keras.ops.cast(given, "float32")
-    return given
+    if isinstance(tensor, keras.KerasTensor) and not keras.backend.is_float_dtype(tensor.dtype):
+        return keras.ops.cast(tensor, "float32")
+    return tensor
 
 
-def _layer_called(layer: Any, given: Any, keywords: Mapping[str, Any]) -> Any:
+def _layer_called(layer: Any, inputs: Any, keywords: Mapping[str, Any]) -> Any:
     """Call a layer of a Keras 2 file and return its output.
 
     Keras 2 passes the input and the initial states of an RNN in one list.
 
     Args:
         layer: The layer.
-        given: The input; for a recurrent layer also a list of the input and the initial states.
+        inputs: The input; for a recurrent layer also a list of the input and the initial states.
         keywords: The keyword arguments; those that are None are left out.
     """
     known = {name: value for name, value in keywords.items() if value is not None}
     recurrent = (keras.layers.RNN, keras.layers.Bidirectional)
-    if isinstance(layer, recurrent) and isinstance(given, list) and len(given) > 1:
-        known.setdefault("mask", get_keras_mask(given[0]))  # Keras 3 ignores it in a call with more tensors
-        return layer(given[0], initial_state=given[1:], **known)
-    return layer(given, **known)
+    if isinstance(layer, recurrent) and isinstance(inputs, list) and len(inputs) > 1:
+        known.setdefault("mask", get_keras_mask(inputs[0]))  # Keras 3 ignores it in a call with more tensors
+        return layer(inputs[0], initial_state=inputs[1:], **known)
+    return layer(inputs, **known)
 
 
 def _input_dtype(layer: Config) -> str | None:

@@ -44,18 +44,18 @@ def class_named(class_name: str) -> Any:
     return known or (NamedLayerScale if class_name == "LayerScale" else None)
 
 
-def is_of_keras(found: type) -> bool:
+def is_of_keras(layer_class: type) -> bool:
     """Return whether Keras itself defines a class; False for the classes of users."""
-    return found.__module__.startswith("keras.")
+    return layer_class.__module__.startswith("keras.")
 
 
-def accepted_settings(found: Callable[..., Any]) -> frozenset[str]:
+def accepted_settings(layer_class: Callable[..., Any]) -> frozenset[str]:
     """Return the names of the arguments that the constructor of a class accepts.
 
     If the constructor passes unknown arguments on to a base class, the arguments of the base class count as well.
     """
     names: set[str] = set()
-    for base in inspect.getmro(found):  # type: ignore[arg-type]
+    for base in inspect.getmro(layer_class):  # type: ignore[arg-type]
         parameters = inspect.signature(vars(base)["__init__"]).parameters.values() if "__init__" in vars(base) else ()
         names |= {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
         if parameters and not any(one.kind is one.VAR_KEYWORD for one in parameters):

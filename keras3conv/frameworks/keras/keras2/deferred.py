@@ -51,13 +51,13 @@ class Deferred:
 
     Attributes:
         entry: The layer in the file, which names the function.
-        given: The first argument of the call.
+        argument: The first argument of the call.
         keywords: The other arguments of the call.
         place: The index of one result of the call, if the call has several results; None for a single result.
     """
 
     entry: Config
-    given: Any
+    argument: Any
     keywords: Config
     place: int | None = None
 
@@ -73,29 +73,29 @@ class Deferred:
 
     def tensors(self) -> Iterator[keras.KerasTensor]:
         """Yield the tensors whose sizes the value depends on."""
-        yield from _tensors_in((self.given, self.keywords))
+        yield from _tensors_in((self.argument, self.keywords))
 
 
-def call_function(entry: Config, given: Any, keywords: Config, name: str) -> list[Any]:
+def call_function(entry: Config, argument: Any, keywords: Config, name: str) -> list[Any]:
     """Repeat a call of a function of TensorFlow, and return its results: tensors, or deferred calls.
 
     Args:
         entry: The layer in the file, which names the function.
-        given: The first argument of the call, in which tensors and deferred calls may be nested.
+        argument: The first argument of the call, in which tensors and deferred calls may be nested.
         keywords: The other arguments of the call.
         name: The name of a new layer, if one is needed.
     """
-    found = list(leaves((given, keywords)))
+    found = list(leaves((argument, keywords)))
     has_tensor = any(isinstance(leaf, keras.KerasTensor) for leaf in found)
-    call = applied(entry["class_name"], entry["config"], given, keywords)
+    call = applied(entry["class_name"], entry["config"], argument, keywords)
     if call.name == _SHAPE or not has_tensor:
-        return _deferred(entry, given, keywords, call.name)
-    given, keywords = mapped((given, dict(keywords)), _known)
+        return _deferred(entry, argument, keywords, call.name)
+    argument, keywords = mapped((argument, dict(keywords)), _known)
     if call.name == "reshape":
         keywords = _with_one_free_size(keywords)
-    if call.name in _IN_A_LAYER or any(isinstance(leaf, Deferred) for leaf in leaves((given, keywords))):
-        return list(keras.tree.flatten(Sized(Deferred(entry, given, keywords), name=name)()))
-    return list(keras.tree.flatten(operated(applied(entry["class_name"], entry["config"], given, keywords))))
+    if call.name in _IN_A_LAYER or any(isinstance(leaf, Deferred) for leaf in leaves((argument, keywords))):
+        return list(keras.tree.flatten(Sized(Deferred(entry, argument, keywords), name=name)()))
+    return list(keras.tree.flatten(operated(applied(entry["class_name"], entry["config"], argument, keywords))))
 
 
 def as_tensors(nested: Any, name: str) -> Any:
@@ -124,14 +124,14 @@ class Sized(keras.layers.Layer):  # type: ignore[misc]  # mypy sees Any, because
         return super().__call__(*(tensors or self._given), **options)
 
     def call(self, *tensors: Any) -> Any:
-        """Return the result of the function for the given tensors."""
+        """Return the result of the function for these tensors."""
 
         def actual(leaf: Any) -> Any:
             if isinstance(leaf, keras.KerasTensor) and id(leaf) in self._places:
                 return tensors[self._places[id(leaf)]]
             if isinstance(leaf, Deferred):
-                given, keywords = mapped((leaf.given, dict(leaf.keywords)), actual)
-                return Deferred(leaf.entry, given, keywords, leaf.place)
+                argument, keywords = mapped((leaf.argument, dict(leaf.keywords)), actual)
+                return Deferred(leaf.entry, argument, keywords, leaf.place)
             return leaf
 
         found = _computed(actual(self._deferred))
@@ -147,13 +147,13 @@ def _is_whole(value: Any) -> bool:
     return not isinstance(value, np.ndarray | np.generic) and np.asarray(value).dtype.kind == "i"
 
 
-def _deferred(entry: Config, given: Any, keywords: Config, name: str) -> list[Any]:
+def _deferred(entry: Config, argument: Any, keywords: Config, name: str) -> list[Any]:
     """Return one `Deferred` for each result of a function call, which is not computed yet."""
-    made = Deferred(entry, given, keywords)
+    made = Deferred(entry, argument, keywords)
     if name not in (f"{OWN}unstack", f"{OWN}split"):
         return [made]
     found = _computed(made)
-    return [Deferred(entry, given, keywords, place) for place in range(len(found))]
+    return [Deferred(entry, argument, keywords, place) for place in range(len(found))]
 
 
 def _known(leaf: Any) -> Any:
@@ -192,8 +192,8 @@ def _computed(value: Any) -> Any:
     """
     if not isinstance(value, Deferred):
         return value
-    given, keywords = mapped((value.given, dict(value.keywords)), _computed)
-    found = _called(applied(value.entry["class_name"], value.entry["config"], given, keywords))
+    argument, keywords = mapped((value.argument, dict(value.keywords)), _computed)
+    found = _called(applied(value.entry["class_name"], value.entry["config"], argument, keywords))
     return found if value.place is None else found[value.place]
 
 

@@ -91,7 +91,7 @@ def _model_problems(entry: Config, file: _File, path: str) -> Iterator[Problem]:
         layer = network.layers[call.layer]
         if layer["class_name"] in CLASSES:
             try:
-                applied(layer["class_name"], layer["config"], call.given, call.keywords)
+                applied(layer["class_name"], layer["config"], call.argument, call.keywords)
             except RuleError as error:
                 yield Problem(keras=f"{path}/{call.layer}".lstrip("/"), fact=message_of(error))
 
@@ -106,11 +106,11 @@ def _layer_problems(class_name: str, config: Any, file: _File, path: str) -> Ite
         return
     if not is_of_keras(found):
         return
-    accepted, given = accepted_settings(found), settings(class_name, config)
-    change = changed_meaning(class_name, given, file.version, is_of_tensorflow_2=file.is_of_tensorflow_2)
+    accepted, arguments = accepted_settings(found), settings(class_name, config)
+    change = changed_meaning(class_name, arguments, file.version, is_of_tensorflow_2=file.is_of_tensorflow_2)
     if change:
         yield Problem(keras=path, fact=f"{class_name}: {change}")
-    for name, value in given.items():
+    for name, value in arguments.items():
         if isinstance(value, Mapping) and is_entry(value):
             yield from _problems(value, file, f"{path}/{name}")
         elif isinstance(value, list) and any(is_entry(one) for one in value):

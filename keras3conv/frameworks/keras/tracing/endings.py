@@ -65,7 +65,7 @@ def final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:
 
 
 def noted_config(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return a layer's configuration for the call graph, without the last activation, which becomes another node."""
+    """Return a layer's configuration for the call graph, without the final activation, which is a separate node."""
     config = keras_side.config_of(layer) or {}
     if final_activation(layer) is None:
         return config

@@ -101,8 +101,8 @@ class Traced:
     entered: frozenset[str]
 
 
-def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: ModelView) -> Traced:
-    inputs = [tensor for tensor in keras.tree.flatten(given) if tensor is not None]
+def _trace(model: keras.layers.Layer, tracer: "_Tracer", inputs_of_call: Any, view: ModelView) -> Traced:
+    inputs = [tensor for tensor in keras.tree.flatten(inputs_of_call) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
         for context in (tensors_kept(model), _traced(tracer), draws_noted(tracer.drawn), numbers_kept()):
@@ -110,14 +110,14 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", given: Any, view: Model
         contexts.enter_context(creations_recorded(tracer.created))
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
         try:
-            outputs = tracer.call(model, given)
+            outputs = tracer.call(model, inputs_of_call)
         except raised_by_keras() as error:
             raise cannot_call(model, error, tracer.problems) from error
     graph = Graph(
         name=model.name,
         view=view,
         inputs=named,
-        input_structure=mapped(given, tracer.argument),
+        input_structure=mapped(inputs_of_call, tracer.argument),
         nodes=tuple(tracer.nodes),
         outputs=mapped(outputs, tracer.argument),
         output_names=output_names(model),
@@ -238,9 +238,9 @@ class _Tracer:
         path = self.inside[-1] if self.inside else ""
         self.problems.append(Problem(keras=path, fact=f"{name} {DRAWN}"))
 
-    def call(self, layer: keras.layers.Layer, given: Any) -> Any:
+    def call(self, layer: keras.layers.Layer, inputs: Any) -> Any:
         """Call a layer with symbolic inputs in inference mode, and return its outputs."""
-        args = given if isinstance(given, tuple) else (given,)
+        args = inputs if isinstance(inputs, tuple) else (inputs,)
         return layer(*args, training=False) if layer._call_has_training_arg else layer(*args)
 
     def on_layer(self, original: Original, layer: Any, args: Any, kwargs: Any) -> Any:
@@ -301,14 +301,14 @@ class _Tracer:
         finally:
             self.inside.pop()
 
-    def activation(self, function: Callable[[Any], Any], given: Any) -> Any:
+    def activation(self, function: Callable[[Any], Any], tensor: Any) -> Any:
         """Add a node for an activation of Keras; for a custom function, add the nodes of its operations instead."""
         name = getattr(function, "__name__", "")
         if getattr(keras.activations, name, None) is not function:
-            return function(given)
+            return function(tensor)
         self.shapes_only += 1
         try:
-            outputs = compute_output_spec(function, given)
+            outputs = compute_output_spec(function, tensor)
         finally:
             self.shapes_only -= 1
         path = "/".join((*self.inside[-1:], name)).lstrip("/")
@@ -316,7 +316,7 @@ class _Tracer:
             calls=tuple(self.calls[1:]),
             kinds=(f"keras.activations.{name}",),
             path=path,
-            arguments={"x": self.argument(given)},
+            arguments={"x": self.argument(tensor)},
             outputs=(self.named(outputs),),
         )
         self.nodes.append(replace(node, structure=Ref(node.outputs[0].name)))

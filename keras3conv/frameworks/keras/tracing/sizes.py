@@ -64,7 +64,7 @@ class Sizes:
 
     @classmethod
     def of(cls, model: keras.layers.Layer, inputs: Any) -> "Sizes":
-        """Return the sizes of a model's inputs: of the given arrays, or else of the model's input specifications.
+        """Return the sizes of a model's inputs: those of the arrays in `inputs`, else of the input specifications.
 
         Raises:
             ModelError: There are neither inputs nor input specifications.
@@ -128,7 +128,7 @@ class Sizes:
     def resolve(self, first: int, second: int) -> int | Size | None:
         """Return the size that has these numbers in the two traces: a number if they are equal, else a `Size`.
 
-        Return None if the numbers do not follow from those of the dynamic sizes.
+        Return None if no dynamic size has these two numbers.
         """
         if first == second:
             return first

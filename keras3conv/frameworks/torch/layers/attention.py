@@ -207,10 +207,10 @@ class GroupedQueryAttention(nn.Module):
         return output
 
     def mask(
-        self, query: torch.Tensor, value: torch.Tensor, given: torch.Tensor | None, is_causal: bool
+        self, query: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor | None:
         """Return the mask of an attention, which broadcasts to (batch, heads, queries, keys); None for no mask."""
-        mask = None if given is None else given.bool()
+        mask = None if attention_mask is None else attention_mask.bool()
         if mask is not None and mask.ndim == 3:
             mask = mask[:, None]
         places = torch.arange(query.shape[1], device=query.device)[:, None]

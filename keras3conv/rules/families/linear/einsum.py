@@ -84,7 +84,7 @@ def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_s
         keras_shape: The shape of its output, which has the sizes of the axes.
     """
     product = read_product(keras_config)
-    places = product.places(product.outputs, product.made)
+    places = product.places(product.outputs, product.output_axes)
     split = outputs[0].reshape(*outputs[0].shape[:-1], *(keras_shape[place] for place in places))
     return np.moveaxis(split, tuple(range(-len(places), 0)), places)
 
@@ -229,7 +229,7 @@ def _bilinear_to_keras(config: Config) -> LayerSpecs:
 
 def _bilinear_product(einsum: LayerSpec) -> Product:
     product = read_product(einsum.config)
-    if len(product.inputs) != 2 or len(product.outputs) != 1 or not product.given.endswith(product.inputs):
+    if len(product.inputs) != 2 or len(product.outputs) != 1 or not product.input_axes.endswith(product.inputs):
         raise RuleError(
             f"EinsumDense({einsum.config['equation']!r}) cannot become Bilinear, which has two inputs"
             ": pair it with a Linear"
