@@ -153,7 +153,8 @@ class _Found:
         inference: The comparisons of the gradients in inference mode.
         training: Those of the gradients and the moving statistics in training mode.
         norms: The batch normalisations that ran in training mode.
-        statistics: See `statistics_in_training`.
+        statistics: For each pair of batch normalisations, whether torch and Keras use the statistics of the batch in
+            training.
         frozen: The torch paths of the batch normalisations that are frozen on a side.
     """
 

@@ -124,8 +124,7 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
 def _equal_because(field: FieldPair) -> str:
     """Return why a field is equal although Keras has another value than the translation of torch's value; else "".
 
-    Padding "same" of a stride of 1 and a kernel of 1, for example, is padding 0 in torch. What it is can depend on the
-    size of the input.
+    For example, padding="same" with a kernel of size 1 is padding=0 in torch. This may depend on the input size.
     """
     if not (field.torch_field and field.keras_field) or same_value(field.wanted, field.keras_value):
         return ""

@@ -79,7 +79,7 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
 
 
 def without_effect(options: Options) -> tuple[str, ...]:
-    """Return a note for each argument that requests a proof which `proofs` leaves out, as `onnx` with other proofs.
+    """Return a note for each argument without effect: `onnx`, for example, if `proofs` does not contain its proof.
 
     Args:
         options: The options of `validate`.

@@ -1,4 +1,4 @@
-"""Prove layer pairs one at a time: build the two layers of a pair alone, run a proof on them, and drop them.
+"""Prove layer pairs one at a time: build two models of the two layers alone, run a proof on them, and delete them.
 
 This proves a model whose float64 copy does not fit in memory beside it. Such a proof is called local: it says that the
 layers compute the same function, not that the code between the layers does.

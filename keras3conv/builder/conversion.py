@@ -243,8 +243,7 @@ def _metadata(conversion: Conversion, digests: dict[str, str]) -> dict[str, Any]
 def _trainable(conversion: Conversion) -> dict[str, Any]:
     """Return two entries of `metadata.json`: "trainable_parameters" and "frozen".
 
-    The first is the number of elements that an optimizer updates, the second a list of the paths of the parameters that
-    it does not update.
+    The first is the number of elements that an optimizer updates. The second lists the paths of the other parameters.
 
     Args:
         conversion: The conversion whose torch module or Keras model is described.

@@ -43,7 +43,7 @@ def hand_out_conversion(judged: "Report | None", saved_as: Path, *, as_json: boo
         judged: The report; None if the conversion was not validated.
         saved_as: The file of the report.
         as_json: Whether to print the report as JSON instead of text.
-        notes: What to print of a conversion without a report, which has these notes otherwise.
+        notes: Notes on the conversion, printed if there is no report; else the report contains them.
     """
     from keras3conv.cli.lines import as_options
 

@@ -50,7 +50,7 @@ def probed(
     out: Sequence[Path],
     weights: "Mapping[Side, Path | None]",
 ) -> str:
-    """Return the command that repeats a transfer with two models that run: a run of both confirms the pairs.
+    """Return the command that repeats a transfer with two live models, which can be run to confirm the pairs.
 
     The result is empty if both models ran already, or if no file was written. The command has the placeholder
     TORCH.py:make or KERAS.py:make for a model of which the transfer knows only a file of weights.

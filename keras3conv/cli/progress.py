@@ -1,4 +1,4 @@
-"""Show on stderr the step that is running: on a terminal in one line, with `--verbose` in a line for every step."""
+"""Show the current step of a command on stderr: in one line on a terminal, with `--verbose` in a line for each step."""
 
 import sys
 from collections.abc import Iterator

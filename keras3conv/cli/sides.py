@@ -283,9 +283,7 @@ def align_ends(source: "Adapter", target: "Adapter", entry: str) -> "Alignment":
 
 
 def _targets(source: "Adapter", target: "Adapter", entry: str) -> str:
-    """Return what to write for the placeholders, and the suggested commands, if the target of a transfer is a new file.
-
-    The commands have other targets, or a plan.
+    """Return the end of an error message: suggested commands for a target file that does not exist.
 
     Args:
         source: The model to read.

@@ -44,7 +44,7 @@ class Output(Protocol):
         """
 
     def job(self) -> str:
-        """Return a text that identifies the content to write, so that a killed process can be resumed.
+        """Return a text that identifies the content to write, so that a later process can continue after a killed one.
 
         The text is empty if the output cannot be resumed.
         """

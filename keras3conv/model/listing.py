@@ -1,4 +1,4 @@
-"""List the layers of a large file by their forms, so that a listing needs no object for each of 100,000 layers."""
+"""List the layers of a large file by form (class and tensor shapes), without an object for each of 100,000 layers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Forms:
 
 
 class ManyLayers(Sequence[LayerView]):
-    """The layers of a file, which are made when one of them is used. Their forms are known before."""
+    """The layers of a file, a sequence that creates its items at the first access; their forms are known before."""
 
     def __init__(self, known: Forms, make: Callable[[], tuple[LayerView, ...]]) -> None:
         """Keep the forms of the layers, and the function that makes the layers."""
@@ -78,7 +78,7 @@ def forms_of(layers: Sequence[LayerView]) -> Forms:
 
 
 def varied(layers: Sequence[LayerView]) -> Sequence[LayerView]:
-    """Return layers such that each other layer differs from one of them only in its names."""
+    """Return one layer for each kind: all other layers differ from one of them only in their names."""
     return layers.known.examples if isinstance(layers, ManyLayers) else layers
 
 

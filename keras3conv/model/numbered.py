@@ -8,16 +8,16 @@ from keras3conv.model.views import ModelView
 
 
 def names_by_location(source: ModelView, target: ModelView) -> dict[str, str]:
-    """Return the paths that variables of one Keras view have in another view, where one of the two has numbers.
+    """Return the paths that variables of one Keras view have in another one, for variables that one of them numbers.
 
     Two paths mean the same variable if Keras stores it at the same place of a file, with the same shape.
 
     Args:
-        source: The view with the paths to translate.
-        target: The view with the paths to translate to.
+        source: The view whose paths are translated.
+        target: The view to whose paths they are translated.
 
     Returns:
-        For each variable that one of the views numbers and that has another path in the other: both paths.
+        A dict from the path in `source` to that in `target`, for variables that one of the views numbers.
     """
     known = {tensor.location: tensor for tensor in target.tensors() if tensor.location}
     names = {}

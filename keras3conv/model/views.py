@@ -1,4 +1,4 @@
-"""Define the view of a model: its layers, and their tensors by name, independent of the framework.
+"""Define the view of a model, which lists its layers with the names, shapes and dtypes of their tensors.
 
 A live torch module, a live Keras model and a weight file all have a view. A field that the model or file does not
 provide (a checkpoint has no classes, a weight file has no configuration) is empty, never guessed.
@@ -25,8 +25,8 @@ def made(kind: type[_Made], values: dict[str, Any]) -> _Made:
 
     Args:
         kind: The class. Its defaults must be plain values; a `default_factory` would not be called.
-        values: The values of the fields, in a dict of its own, which becomes that of the instance. Fields without a
-            default must be given; nothing is checked.
+        values: The values of the fields; the dict becomes the `__dict__` of the instance. Fields without a default must
+            be among them; nothing is checked.
     """
     instance = _new(kind)
     _set(instance, "__dict__", values)  # a field that is missing here is found in the class
@@ -155,7 +155,7 @@ def _no_values(path: str, /) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """A model, live or in a file, as layers and named tensors. `read` returns the values of one tensor at a time.
+    """The view of a model or a weight file: its layers and named tensors. `read` returns the values of one tensor.
 
     Attributes:
         side: The framework, "torch" or "keras", whose names and memory layouts are used.

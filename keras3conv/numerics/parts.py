@@ -11,7 +11,7 @@ PART = 1 << 15
 
 
 def in_parts(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int | slice, ...], tuple[int, ...]]]:
-    """Split an array of a shape into slices that fit the cache; yield each slice, and the index of its first element.
+    """Yield slices that divide an array of this shape into parts that fit the cache, each with its first index.
 
     In shape (2, 90, 999): ((0, slice(0, 32)), (0, 0)) for elements [0, 0:32, :], then ((0, slice(32, 64)), (0, 32)).
     """

@@ -1,8 +1,8 @@
-"""Find the order of rows in which two layers compute the same values.
+"""Find the permutation of rows for which the outputs of two layers are equal; a row is a slice along the last axis.
 
-A layer that computes along its last axis gives the same rows whatever the order of the other axes is, and whether they
-are merged. The two models may use another order inside, such as the windows of an image: torch makes (batch, rows of
-windows, columns of windows, height, width) of them, and Keras keeps (batch, rows, height, columns, width).
+A layer that computes along its last axis computes the same rows in any order of the other axes. The two models may use
+different orders, as for the windows of an image: torch has (batch, rows of windows, columns of windows, height, width),
+and Keras (batch, rows, height, columns, width).
 """
 
 from math import inf, prod
@@ -29,8 +29,8 @@ def relative_distance(torch_output: Array, keras_output: Array) -> float:
 def row_order(torch_output: Array, keras_output: Array) -> Array | None:
     """Return the order in which the rows of torch's output are those of Keras' output; None if the rows differ.
 
-    A row is a slice along the last axis. The order is only a layout: whether the rows agree exactly is for the
-    caller to judge, after `in_row_order`.
+    A row is a slice along the last axis. The rows are matched approximately; the caller compares them exactly, after
+    `in_row_order`.
 
     Args:
         torch_output: The output of the torch layer.

@@ -22,7 +22,7 @@ def digest_note(file: WrittenFile) -> str:
 
 
 def of_entry(file: WrittenFile) -> str:
-    """Return the end of a note: ", state dict ema"; empty if the file was not read from a named state dict."""
+    """Return the end of a note on a file: ", state dict ema"; "" if the state dict has no name."""
     return f", state dict {file.entry}" if isinstance(file, ReadFile) and file.entry else ""
 
 

@@ -24,7 +24,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row: its cells, whether it failed, and whether it is quiet: it passed, and so may be folded (hidden)."""
+    """A row: its cells, whether it failed, and whether it is quiet (it passed, so the page may hide it)."""
 
     cells: tuple[Cell, ...]
     failed: bool

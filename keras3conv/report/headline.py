@@ -39,9 +39,9 @@ def most_telling_first(report: Document) -> list[Section]:
 
 
 def counted(report: Document) -> str:
-    """Return the text beside the verdict: the sections with each status, and a mark if the models train differently.
+    """Return the text beside the verdict: the number of sections with each status, and if the models train differently.
 
-    The mark names the section whose facts say in what, such as "7 passed; trains differently, see hyperparameters".
+    For example: "7 passed; trains differently, see hyperparameters".
     """
     return f"{report.tally}; {mark}" if (mark := _training_mark(report)) else report.tally
 

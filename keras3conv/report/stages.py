@@ -15,9 +15,9 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure the time of the `with` block, add it to the time of a stage, and show the stage as a running step.
+        """Measure the time of the `with` block as that of a stage, and show the stage as the current step.
 
-        The times of a stage with the same name are added up.
+        Times of stages with the same name are added.
         """
         self.seconds.setdefault(name, 0.0)
         start = perf_counter()

@@ -257,7 +257,7 @@ def _print_facts(facts: Mapping[str, str], console: "Console") -> None:
 
 
 def _beside(text: str, indent: int, console: "Console") -> str:
-    """Return a text for the place after a label; it begins with a line break if a word has no room there.
+    """Return a text to print after a label; it begins with a line break if a word does not fit beside the label.
 
     Args:
         text: The text; long ones take several lines.

@@ -1,1 +1,1 @@
-"""Define and look up the rules: each pairs a torch class with a Keras class and maps weights and arguments."""
+"""Define and look up rules; a rule pairs a torch class with a Keras class, and translates weights and arguments."""

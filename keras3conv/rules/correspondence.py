@@ -1,7 +1,6 @@
 """Find the Keras arguments that depend on each attribute of a torch layer, for the comparison of hyper-parameters.
 
-A rule declares them. For a rule that does not, the attributes are changed one at a time, to see which Keras arguments
-change.
+Most rules declare them. For other rules, the attributes are changed one at a time, to see which arguments change.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

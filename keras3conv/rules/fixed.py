@@ -1,4 +1,4 @@
-"""Compare the Keras arguments that a torch class lacks because it always computes with one value of them.
+"""List Keras arguments that the torch class lacks, each with the fixed value that the torch class computes with.
 
 `torch.nn.GRU` has no argument for the activation of its gates, which is always the sigmoid. So the activation of a
 Keras GRU is compared with "sigmoid". Torch has no dropout inside a recurrent layer: Keras' rate is compared with 0.

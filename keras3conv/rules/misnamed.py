@@ -1,4 +1,4 @@
-"""Report a rule of the user that names tensors which the layers of its class do not have, and which so maps nothing."""
+"""Report a rule of the user that maps no weights, because it names tensors that the layers of its class do not have."""
 
 from collections.abc import Iterable, Iterator
 

@@ -1,4 +1,4 @@
-"""Define a rule: a pair of a torch class and a Keras class that correspond, used in both directions.
+"""Define a rule, which says how layers of one torch class and of one Keras class correspond: weights and arguments.
 
 One `register(Rule(...))` in a file of `rules/families` is enough for the transfer of weights in both directions, the
 conversion of configurations in both directions, the comparison of hyper-parameters, a row in the generated table, and
@@ -110,7 +110,7 @@ def _no_settings(config: Config) -> tuple[FixedSetting, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """The correspondence of one torch class and one Keras class.
+    """How the layers of one torch class correspond to those of one Keras class, in both directions.
 
     Attributes:
         torch: The qualified name of the torch class: "torch.nn.Conv2d". The rule also applies to subclasses.
@@ -141,7 +141,7 @@ class Rule:
         keras_count: The number of Keras layers; 0 for any number. If it is not 1, roles are numbered: "0/kernel".
         parallel: Whether several layers receive the same input, and their outputs are joined along the last axis
             (query, key and value); otherwise they run in sequence.
-        between: A name for the computation of the model's code between torch layers: "the scores of an attention". A
+        between: A name for the code of the model that runs between the torch layers: "the scores of an attention". A
             rule with such code translates only weights.
         torch_arguments: Returns the positional arguments of the torch layer for the input arrays of an example.
         keras_arguments: Returns the positional arguments of the Keras layer for the same arrays in Keras' layout.

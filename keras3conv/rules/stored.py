@@ -1,4 +1,4 @@
-"""Tell what a rule says about a layer in a Keras weight file, which stores neither names of variables nor settings."""
+"""Derive from a rule the variable names and mappings of a layer in a Keras weight file, which stores no names."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -58,7 +58,7 @@ class Spread(_Summands, inverse_of=Sum):
     """Return the given array, followed by arrays of zeros of the same shape; the inverse of `Sum`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the given array once for each array of the result."""
+        """Return the shapes of the resulting arrays, all of which have the shape of the one argument."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:
@@ -98,7 +98,7 @@ class Copies(_Summands, inverse_of=Equal):
     """Return an array several times. Example: a table of positions that Keras stores twice, once for resizing."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the given array once for each copy."""
+        """Return the shapes of the copies, all of which have the shape of the one argument."""
         return self._require_count(1, shapes) * self.count
 
     def __call__(self, arrays: Arrays) -> Arrays:

@@ -65,13 +65,13 @@ class Chain(_Several):
         return Chain(*(transform.inverse for transform in reversed(self.transforms)))
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shapes of the arrays after the last transform of the chain."""
+        """Return the shapes of the arrays that the last transform of the chain returns."""
         for transform in self.transforms:
             shapes = transform.shapes(shapes)
         return shapes
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """Return the arrays after all transforms of the chain."""
+        """Return the arrays that result from applying all transforms of the chain in sequence."""
         for transform in self.transforms:
             arrays = transform(arrays)
         return arrays
@@ -150,7 +150,7 @@ class Each(Transform):
 
 
 def _one(results: tuple[T, ...], transform: Transform) -> tuple[T, ...]:
-    """Return what one transform in `Beside` or `Each` has made: one array or shape, or none for a `Drop`.
+    """Return the result of one transform in `Beside` or `Each`: one array or shape, or none for a `Drop`.
 
     Any other number raises `TransformError`.
 

@@ -64,7 +64,9 @@ class _Rows(OneArray):
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise TransformError(f"{self!r} has no count of 1 or more, so it changes nothing: leave this transform out")
+            raise TransformError(
+                f"{self!r} changes nothing, because its count is less than 1: leave this transform out"
+            )
 
 
 class _Fewer(_Rows):
@@ -78,7 +80,7 @@ class _Fewer(_Rows):
     def _shape(self, shape: Shape) -> Shape:
         axis = self._axis(shape, self.axis)
         if shape[axis] <= self.count:
-            raise self._misfit(f"no element would remain of {shape[axis]} along axis {self.axis}", shape)
+            raise self._misfit(f"axis {self.axis} has {shape[axis]} elements, so none would remain", shape)
         return resized(shape, axis, shape[axis] - self.count)
 
 

@@ -81,7 +81,7 @@ class _Dilation(OneArray):
 
     def __post_init__(self) -> None:
         if self.step < 2:
-            raise TransformError(f"{self!r} has no step of 2 or more, so it changes nothing: leave this transform out")
+            raise TransformError(f"{self!r} changes nothing, because its step is less than 2: leave this transform out")
 
     def _taps(self, array: Array) -> Array:
         """Return a view of the elements of the array that are not inserted zeros: every `step`-th along the axis."""

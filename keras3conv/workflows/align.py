@@ -104,7 +104,7 @@ def _faults(plan: Alignment) -> tuple[int, bool, int, int]:
 
 
 def _with_constant_vectors(plan: Alignment) -> Alignment:
-    """Return a plan that ignores the vectors of every spectral norm that it leaves unpaired.
+    """Return a plan that ignores the unpaired vectors u and v of spectral norms.
 
     Torch changes them in training only, by a power iteration. A converted model has them as constants.
     """

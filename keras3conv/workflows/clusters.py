@@ -97,7 +97,7 @@ def _run_job(task: tuple[Job, Staging]) -> tuple[formats.Written, dict[str, int]
 
 @contextmanager
 def shards_on_ray(address: str, staging: Staging) -> Iterator[ShardsOnRay]:
-    """Yield a function that writes shards on a Ray cluster, connected for the duration of the with statement.
+    """Yield a function that writes shards on a Ray cluster; the connection is closed when the `with` block ends.
 
     Args:
         address: The address of the cluster; "auto" for the one that runs on this machine, "local" for a new one.

@@ -252,7 +252,10 @@ def _proven(
 
 
 def _with_remarks(section: Section, remarks: Sequence[str]) -> Section:
-    """Add what acts in training and was not converted, as a fact, if this is the section "hyperparameters"."""
+    """Return the section "hyperparameters" with a fact that lists what acts in training and was not converted.
+
+    Other sections are returned unchanged.
+    """
     if not remarks or section.name != "hyperparameters":
         return section
     return replace(section, facts={**section.facts, NOT_CONVERTED: "; ".join(remarks)})

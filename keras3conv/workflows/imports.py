@@ -32,10 +32,10 @@ def with_imports(files: Iterable[Path]) -> tuple[Path, ...]:
 
 
 def searched(package: str, file: str) -> str:
-    """Return what to do about a missing module of the user: the folder that has it, else a sentence.
+    """Return advice on a missing module of the user: the folder that has it, else a sentence.
 
-    It is searched in the current folder, and in those around the file that imports it. The result is empty if Python
-    finds the package, so that only a part of it is missing.
+    The current folder and the parent folders of the importing file are searched. The result is empty if Python finds
+    the package, so that only a submodule is missing.
 
     Args:
         package: The first part of the module's name.
@@ -93,7 +93,7 @@ def _absolute(path: Path) -> Path:
 
 @lru_cache(maxsize=4096)
 def _real_folder(folder: Path) -> str:
-    """Return a folder without links; the thousands of modules of the frameworks stand in a few hundred folders.
+    """Return a folder with links resolved; cached, because thousands of modules are in a few hundred folders.
 
     Args:
         folder: The folder, as an absolute path: a relative one would depend on the current folder.

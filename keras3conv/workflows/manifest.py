@@ -96,7 +96,7 @@ class Record:
         """A text that is equal for equal transfers.
 
         The text is JSON of the plan's digest, the name of the state dict, and the size and modification time of each
-        source file. It is empty for a live source. A transfer continues a killed transfer that has the same text.
+        source file. A transfer continues a killed transfer with the same text. It is empty for a live source.
         """
         pinned = [(str(path.absolute()), Source.pin(path).size, Source.pin(path).stamp) for path in self.sources]
         return json.dumps([self._fingerprint, self.entry, pinned]) if self.sources else ""

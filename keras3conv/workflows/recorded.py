@@ -1,8 +1,7 @@
 """Find the plan that `convert` saved beside a model, in `metadata.json`, and check that it is for these two models.
 
-Without it, the pairs of a converted model would have to be found again, although they are known. The plan is used if
-both models have exactly the tensors that it names, with the same shapes. The values may differ: a model that was
-trained after the conversion, and saved under its name, has the same plan.
+So the pairs of a converted model need not be searched again. The plan is used if both models have exactly the tensors
+that it names, with the same shapes. The values may differ, as after further training.
 """
 
 import json

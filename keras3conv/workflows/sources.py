@@ -1,4 +1,4 @@
-"""Open an architecture with its weights, and state which files a model was read from, with their digests."""
+"""Load an architecture (.json) with its weights; list the files that a model was read from, with their digests."""
 
 from collections.abc import Iterable, Sequence
 from os import PathLike

@@ -42,7 +42,7 @@ class ReadFile(WrittenFile):
 
 
 class HashedBlocks:
-    """The blocks of a file, in order, whose digests two other threads compute meanwhile; the file is read only once."""
+    """Iterates over the blocks of a file while two threads compute its digests: the file is read only once."""
 
     def __init__(self, file: Any, *, hashed: bool = True) -> None:
         """Prepare to read an open binary file from its position to its end.

@@ -1,4 +1,4 @@
-"""Write files that appear whole, together, or not at all.
+"""Write one or several files atomically: all appear complete at their destinations, or none does.
 
     with replacing("model.safetensors", overwrite=True) as temporary:
         temporary.write_bytes(content)

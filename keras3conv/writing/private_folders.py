@@ -47,14 +47,14 @@ class PrivateFolder:
         return self.path.parent / name
 
     def announce(self, names: Sequence[str]) -> None:
-        """Write the names of the files to be moved together to disk, before the first move."""
+        """Write to disk the names of the files that will be moved together, before the first of them is moved."""
         note = self.path / _MOVING
         note.write_text(json.dumps(list(names)), encoding="utf-8")
         synchronise(note)
         synchronise(self.path)
 
     def set_aside(self, name: str) -> None:
-        """Move the old file with this name, if it exists, into the private folder."""
+        """Move the existing destination file with this name, if there is one, into the private folder."""
         if os.path.lexists(self.destination(name)):
             self.destination(name).rename(self.old(name))
 

@@ -78,7 +78,7 @@ def explained_problem(torch: str, keras: str, fact: str, explanation: Explanatio
 
 @dataclass(kw_only=True)
 class Runs:
-    """The number of runs of the torch module that a search may make, and the number that it has made."""
+    """Counts the reruns of the torch module in a search for a cause, up to a limit."""
 
     allowed: int
     made: int = 0
@@ -94,7 +94,7 @@ class Runs:
 
 
 def runs_within_limit(operations: "Iterable[Operation]") -> Runs:
-    """Return how often a search may run these operations before they compute more than `SEARCH_VALUES` numbers."""
+    """Return the limit for the reruns of these operations: they may compute at most `SEARCH_VALUES` numbers in all."""
     values = sum(_VALUES_OF_A_CALL + prod(operation.result or ()) for operation in operations)
     return Runs(allowed=SEARCH_VALUES // max(1, values))
 

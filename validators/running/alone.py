@@ -73,7 +73,7 @@ def _refuse_dependent(subject: Subject, pair: Pair) -> None:
     if between := find(pair.rule).between:
         raise NotAlone(f"the pair has several layers, and the code between them is in no layer: {between}")
     if not all((*pair.torch_layers, *pair.keras_layers)):
-        raise NotAlone("the layer is the whole model")
+        raise NotAlone("the model consists of this layer only")
     shapes = {tensor.path: tensor.shape for tensor in subject.torch_view.tensors()}
     if any(_moves_rows(mapping, shapes) for mapping in pair.weights):
         raise NotAlone("the order of the kernel rows depends on the axes that are flattened before the layer")

@@ -88,9 +88,9 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
 
 
 def at_large_magnitudes(subject: Subject) -> Iterator[Rescaled]:
-    """Run both models at large values, and again at larger ones while a bound (limit of a clip) is not passed.
+    """Run both models at large values, and again at larger ones while a bound (limit of a clip) is not exceeded.
 
-    The last run is at the largest values of all, for values that a small factor has made small before the bound.
+    The last run has the largest values, so that also values which a small factor reduces before the bound exceed it.
     """
     best = _first_finite(run for magnitude in LARGE for run in _large_runs(subject, magnitude))
     yield best

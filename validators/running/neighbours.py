@@ -20,7 +20,7 @@ NOTE = "compensated by a neighbouring layer: the layers after it agree"
 
 
 def compensated_pairs(subject: Subject) -> frozenset[tuple[str, str]]:
-    """Return the layer pairs whose float64 outputs differ although everything after them agrees.
+    """Return the layer pairs whose float64 outputs differ although later layers and the models' outputs agree.
 
     The result is empty unless every output of the models is floating point and agrees. A pair that differs is included
     if it is the last pair, if the next pair agrees, or if the next pair has the same input on both sides.

@@ -1,4 +1,4 @@
-"""Recognise differences that come from numbers that only one side rounds to float32: constants, or angles of sines.
+"""Recognise differences due to numbers that only one model rounds to float32: constants, or angles of sines.
 
 A float64 run reveals them: 0.485 as float32 differs from 0.485 by 3e-8 of its value. The deployed models compute in
 float32, so the difference is not a mistake.

@@ -1,4 +1,4 @@
-"""Hold the two models that `validate` compares, their plan and their runs; all proofs share one run of each kind."""
+"""Hold the two models that `validate` compares, and their recorded forward passes, which all proofs share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -32,10 +32,10 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """Two models, their plan and their inputs; every run is a cached property.
+    """Two models, their plan and their inputs; each kind of forward pass is a property that is computed once.
 
     Attributes:
-        plan: The mapping of torch tensors to Keras variables.
+        plan: The plan: the pairs of torch tensors and Keras variables.
         outlines: Names, shapes and dtypes of the torch tensors and of the Keras variables; enough for most proofs.
         views: Returns the full views of torch and of Keras, with layer configurations. This is slow in Keras, so it is
             called at most once, and only if a proof needs the views.
@@ -290,7 +290,7 @@ class Subject:
         )
 
     def once(self, make: Callable[["Subject"], Made]) -> Made:
-        """Return the result of a function for these models, which is called at the first time only."""
+        """Return the result of a function of these models; the function is called only the first time."""
         if make not in self._made:
             self._made[make] = make(self)
         made: Made = self._made[make]

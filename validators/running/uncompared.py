@@ -1,6 +1,6 @@
 """List the arguments of Keras layers that the proof `hyperparameters` does not compare, because torch lacks them.
 
-The report of `validate` names these arguments.
+The report of `validate` lists them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -270,7 +270,7 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
 def unreached_in_words(seen: Sequence[Variant]) -> str:
     """Return for the verdict how many bounds (limits of a clip) no run passed, such as "2 of 10 bounds not reached".
 
-    The text is empty if values pass all bounds. A bound counts once for each call in which it acts.
+    The text is empty if values pass all bounds. A bound is counted once for each call that has it.
     """
     bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
     number = sum(not bound.is_passed for bound in bounds)

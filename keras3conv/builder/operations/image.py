@@ -127,7 +127,7 @@ def _sides(
         return first, last
     if target is None:
         raise call.refuse(
-            "padding and cropping need two of three for each axis: the pixels at the start, those at the end, the "
+            "padding and cropping need two of these three for each axis: pixels at the start, pixels at the end, "
             "target size"
         )
     change = sign * (target - fixed(call, size, "the number of pixels that are added or removed"))

@@ -34,7 +34,8 @@ def structured(
     Args:
         structure: A program; it may already have blocks.
         taken: Class names that must not be used.
-        with_shared: Whether segments (runs of statements) that call the same modules may become calls of one block.
+        with_shared: Whether segments (sequences of statements) that call the same modules may become calls of one
+            block.
         least: The minimum number of modules and weights that a block has.
 
     Returns:
@@ -52,7 +53,7 @@ def with_block(
     classes: Mapping[str, str],
     arguments: Arguments | None = None,
 ) -> Structure:
-    """Replace segments (runs of statements) by calls of one block, a class for all of them.
+    """Replace segments (sequences of statements) by calls of one block, a class for all of them.
 
     Args:
         structure: The program and the blocks that it already has.
@@ -102,7 +103,7 @@ def _paths(
 
     Args:
         structure: The program before the replacement. Modules and weights in its older blocks get new paths, too.
-        occurrences: The segments (runs of statements) that the block replaces.
+        occurrences: The segments (sequences of statements) that the block replaces.
         names: For each segment, the attribute name of the block's instance.
         inner: The names of the modules and weights in the new block, in the order of `_Occurrence.keys`.
     """
@@ -121,7 +122,7 @@ def _paths(
 
 @dataclass(frozen=True)
 class _Occurrence:
-    """A segment (run of adjacent statements) that one call of a block replaces."""
+    """A segment, a sequence of adjacent statements, that one call of a block replaces."""
 
     program: Program
     segment: Segment
@@ -179,7 +180,7 @@ def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
     it is made from the class of the module.
 
     Args:
-        occurrences: The segments (runs of statements) that the block replaces.
+        occurrences: The segments (sequences of statements) that the block replaces.
     """
     first = occurrences[0]
     short = [[occurrence.short_name(key) for key in occurrence.keys] for occurrence in occurrences]
@@ -205,7 +206,7 @@ def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block
     """Return the attribute names of the instances of a block, one for each segment that the block replaces.
 
     Args:
-        occurrences: The runs of statements that the block replaces.
+        occurrences: The sequences of statements that the block replaces.
         taken: Names that must not be used.
         block: The name for an instance, with a number added, if the layers of its segment have no common prefix.
     """
@@ -224,7 +225,7 @@ def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: 
     class.
 
     Args:
-        occurrences: The segments (runs of statements) that the block replaces.
+        occurrences: The segments (sequences of statements) that the block replaces.
         taken: Class names that must not be used.
         kind: The name to use if the prefixes of the segments differ in more than numbers.
         classes: The class of each source layer, by its path.
@@ -284,7 +285,7 @@ def _body(
     """Return the program of a block's class: the statements of the first segment that it replaces, with new names.
 
     Args:
-        occurrences: The runs of statements that the block replaces.
+        occurrences: The sequences of statements that the block replaces.
         inner: The new names of the modules and weights, in the order of `_Occurrence.keys`.
         modules: The modules of the class.
         weights: The weights of the class.
@@ -332,8 +333,8 @@ def _usual_variable(occurrences: Sequence[_Occurrence], place: int) -> str:
     """Return the most frequent name that the user's code gives to an input of a block; empty if there is none.
 
     Args:
-        occurrences: The runs of statements that the block replaces.
-        place: The index of the input among the inputs of each run.
+        occurrences: The sequences of statements that the block replaces.
+        place: The index of the input among the inputs of each sequence.
     """
     found = (one.program.variable(one.segment.inputs[place], len(one.segment.calls)) for one in occurrences)
     return next((name for name, _ in Counter(name for name in found if name).most_common(1)), "")
@@ -346,10 +347,10 @@ def _replaced(
 
     Args:
         program: The program.
-        occurrences: The runs of statements that the block replaces.
-        names: For each of these runs, the attribute name of the block's instance.
+        occurrences: The sequences of statements that the block replaces.
+        names: For each of these sequences, the attribute name of the block's instance.
         block: The name of the class.
-        arguments: The values of the constructor arguments in each of these runs.
+        arguments: The values of the constructor arguments in each of these sequences.
     """
     steps: list[Step] = []
     modules: dict[str, Module] = {}

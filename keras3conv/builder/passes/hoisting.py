@@ -1,7 +1,7 @@
 """Move constants that are repeated for each sample to the start of a program, if several statements use them.
 
 Such a value is the product of a constant and ones of the batch size. At the start of the program it does not become a
-part of the first turn of a loop, which would then differ from the other turns.
+part of the first iteration of a loop, which would then differ from the other iterations.
 """
 
 from dataclasses import replace

@@ -154,7 +154,7 @@ def _best(
         refused: Keys of blocks that cannot be made.
 
     Returns:
-        The key, and the calls as segments (runs of statements) of the program; None if no block saves enough.
+        The key, and the calls as segments (sequences of statements) of the program; None if no block saves enough.
     """
     groups: dict[object, list[Segment]] = {}
     for level in range(depth, -1, -1):
@@ -169,7 +169,7 @@ def _best(
 
 
 def _apart(segments: list[Segment]) -> list[Segment]:
-    """Return segments (runs of statements) in program order, without those that overlap an earlier one in the list."""
+    """Return segments (sequences of statements) in program order, without those that overlap an earlier one."""
     found: list[Segment] = []
     for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
         if not found or segment.start >= found[-1].stop:
@@ -219,7 +219,7 @@ def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:
 
 
 def _key(program: Program, segment: Segment) -> object:
-    """Return a key of a segment (a run of statements), equal for two segments if one block can replace both.
+    """Return a key of a segment (a sequence of statements), equal for two segments if one block can replace both.
 
     The two may differ only in names and in values that can be constructor arguments of the block.
     """

@@ -107,7 +107,7 @@ def _lines(program: Program, step: Step) -> int:
 
 
 def _repetitions(tokens: Sequence[object]) -> Iterator[tuple[int, int, int]]:
-    """Yield every repetition in a sequence: its start index, the number of statements in a turn, the number of turns.
+    """Yield every repetition in a sequence: its start, the statements in an iteration, the iterations (all as numbers).
 
     Args:
         tokens: For each statement, a key; only statements with equal keys can repeat each other.
@@ -131,13 +131,13 @@ def _token(program: Program, step: Step) -> object:
 
 @dataclass
 class _Turns:
-    """Statements of a program that repeat in a row; each repetition can become a turn (iteration) of one loop.
+    """Statements of a program that repeat in a row; each repetition can become an iteration of one loop.
 
     Attributes:
         program: The program that contains them.
         start: The index of the first statement.
-        length: The number of statements in a turn.
-        count: The number of turns.
+        length: The number of statements in an iteration.
+        count: The number of iterations.
     """
 
     program: Program
@@ -193,12 +193,12 @@ class _Turns:
         return [*copies, loop]
 
     def _turn(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
-        """Return the statements of one turn of the loop, and the modules that differ from turn to turn.
+        """Return the statements of one iteration of the loop, and the modules that differ from iteration to iteration.
 
         The result is None if these modules are also used elsewhere.
 
         Args:
-            columns: The variables of the loop; one is added for each value that differs between the turns.
+            columns: The variables of the loop; one is added for each value that differs between the iterations.
         """
         steps: list[Step] = []
         modules: dict[str, Module] = {}
@@ -219,10 +219,10 @@ class _Turns:
         return {place[1:]: name for name, place in self.places.items() if place[0] == turn}
 
     def _carried(self) -> dict[tuple[int, int], str] | None:
-        """Return the values that each turn passes to the next one; None if not all turns pass the same ones.
+        """Return the values that each iteration passes to the next one; None if not all iterations pass the same ones.
 
-        A key is (index of a statement in the turn, index of its output): that output is passed on. Its value in
-        the dict is the name of the tensor that the first turn uses instead.
+        A key is (index of a statement in the iteration, index of its output): that output is passed on. Its value in
+        the dict is the name of the tensor that the first iteration uses instead.
         """
         carried: dict[tuple[int, int], str] = {}
         for place in range(self.length):
@@ -247,9 +247,9 @@ class _Turns:
         return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
 
     def _collected(self) -> tuple[tuple[str, ...], ...] | None:
-        """Return the outputs of the program that turns before the last one compute, each as its names in all turns.
+        """Return the program's outputs that iterations before the last compute, each as its names in all iterations.
 
-        The result is None if a statement outside of the loop uses a value of an earlier turn.
+        The result is None if a statement outside of the loop uses a value of an earlier iteration.
         """
         inner = {name for name, place in self.places.items() if place[0] < self.count - 1}
         own = Counter(name for step in self.steps for name in step.inputs if name in inner)
@@ -263,7 +263,7 @@ class _Turns:
         return tuple(tuple(names[place] for names in turns) for place in found)
 
     def _is_shared(self, place: int) -> bool:
-        """Return whether a statement calls the same layer in every turn.
+        """Return whether a statement calls the same layer in every iteration.
 
         The result is False for the function of a block, which creates new layers in each call.
         """
@@ -276,11 +276,12 @@ class _Turns:
         A value is copied if a statement after the loop needs it.
 
         Args:
-            carried: For each value that a turn passes to the next one, the name of the value from before the loop that
-                the first turn uses instead. The loop overwrites the value from before the loop.
+            carried: For each value that an iteration passes to the next one, the name of the value from before the loop
+                that the first iteration uses instead. The loop overwrites the value from before the loop.
 
         Returns:
-            The statements and the names; None if the loop would overwrite a value that a later turn needs unchanged.
+            The statements and the names; None if the loop would overwrite a value that a later iteration needs
+                unchanged.
         """
         if len({*carried.values()}) < len(carried):
             return None
@@ -292,11 +293,12 @@ class _Turns:
         return None if again & {*carried.values()} else (copies, names)
 
     def _labels(self) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-        """Return how the names of the called modules depend on the turn of the loop; None if they follow no pattern.
+        """Return how the names of the called modules depend on the iteration; None if they follow no pattern.
 
         Returns:
-            The loop variable in the names, "number"; for each module of the first turn its name with "{}" for the
-            variable, {"conv1": "conv{}"}; and the variable's value in each turn, (1, 2, 3). If no modules are called,
+            The loop variable in the names, "number"; for each module of the first iteration its name with "{}" for the
+            variable, {"conv1": "conv{}"}; and the variable's value in each iteration, (1, 2, 3). If no modules are
+                called,
             all are empty.
         """
         names = [
@@ -310,12 +312,12 @@ class _Turns:
 
 
 def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return the labels of module names in which a number grows by one in each turn of a loop; else None.
+    """Return the labels of module names in which a number grows by one in each iteration of a loop; else None.
 
     For the example below: ("number", {"conv1": "conv{}"}, (1, 2, 3)); see `_Turns._labels`.
 
     Args:
-        names: For each module of a turn, its name in every turn: ["conv1", "conv2", "conv3"].
+        names: For each module of an iteration, its name in every iteration: ["conv1", "conv2", "conv3"].
     """
     shown, numbers = {}, None
     for several in names:
@@ -337,12 +339,12 @@ def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tupl
 
 
 def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
-    """Return the labels of module names that have another prefix in each turn of a loop; else None.
+    """Return the labels of module names that have another prefix in each iteration of a loop; else None.
 
     For the example below: ("part", {"a_conv": "{}_conv"}, ("a", "b")); see `_Turns._labels`.
 
     Args:
-        names: For each module of a turn, its name in every turn: ["a_conv", "b_conv"].
+        names: For each module of an iteration, its name in every iteration: ["a_conv", "b_conv"].
     """
     turns = [*zip(*names, strict=True)]
     stems = [turn[0] if len(turn) == 1 else prefix_of(turn) for turn in turns]

@@ -30,7 +30,7 @@ _MODULE = "module"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A run of adjacent statements of a program, which may become a block.
+    """A sequence of adjacent statements of a program, which may become a block.
 
     Attributes:
         start: The index of the first statement.
@@ -58,7 +58,7 @@ class Segment:
 
 
 def repeated(program: Program, *, with_shared: bool = True, least: int = 2) -> tuple[Segment, ...]:
-    """Return the segments (runs of statements) whose replacement by calls of one block shortens the code most.
+    """Return the segments (sequences of statements) whose replacement by calls of one block shortens the code most.
 
     The result is empty if none does. For speed, segments are first compared by a hash, and only equal ones exactly.
 
@@ -89,8 +89,8 @@ def repeated(program: Program, *, with_shared: bool = True, least: int = 2) -> t
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
     """Return how many statements a block saves that replaces the chosen segments, times a factor for natural ones.
 
-    A segment (run of statements) is natural if its layer names have a common prefix, if branches meet in it, or if its
-    first statement is a layer call.
+    A segment (sequence of statements) is natural if its layer names have a common prefix, if branches meet in it, or if
+    its first statement is a layer call.
     """
     is_shared = owners.is_shared(chosen[0])
     if len(chosen) < 2 or (is_shared and not _has_every_use(program, chosen)):
@@ -112,7 +112,7 @@ def _cost(*, is_shared: bool) -> float:
 
 
 def _alike(owners: "_Owners", segments: Sequence[Segment], *, with_shared: bool) -> Iterable[list[Segment]]:
-    """Return groups of segments (runs of statements) such that one block can replace all segments of a group.
+    """Return groups of segments (sequences of statements) such that one block can replace all segments of a group.
 
     Args:
         owners: The modules and weights that segments use.
@@ -129,7 +129,7 @@ def _alike(owners: "_Owners", segments: Sequence[Segment], *, with_shared: bool)
 
 
 def _has_every_use(program: Program, segments: Sequence[Segment]) -> bool:
-    """Return True if no other statement uses the modules and weights that these runs of statements use."""
+    """Return True if no other statement uses the modules and weights that these sequences of statements use."""
     owned = Counter(_owned(program, segments[0].start, segments[0].stop))
     return all(_uses(program, one) == number * len(segments) for one, number in owned.items())
 
@@ -155,7 +155,7 @@ def _uses(program: Program, owned: tuple[str, str]) -> int:
 
 
 class _Owners:
-    """Finds the modules and weights that a segment (run of statements) uses, and those that are also used elsewhere."""
+    """Finds the modules and weights that a segment uses, and those among them that other statements use, too."""
 
     def __init__(self, program: Program, least: int) -> None:
         self.program, self.least = program, least
@@ -197,7 +197,7 @@ class _Owners:
 
 
 def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segment]:
-    """Yield every run of statements with at most `MOST_INPUTS` inputs, of which only the last output is used after it.
+    """Yield every segment with at most `MOST_INPUTS` inputs whose last output alone is used by later statements.
 
     Args:
         program: The program.
@@ -235,7 +235,7 @@ def _segments(program: Program, tokens: Sequence[Token | None]) -> Iterator[Segm
 
 
 def _token(program: Program, step: Step) -> Token | None:
-    """Return the key of a statement; statements with equal keys can become the same statement of one block.
+    """Return a key of a statement; statements with equal keys can become one statement of a block.
 
     The key is None for the call of an existing block, which no other block may contain.
     """
@@ -256,19 +256,19 @@ def with_modules(expression: object, rename: Callable[[str], str]) -> object:
 
 
 def _are_equal(program: Program, tokens: Sequence[Token | None], segments: Sequence[Segment]) -> bool:
-    """Return True if runs of statements with equal hashes have the same statements, connected in the same way.
+    """Return True if sequences of statements with equal hashes have the same statements, connected in the same way.
 
     Args:
         program: The program.
         tokens: For each statement, a key equal for statements that can repeat each other; None for one that cannot.
-        segments: The runs of statements.
+        segments: The sequences of statements.
     """
     first = _key(program, tokens, segments[0])
     return all(_key(program, tokens, segment) == first for segment in segments)
 
 
 def _key(program: Program, tokens: Sequence[Token | None], segment: Segment) -> list[object]:
-    """Return a hash of a run of statements, from the keys of the statements (`tokens`) and how they are connected."""
+    """Return a hash of a segment, from the keys of its statements (`tokens`) and the connections between them."""
     names: dict[str, int] = {name: -1 - place for place, name in enumerate(segment.inputs)}
     modules: dict[str, int] = {}
     key: list[object] = []
@@ -290,7 +290,7 @@ def _outer_key(program: Program, segment: Segment) -> tuple[object, ...] | None:
 
 
 def sizes_used(program: Program, segment: Segment) -> tuple[str, ...]:
-    """Return the names of the dynamic sizes that a run of statements uses."""
+    """Return the names of the dynamic sizes that a sequence of statements uses."""
     return symbols_in(program, program.steps[segment.start : segment.stop])
 
 
@@ -314,7 +314,7 @@ def size_from(program: Program, inputs: Sequence[str], symbol: str) -> tuple[int
 
 
 def _apart(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return segments (runs of statements) in the order of their starts, without those that overlap an earlier one."""
+    """Return segments (sequences of statements) in program order, without those that overlap an earlier one."""
     chosen: list[Segment] = []
     end = 0
     for segment in segments:
@@ -333,15 +333,15 @@ def _coherence(program: Program, segments: Sequence[Segment]) -> float:
 
 
 def _joins(program: Program, segment: Segment) -> bool:
-    """Return True if branches meet in a run of statements, as in the sum at the end of a residual block."""
+    """Return True if branches meet in a sequence of statements, as in the sum at the end of a residual block."""
     steps = program.steps[segment.start : segment.stop]
     return any(len({*step.inputs} - {*program.weights}) > 1 for step in steps)
 
 
 def _begins(program: Program, segment: Segment) -> bool:
-    """Return True if a run of statements begins with the call of a layer.
+    """Return True if a sequence of statements begins with the call of a layer.
 
-    A run that begins with a function is a worse block, because an activation belongs to the layer before it.
+    A sequence that begins with a function is a worse block, because an activation belongs to the layer before it.
     """
     return bool(program.steps[segment.start].module)
 

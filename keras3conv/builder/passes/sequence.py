@@ -35,7 +35,7 @@ def arranged(program: Program) -> Program:
 def with_early_results(program: Program) -> Program:
     """Return the program in which statements that only outputs need, such as permutations of outputs, come early.
 
-    Such a statement directly follows the statement whose result it uses, so that both are in one turn of a loop.
+    Such a statement directly follows the statement whose result it uses, so that both are in one iteration of a loop.
     Statements in the calls of layers stay where they are.
     """
     late: set[int] = set()

@@ -3,8 +3,7 @@
 The expression `F.relu6(x + 3) / 6` is a tree of `Operation`s. Its leaves are references to values, dynamic sizes,
 dtypes and plain Python literals. Handlers build such trees with Python's operators and with `Function`s:
 
-    F = Function("torch.nn.functional")
-    call.returns(F.relu6(given + 3) / 6, given.order)
+    F = Function("torch.nn.functional") call.returns(F.relu6(x + 3) / 6, x.order)
 
 Expressions are independent of the framework: another target framework needs only other function names and another
 source writer.

@@ -38,7 +38,7 @@ class KerasSpelling:
         defaults: For each block, the default values of its function's arguments.
         is_function: Whether the source code is that of the function of a block.
         loop: The loop that contains the source code; None outside of loops.
-        lists: For each list to which a loop adds a value in every turn, the names of these values in the program.
+        lists: For each list to which a loop adds a value in every iteration, the names of these values in the program.
     """
 
     program: Program

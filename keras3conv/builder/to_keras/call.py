@@ -47,7 +47,7 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A parameter or buffer of the torch module that is an argument of an operator; in Keras, a layer must own it.
+    """A parameter or buffer of the torch module as an argument of an operator; in Keras, it must be a layer's variable.
 
     Attributes:
         parameter: The parameter.
@@ -228,7 +228,7 @@ class Writer(Protocol):
         """Return `arange(size)` as a value of the program, for a size that is a dynamic size of an input."""
 
     def before_reshape(self, value: Value) -> Value | None:
-        """Return the value from which a reshape computed the given value; None if no reshape did."""
+        """Return the value before the reshape that computed a value; None if no reshape computed it."""
 
     def note_reshape(self, reshaped: Value, value: Value) -> None:
         """Record that a reshape of `value` computed `reshaped`, for a later `before_reshape(made)`."""

@@ -144,7 +144,7 @@ class _Lowering:
         return self._users.get(name, [])
 
     def before_reshape(self, value: Value) -> Value | None:
-        """Return the value from which a reshape computed the given value; None if no reshape did."""
+        """Return the value before the reshape that computed a value; None if no reshape computed it."""
         return self._before_reshape.get(value)
 
     def note_reshape(self, reshaped: Value, value: Value) -> None:

@@ -10,7 +10,7 @@ from keras3conv.model.graph import FIRST_VALUE, Graph
 
 
 def with_orders(graph: Graph, lowered: Lowered) -> Graph:
-    """Return a graph whose loops start with constants in the axis order of the values that follow in later turns.
+    """Return a graph whose loops start with constants in the axis order of the values that follow in later iterations.
 
     If the constants have this axis order already, the same graph is returned.
 

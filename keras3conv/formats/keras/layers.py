@@ -186,7 +186,7 @@ A functional or sequential model has its layers in a list, whose places begin wi
 
 
 def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[LayerView, ...]:
-    """Insert the layers that the architecture does not list, such as the cell of an LSTM; return all layers.
+    """Return all layers: those of the architecture, and inserted among them those it lacks, such as an LSTM's cell.
 
     Args:
         described: The layers that the architecture lists.
@@ -206,7 +206,7 @@ def _with_parts(described: list[LayerView], parts: list[LayerView]) -> tuple[Lay
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """Yield the paths that contain a path, the longest first: "a/b" and "a" for "a/b/c"."""
+    """Yield the paths of the layers that contain a layer, the innermost first: "a/b" and "a" for "a/b/c"."""
     while path := path.rpartition("/")[0]:
         yield path
 

@@ -73,7 +73,7 @@ def nodes_of(tree: Tree, config: LayerConfig | None, where: str) -> list[Node]:
 
 
 def _runs(tree: Tree, groups: Sequence[str]) -> Iterator[list[str]]:
-    """Yield groups in their order: as one list, successive layers without inner groups, and each other group alone.
+    """Yield groups in their order, in lists: successive layers without inner groups together, every other group alone.
 
     A file may have a list of 100,000 layers, which are inspected together.
     """

@@ -11,7 +11,7 @@ _Default = TypeVar("_Default")
 
 
 class Deferred(Mapping[str, _Value]):
-    """A mapping of paths that is made when one of them is looked up that is not known before."""
+    """A mapping from paths to values that is computed only when a path is looked up whose value is not known yet."""
 
     def __init__(self, known: Mapping[str, _Value], make: Callable[[], Mapping[str, _Value]]) -> None:
         """Keep what is known and a function that returns the whole mapping, which is called for anything else."""

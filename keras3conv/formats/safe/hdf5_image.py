@@ -1,4 +1,4 @@
-"""Hold the metadata of an HDF5 file in a buffer, at its addresses in the file: numpy then reads many objects at once.
+"""Hold the metadata bytes of an HDF5 file in a buffer, at their file offsets, so that numpy parses many at once.
 
 The buffer is as large as the file, but the system allocates its memory only for the pages that are read: those with
 metadata. The values of datasets are not needed.

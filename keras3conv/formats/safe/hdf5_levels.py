@@ -1,6 +1,6 @@
-"""Hold the objects of an HDF5 file in columns, one set for each depth, and make objects of them on demand.
+"""Hold the groups and datasets of an HDF5 file in arrays, one set for each depth; create objects on demand.
 
-A file may have 100,000 groups. Many questions are answered by the columns, without an object for every group.
+A file may have 100,000 groups, and many questions need only the arrays (columns), not an object for each group.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Levels:
-    """All objects of a file, in columns; the root group is alone in the first level."""
+    """All groups and datasets of a file, in arrays for each depth; the first level has only the root group."""
 
     levels: Sequence[Level] = field(default=())
 
@@ -150,7 +150,7 @@ class Levels:
 
 
 def _cut(names: list[str], counts: Array) -> Iterator[tuple[str, ...]]:
-    """Yield the names in as many tuples as there are counts, each with the number of names that the count says."""
+    """Divide a list of names into tuples of the given lengths, and yield the tuples."""
     if (counts == 1).all():  # as the groups of 100,000 layers with one variable each
         yield from zip(names, strict=True)
         return

@@ -45,7 +45,7 @@ class Members:
 
 
 class Seen:
-    """Collects the addresses of all headers, B-trees, leaves and heaps that were read: no two groups may share one."""
+    """Collects the addresses that were read (headers, B-trees, leaves, heaps), to refuse groups that share one."""
 
     def __init__(self) -> None:
         self._addresses: list[Array] = []

@@ -41,7 +41,7 @@ class Messages:
         return Messages(self.owner[those], self.kind[those], self.start[those], self.size[those])
 
     def counts(self, kind: int, objects: int) -> Array:
-        """Return, for each object, the number of its messages of one kind.
+        """Return, for each HDF5 object, the number of header messages of one kind.
 
         Args:
             kind: The kind, such as `ATTRIBUTE`.

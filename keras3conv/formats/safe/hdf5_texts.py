@@ -49,7 +49,7 @@ class _Kind:
 
 
 class _Found:
-    """The attributes that were read, and those whose texts a global heap stores, which are read at the end."""
+    """Collects HDF5 attributes; those whose texts are in a global heap are read together at the end."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[Column]] = {}
@@ -151,7 +151,7 @@ def _padded(length: int) -> int:
 
 @lru_cache(4096)
 def _kind(description: bytes, size: int) -> _Kind:
-    """Return the name and the type of an attribute.
+    """Return the name and the type of an HDF5 attribute, from the start of its header message.
 
     Args:
         description: The bytes of the message before the value.

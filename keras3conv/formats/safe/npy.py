@@ -91,7 +91,7 @@ def _array(declared: Declared, content: bytearray | memoryview) -> Array:
 
 
 def _declared(source: Source, file: BinaryIO, member: Member) -> Declared:
-    """Return the header of an array; raise an error unless the declared size equals that of the values."""
+    """Return the parsed header of an array; raise an error unless the values have the declared size in bytes."""
     where = f"{source.path}: {quoted(member.name)}" if member.name else str(source.path)
     raw = read_start(source, file, member, _MAX_HEADER)
     width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(raw[6:8]) if raw.startswith(_MAGIC) else None

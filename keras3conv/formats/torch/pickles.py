@@ -246,7 +246,7 @@ def _skip(size: int) -> Callable[[_Machine], None]:
 
 
 def _taking(step: Callable[[_Machine, list[Any]], None], size: int) -> Callable[[_Machine], None]:
-    """Return the function for a pickle instruction: it pops values from the stack and passes them to `step`."""
+    """Return the function that executes a pickle instruction: it pops `size` values and passes them to `step`."""
 
     def step_with_values(machine: _Machine) -> None:
         values = [machine.stack.pop() for _ in range(size)]

@@ -42,7 +42,7 @@ class _Storage:
 
 
 class _Tensor:
-    """A tensor in the pickle, which is pickled as a call of torch's function that rebuilds a tensor."""
+    """A tensor for the pickle, where it becomes a call of torch's function that rebuilds a tensor."""
 
     def __init__(self, storage: _Storage, tensor: TensorRef) -> None:
         self.storage, self.tensor = storage, tensor

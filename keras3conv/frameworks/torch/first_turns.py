@@ -1,6 +1,6 @@
-"""Prevent constant folding in the first turn of a Python loop, so that all turns have the same operators.
+"""Prevent constant folding in the first iteration of a Python loop, so that all iterations have the same operators.
 
-In this code, only the first turn negates a constant. Constant folding would remove this operator:
+In this code, only the first iteration negates a constant. Constant folding would remove this operator:
 
     x = torch.ones(3)
     for layer in self.layers:
@@ -26,13 +26,13 @@ from keras3conv.model.graph import FIRST_VALUE
 
 @dataclass(frozen=True, kw_only=True)
 class _Start:
-    """A constant that the first turn of a loop uses where the second turn uses a value that the first has computed.
+    """A constant used by the first iteration of a loop where the second uses a value that the first has computed.
 
     Attributes:
         constant: The constant.
-        user: The node of the first turn that uses it.
+        user: The node of the first iteration that uses it.
         leaf: The index of the constant among the leaves of the arguments of this node.
-        following: The value that the second turn uses instead.
+        following: The value that the second iteration uses instead.
     """
 
     constant: Node
@@ -44,8 +44,8 @@ class _Start:
 def constants_of(exported: ExportedProgram, buffers: frozenset[str], free: frozenset[Any]) -> Constants:
     """Return the `Constants` of an exported module: its values that depend on no input and no parameter.
 
-    A value that only the first turn of a loop computes from constants is not among them: the graph of the module gets
-    an operator for the constant from which it is computed.
+    A value that only the first iteration of a loop computes from constants is not among them: the graph of the module
+    gets an operator for the constant from which it is computed.
     """
     _without_first_values(exported)
     found = Constants(exported, buffers, free)
@@ -83,7 +83,7 @@ _KEPT = ("val", "tensor_meta", "stack_trace", "nn_module_stack")
 
 
 class _Turns:
-    """The operators of an exported module; finds those that the same line of code makes in two turns of a loop."""
+    """The operators of an exported module; finds those that the same line of code makes in two iterations of a loop."""
 
     def __init__(self, exported: ExportedProgram, constants: Mapping[Node, Any]) -> None:
         """Read the operators of an exported module.
@@ -114,7 +114,7 @@ class _Turns:
             yield from (start for start in found if start.constant not in changing)
 
     def _starts_at(self, place: int) -> list[_Start]:
-        """Return the constants that a node uses where the same node of the next turn uses a value of this turn."""
+        """Return a node's constants where the same node of the next iteration uses a value of this iteration."""
         operands = _operands(self.nodes[place])
         given = {leaf: one for leaf, one in operands.items() if one in self.constants and _may_start(one)}
         for other in self.places[self.keys[place]] if given else ():
@@ -129,7 +129,7 @@ class _Turns:
         return []
 
     def _follows(self, later: Node, constant: Node) -> bool:
-        """Return whether a value may replace a constant in the next turn: it is computed, and has as many axes."""
+        """Return whether a value may replace a constant in the next iteration: it is computed, and has as many axes."""
         value, known = later.meta.get("val"), constant.meta["val"]
         return later not in self.constants and isinstance(value, torch.Tensor) and value.ndim == known.ndim
 
@@ -142,7 +142,7 @@ def _may_start(constant: Node) -> bool:
 
 
 def _key(node: Node) -> object:
-    """Return a key that is equal for nodes which the same line of code makes in several turns of a loop."""
+    """Return a key that is equal for nodes which the same line of code makes in several iterations of a loop."""
     leaves = pytree.tree_leaves((node.args, dict(node.kwargs)))
     kinds = tuple((type(leaf), isinstance(leaf, Node) and is_number(leaf.meta.get("val"))) for leaf in leaves)
     return node.target, node.meta.get("stack_trace"), kinds
@@ -155,11 +155,11 @@ def _operands(node: Node) -> dict[int, Node]:
 
 
 def _is_turn(keys: Sequence[object], place: int, other: int) -> bool:
-    """Return whether two nodes are at the same position in two consecutive turns of a loop.
+    """Return whether two nodes are at the same position in two consecutive iterations of a loop.
 
     Args:
-        keys: The keys of all nodes; those of all nodes in a turn are repeated in the next turn.
-        place: The index of the node in the first turn.
+        keys: The keys of all nodes; those of all nodes in an iteration are repeated in the next iteration.
+        place: The index of the node in the first iteration.
         other: The index of the node in the second one.
     """
     length = other - place

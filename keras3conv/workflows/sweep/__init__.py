@@ -1,1 +1,1 @@
-"""Implement `keras3conv.sweep`: align, transfer, convert and validate many models, each in a separate process."""
+"""Implement `keras3conv.sweep`, which runs tasks on many models (align, transfer, convert, validate) in processes."""

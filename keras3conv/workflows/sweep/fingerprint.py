@@ -20,7 +20,7 @@ def fingerprint(task: Task, known: Mapping[str, tuple[int, int, str]]) -> tuple[
     """Return the fingerprint of a task (a digest), and the digests of the files that the fingerprint covers.
 
     The fingerprint covers the options, the content of every file that the task names, and the versions of the packages.
-    It does not cover the limits, nor the folder in which the task runs.
+    It does not cover the limits of time and memory, nor the folder in which the task runs.
 
     Args:
         task: The task; its files exist.

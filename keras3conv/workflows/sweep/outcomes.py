@@ -1,4 +1,4 @@
-"""Tell in one line why a task of a sweep failed: the headline of the error or proof, and its first problem."""
+"""Describe in one line why a task of a sweep failed: the first line of the error or proof, and its first problem."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ _LONGEST = 400
 
 
 def of_error(error: BaseException) -> str:
-    """Return the headline of an error, followed by the first problem that its message lists, if there is one.
+    """Return the first line of an error message, followed by the first problem that the message lists, if any.
 
     A message lists a problem in lines that are indented by two spaces; the lines that continue it are indented further.
     """

@@ -52,7 +52,7 @@ class TorchSide:
         operations: The operations to search, in call order: the operations of the layer, or all operations since the
             last layer that agreed.
         operations_before: All operations before the layer.
-        upstream: The operations to search, preceded by the operation whose result the first of them takes.
+        upstream: The operations to search, preceded by the one that computes the input of the first of them.
         classes: Class of every module, by path.
         flattened: The shape, without the batch axis, that was flattened to the layer's input; None if the input is not
             flattened.

@@ -255,7 +255,7 @@ def _divisor(scaling: LayerSpec, kernel: tuple[int, ...]) -> int:
     divisor = round(float(prod(kernel) / scaling.config["x2"]))
     if scaling.config["x2"] != prod(kernel) / divisor:
         factor = scaling.config["x2"]
-        raise RuleError(f"an average over {kernel} times {factor} is no AvgPool, whose divisor must be an integer")
+        raise RuleError(f"an average over {kernel} times {factor} cannot become AvgPool, whose divisor is an integer")
     return divisor
 
 
