@@ -1,4 +1,4 @@
-"""Define the exceptions, and `Problem`, one of the errors that a message lists.
+"""Define the exceptions, and `Problem`, one entry in the list of errors that a message shows.
 
 A message has a headline, then one line for each problem in aligned columns, then a call that fixes the first ones:
 

@@ -9,7 +9,7 @@ THRESHOLDS = (50_000, 20, 20)
 
 
 class _Frozen:
-    """Whether objects are known to be frozen: by a `with` block that has not ended, or by the caller."""
+    """Whether objects are frozen (`gc.freeze`): by a `with` block of this module, or by the caller."""
 
     known = False
 

@@ -44,7 +44,7 @@ _Template = tuple[tuple[str, ...], ...]
 
 
 class _Block(NamedTuple):
-    """Rows of a table whose paths differ only in numbers, printed as one line, such as "layers.{0..11}.fc".
+    """A block: rows of a table whose paths differ only in numbers, printed as one line: "layers.{0..11}.fc".
 
     Attributes:
         cells: The numbers in the paths, or the ranges of them, in order.
@@ -206,7 +206,7 @@ def _merged(blocks: list[_Block]) -> list[_Block]:
 
 
 def _merged_along(blocks: list[_Block], position: int) -> list[_Block]:
-    """Merge runs of blocks in which the number at this position increases by one, and the others by a constant.
+    """Merge successive blocks in which the number at this position increases by one, and the others by a constant.
 
     Args:
         blocks: Blocks (rows printed as one line) with equal text between their numbers.
@@ -245,7 +245,7 @@ def _run(blocks: Sequence[_Block], start: int, position: int) -> int:
 
     Args:
         blocks: Blocks (rows printed as one line).
-        start: The index of the first block of the run.
+        start: The index of the first block to merge.
         position: The index in `_Block.cells` of the number that increases by one.
     """
     step = _steps(blocks[start], blocks[start + 1]) if start + 1 < len(blocks) else None
@@ -280,7 +280,7 @@ def _steps(before: _Block, after: _Block) -> tuple[int, ...] | None:
 
 
 def _is_exact(block: _Block, steps: Sequence[int]) -> bool:
-    """Return True if one line can express a run of blocks exactly, with ranges such as `block{1..3}/block{=}_conv`.
+    """Return True if one line can express successive blocks exactly, with ranges: `block{1..3}/block{=}_conv`.
 
     Two numbers of one path that both increase must be equal, because the second is written `{=}`. No other range may
     stand between them, because `{=}` repeats the nearest range before it.
@@ -394,5 +394,5 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def how_many_differ(number: int, total: int, noun: str) -> str:
-    """Return how many of some things differ, as a clause: "1 of 3 outputs differs", "2 of 3 outputs differ"."""
+    """Return a clause on the number that differs: "1 of 3 outputs differs", "2 of 3 outputs differ"."""
     return f"{number:,} of {count(total, noun)} {'differs' if number == 1 else 'differ'}"

@@ -1,4 +1,4 @@
-"""Notify a listener (a function) about the steps of a long computation; without a listener a step costs nothing.
+"""Report the steps of a long computation to a listener, a function; without a listener a step costs nothing.
 
 with listening(print):
     with step("probe"):     # prints "probe None", and at the end "probe 1.25"
@@ -45,10 +45,10 @@ def report_fraction(name: str, done: int, total: int) -> None:
 
 
 def teller() -> Callable[[str, str], None]:
-    """Return a function that reports the progress of a step to the present listener; any thread may call it.
+    """Return a function that reports the progress of a step to the present listener, also from other threads.
 
-    The function takes the name of the step and a text: ("running", "a") is reported as "running: a". It is needed
-    because a thread does not know the listener of the thread that started it.
+    A thread does not know the listener of the thread that started it. The function takes the name of the step and a
+    text: ("running", "a") is reported as "running: a".
     """
     listener = _listener.get()
 

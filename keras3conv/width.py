@@ -99,10 +99,10 @@ def fitted_table(
     numeric: Collection[int] = (),
     rule: str = "-",
 ) -> FittedTable:
-    """Return a table that fits the terminal, and breaks no number, no option and no name in a path.
+    """Return a table that fits the terminal, without breaks inside a number, an option or a name in a path.
 
-    Long cells take several lines. If the columns have no room for whole words, a row may be a list of cells, each with
-    the name of its column: if the columns have no room for the names in paths either, or if the list is shorter.
+    Long cells take several lines. If whole words do not fit, a row may be printed as a list of cells, each with the
+    name of its column: if the names in paths do not fit either, or if the list is shorter.
 
     Args:
         names: The names of the columns.

@@ -110,7 +110,7 @@ def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]
 
     Args:
         subject: The two models.
-        finished: The runs by backend.
+        finished: The recorded run of each backend.
     """
     torch_run = Recording(outputs=subject.torch_run.outputs)
     for name, run in finished.items():

@@ -87,7 +87,7 @@ class Pair:
 
     @property
     def unconfirmed(self) -> bool:
-        """True if no run of the models has confirmed the pair, or if the order of values in its tensors is unknown."""
+        """True if running the models has not confirmed the pair, or the order of values in its tensors is unknown."""
         return not self.evidence or any(evidence.kind in UNCONFIRMED for evidence in self.evidence)
 
 

@@ -51,7 +51,7 @@ class Alignment:
 
     @property
     def unconfirmed(self) -> tuple[Pair, ...]:
-        """The pairs that may be wrong: other layers fit as well, or no run has compared the two layers."""
+        """The pairs that may be wrong: other layers fit as well, or the two layers were not run and compared."""
         return tuple(pair for pair in self.pairs if pair.unconfirmed and pair.decided_by != "ambiguous")
 
     @cached_property

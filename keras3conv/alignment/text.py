@@ -110,13 +110,13 @@ def declared_loss(mappings: Iterable[WeightMapping]) -> str:
 
 
 def accepted_difference(plan: Plan) -> dict[str, str]:
-    """Return the difference of the outputs that the user accepted as a fact for a report; empty if there is none."""
+    """Return a fact for a report: the difference of the outputs that the user accepted; empty if there is none."""
     accepted = plan.accepted_difference
     return {"accepted difference": f"the outputs were compared: {accepted}"} if accepted else {}
 
 
 def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
-    """Return a sentence that names the pairs that no run has confirmed, and how to confirm them; empty for no pairs."""
+    """Return a sentence that names the unconfirmed pairs, and says how to confirm them; empty for no pairs."""
     if not pairs:
         return ""
     differing = [pair for pair in pairs if pair.decided_by == "forced"]
@@ -130,7 +130,7 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
 
 
 def _named(pairs: Sequence[Pair]) -> str:
-    """Return the torch paths of some pairs, those that differ in a number as one, such as "c{1..2}, fc"."""
+    """Return the torch paths of some pairs as text; paths that differ in a number are joined: "c{1..2}, fc"."""
     return _first([line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])], ", ")
 
 
@@ -202,7 +202,7 @@ def _pair_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 
 def decision(pair: Pair) -> str:
-    """Return what decided a pair, for a table; a pair that no run has confirmed has a mark: "definition order (?)"."""
+    """Return what decided a pair, for a table, with a mark for an unconfirmed pair: "definition order (?)"."""
     decided = pair.decided_by or "nothing"
     return f"{decided} (?)" if pair.unconfirmed else decided
 

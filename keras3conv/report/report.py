@@ -83,7 +83,7 @@ class Report:
     def tally(self) -> str:
         """The number of sections with each status, as text, such as "3 passed, 1 skipped".
 
-        For a single section that is unconfirmed, it is the part that no run has confirmed, such as "4 of 6 pairs".
+        For a single section that is unconfirmed, it is the number of unconfirmed pairs: "4 of 6 pairs".
         """
         if len(self.sections) == 1 and self.is_unconfirmed and NOT_CONFIRMED in self.sections[0].facts:
             return self.sections[0].facts[NOT_CONFIRMED]

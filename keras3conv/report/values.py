@@ -152,7 +152,7 @@ class Section:
     Attributes:
         name: The name of the section, unique in its report.
         status: "passed", "failed", "skipped", "info" for a section that proves nothing by itself, or "unconfirmed" for
-            pairs of layers that were chosen without a run of the models, although other pairs fit as well.
+            pairs of layers that were chosen without running the models, although other pairs fit as well.
         claim: The statement that the section proves, in one sentence.
         summary: The outcome, in one line.
         reason: The reason why the section was skipped or is not confirmed; else empty.

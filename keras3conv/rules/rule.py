@@ -55,7 +55,8 @@ class LayerSpec:
     Attributes:
         kind: The qualified class name.
         config: The arguments of the constructor.
-        shapes: The shapes of the layer's tensors, by role. Rules leave them out: `specs_with_shapes` computes them.
+        shapes: The shapes of the layer's tensors, by name in the layer. Rules leave them out: `specs_with_shapes`
+            computes them.
         inputs: The shapes of the inputs, batch axis first, None for a dynamic size; empty if unknown.
     """
 
@@ -146,7 +147,7 @@ class Rule:
         torch_arguments: Returns the positional arguments of the torch layer for the input arrays of an example.
         keras_arguments: Returns the positional arguments of the Keras layer for the same arrays in Keras' layout.
         aliases: The current role of a Keras variable, for each role that it has in older Keras files.
-        ignored: Torch tensors that need no counterpart, by role, each with the reason.
+        ignored: Torch tensors that need no counterpart, by name in the layer, each with the reason.
         examples: Torch layers with which the rule is tested. They should expose mistakes: different sizes, options on
             and off.
         train: Whether the outputs of the two layers are also equal in training mode.

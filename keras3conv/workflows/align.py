@@ -166,18 +166,18 @@ class _Probe:
         self._probed: ProbeResult | None = None
         self._error: ModelError | None = None
 
-    def __call__(self, given: Inputs) -> bool:
+    def __call__(self, inputs: Inputs) -> bool:
         """Probe with inputs; return whether both models accept them, even if the probe fails for another reason."""
         try:
-            self._probed, error = self._probe(given), None
+            self._probed, error = self._probe(inputs), None
         except ModelError as failure:
             error = failure
-        accepted = error is None or self._sides.accept(given)
+        accepted = error is None or self._sides.accept(inputs)
         if accepted or self._error is None:
             self._error = error
         return accepted
 
-    def result(self, given: Inputs) -> ProbeResult:
+    def result(self, inputs: Inputs) -> ProbeResult:
         """Return the result of the last probe, or probe now with these inputs.
 
         Raises:
@@ -185,13 +185,13 @@ class _Probe:
         """
         if self._error is not None:
             raise self._error
-        return self._probed or self._probe(given)
+        return self._probed or self._probe(inputs)
 
-    def _probe(self, given: Inputs) -> ProbeResult:
+    def _probe(self, inputs: Inputs) -> ProbeResult:
         from keras3conv.planner.probe import run as probing
 
         with step("probe: run both models, pair their layers"):
-            return probing.probe(self._sides.torch.source, self._sides.keras.source, self._views, given, self._hinted)
+            return probing.probe(self._sides.torch.source, self._sides.keras.source, self._views, inputs, self._hinted)
 
 
 def _other_entries(sides: Sides, plan: Alignment, entry: str) -> Iterator[str]:

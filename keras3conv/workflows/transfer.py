@@ -48,7 +48,7 @@ class Options:
         out: The paths of the files.
         overwrite: Whether to replace existing files.
         cast: Whether values may lose precision.
-        accept_unconfirmed: Whether the report passes although no run has confirmed pairs of the plan.
+        accept_unconfirmed: Whether the report passes although the plan has unconfirmed pairs.
         memory: The memory of a live target's values: "copy", or "share" for the memory of the source.
         max_shard_size: The size of a shard in bytes, if the tensors are to be divided among several files.
         ray: The address of a Ray cluster that writes the shards of an output; None to write them in this process.
@@ -345,7 +345,7 @@ def _reason(plan: Alignment, unconfirmed: Sequence[Pair]) -> str:
 
     Args:
         plan: The plan that was followed.
-        unconfirmed: The pairs that no run has confirmed and that the caller does not accept.
+        unconfirmed: The unconfirmed pairs that the caller does not accept.
 
     Returns:
         The reasons as sentences; empty if there is none.

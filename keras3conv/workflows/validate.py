@@ -103,7 +103,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
 def _opened(
     given: Sides, plan: Alignment | None, files: Sequence[Path | None]
 ) -> tuple[Sides, Alignment | None, tuple[str, ...]]:
-    """Return the two sides with a Keras file loaded, the plan with the names in the models, and notes for the report.
+    """Return three things: the sides with a Keras file loaded, the plan with these models' names, notes for the report.
 
     Args:
         given: The two models as the user gave them.

@@ -48,7 +48,7 @@ def verify(path: Path) -> Report:
 
 
 def _unconfirmed_note(plan: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a note that the transfer which wrote the file had pairs that no run confirmed; () if it had none."""
+    """Return a note that the file was written by a plan with unconfirmed pairs of layers; () if there were none."""
     number = plan.get("unconfirmed", 0)
     note = (
         f"the transfer that wrote this followed a plan in which no run confirmed {number} of {plan.get('pairs')} pairs"

@@ -90,7 +90,7 @@ def call_pairs(
 
 
 def probe_calls(subject: Subject) -> tuple[CallPair, ...]:
-    """Return a `CallPair` for every layer call of the float64 run with probe weights; all proofs share them."""
+    """Return a `CallPair` for every layer call of the float64 run with random weights; all proofs share them."""
     return subject.once(_probe_calls)
 
 
@@ -168,7 +168,7 @@ def _in_order(subject: Subject, call: CallPair, places: tuple[int, int], any_ord
 
 
 def order_of_rows(subject: Subject, pair: Pair, places: tuple[int, int]) -> Array | None:
-    """Return the order of torch's rows in the output of a Keras layer, found in the float64 run under probe weights.
+    """Return the order of torch's rows in the output of a Keras layer, found in the float64 run under random weights.
 
     There the rows differ by far more than rounding. If the layer computes other values, the order of the rows of its
     input is taken. The result is None if torch's order is also Keras' order.

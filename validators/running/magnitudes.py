@@ -48,7 +48,7 @@ class Rescaled:
     """Two models prepared for another magnitude of their values.
 
     Attributes:
-        subject: The models with rescaled inputs and probe weights; None if they do not run with them.
+        subject: The models with rescaled inputs and random weights; None if they do not run with them.
         reason: Why they do not run; empty if they do.
         magnitude: The root mean square of the values.
         bounds: The bounds (limits of a clip) in the operations of both models; empty in a run at small values.
@@ -154,7 +154,7 @@ def _candidate_inputs(subject: Subject, change: Callable[[Inputs], Inputs]) -> I
 
 
 def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float, bounds: list[Bound]) -> Subject:
-    """Return the models with probe weights for layer outputs of a magnitude, and with torch's run under these weights.
+    """Return the models with random weights for layer outputs of a magnitude, and with torch's run under these weights.
 
     The factor of each weight is found during the run of torch, layer by layer.
 

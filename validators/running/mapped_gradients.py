@@ -24,7 +24,7 @@ def torch_backward(
     trained: list[tuple[Pair, WeightMapping]],
     norms: tuple[BatchNorm, ...],
 ) -> Backward:
-    """Run one backward pass of the torch module in float64 with the probe weights.
+    """Run one backward pass of the torch module in float64 with the random weights.
 
     Args:
         subject: The two models.
@@ -51,7 +51,7 @@ def keras_backward(
     trained: list[tuple[Pair, WeightMapping]],
     norms: tuple[BatchNorm, ...],
 ) -> Backward:
-    """Run one backward pass of the Keras model in float64 with the probe weights; see `torch_backward`."""
+    """Run one backward pass of the Keras model in float64 with the random weights; see `torch_backward`."""
     from keras3conv.frameworks.keras import gradients as keras_gradients
     from keras3conv.frameworks.keras import model as keras_side
 

@@ -34,10 +34,10 @@ NOTE = "rounding: the difference is unrelated at inputs that differ by a million
 
 @dataclass(frozen=True)
 class NearbyRun:
-    """A second run of two models, on slightly changed inputs and probe weights.
+    """A second run of two models, on slightly changed inputs and random weights.
 
     Attributes:
-        subject: The models with their original inputs and probe weights.
+        subject: The models with their original inputs and random weights.
     """
 
     subject: Subject
@@ -59,7 +59,7 @@ class NearbyRun:
 
     @cached_property
     def nearby(self) -> Subject:
-        """The same models with slightly changed inputs and probe weights."""
+        """The same models with slightly changed inputs and random weights."""
         weights = _nudged_weights(self.subject.probe_weights, self.subject.constants)
         return self.subject.varied(nudged(self.subject.required_inputs, 1 + STEP), weights)
 

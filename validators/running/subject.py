@@ -44,7 +44,7 @@ class Subject:
         inputs: Inputs of both sides; None if a side cannot run.
         skip_reason: The reason why the models are not run; empty if they are run.
         options: The options of `validate`.
-        probes: Probe weights by torch path; None for the standard probe weights.
+        probes: Probe weights by torch path; None for the standard random weights.
         port: The side whose weights a transfer wrote, so that a fix should change this side; None if unknown.
     """
 
@@ -218,7 +218,7 @@ class Subject:
         return self._run_torch(record=record, watch=True, float64=True, tensors=self.probe_weights)
 
     def take_torch_probe(self, run: Recording) -> None:
-        """Set `torch_probe` to a run that was already made under these probe weights, so that it is not repeated.
+        """Set `torch_probe` to a run that was already made under these random weights, so that it is not repeated.
 
         A copy of this object by `dataclasses.replace` does not keep the run.
         """
@@ -226,7 +226,7 @@ class Subject:
 
     @cached_property
     def keras_probe(self) -> Recording:
-        """The recorded run of the Keras model in float64 with the same probe weights, mapped by the plan."""
+        """The recorded run of the Keras model in float64 with the same random weights, mapped by the plan."""
         from keras3conv.frameworks.keras import model as keras_side
 
         with keras_side.float64_weights(self.keras, self.keras_probe_weights):
@@ -234,7 +234,7 @@ class Subject:
 
     @cached_property
     def outputs_are_near(self) -> bool:
-        """True if the models return almost the same outputs in the float64 runs under probe weights."""
+        """True if the models return almost the same outputs in the float64 runs under random weights."""
         return are_near(self.torch_probe, self.keras_probe)
 
     @cached_property
@@ -270,7 +270,7 @@ class Subject:
 
     @cached_property
     def keras_probe_weights(self) -> Mapping[str, Array]:
-        """The probe weights as Keras variables, by Keras path."""
+        """The values of `probe_weights` for the Keras variables, transformed by the plan, by Keras path."""
         moved: dict[str, Array] = {}
         for mapping in self.plan.mappings:
             if all(path in self.probe_weights for path in mapping.torch):
@@ -279,7 +279,7 @@ class Subject:
         return moved
 
     def varied(self, inputs: Inputs, probes: Mapping[str, Array] | None = None) -> "Subject":
-        """Return the same models for runs in float64 with other inputs, and with other probe weights if given."""
+        """Return the same models for runs in float64 with other inputs, and with other random weights if given."""
         views = self.torch_view, self.keras_view
         return replace(
             self,
@@ -358,7 +358,7 @@ class Subject:
         return known_classes()
 
     def is_recorded_in_torch_probe(self, path: str) -> bool:
-        """Return whether the run under probe weights records a torch layer."""
+        """Return whether the run under random weights records a torch layer."""
         return self._is_paired("torch", path) or (
             path in self.torch_layers and self.is_weightless(self.torch_layers[path])
         )

@@ -268,9 +268,9 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
 
 
 def unreached_in_words(seen: Sequence[Variant]) -> str:
-    """Return for the verdict how many bounds (limits of a clip) no run passed, such as "2 of 10 bounds not reached".
+    """Return the number of bounds (limits of a clip) that no values exceeded, as text: "2 of 10 bounds not reached".
 
-    The text is empty if values pass all bounds. A bound is counted once for each call that has it.
+    The text is empty if values exceeded all bounds. A bound is counted once for each call that has it.
     """
     bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
     number = sum(not bound.is_passed for bound in bounds)
@@ -278,7 +278,7 @@ def unreached_in_words(seen: Sequence[Variant]) -> str:
 
 
 def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:
-    """Merge the bounds of several runs: each bound comes from a run in which values pass it, else from the last run."""
+    """Merge the bounds of several runs: each is taken from a run in which values exceed it, else from the last run."""
     if len({len(run) for run in runs}) != 1:
         return list(runs[-1]) if runs else []
     return [next((bound for bound in same if bound.is_passed), same[-1]) for same in zip(*runs, strict=True)]

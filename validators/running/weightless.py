@@ -1,7 +1,7 @@
 """Pair layers without weights (dropout, activations, pooling), which no plan lists.
 
 Two such layers are a pair if a rule exists for their classes, and both have the same input in the float64 run with
-probe weights.
+random weights.
 """
 
 from collections.abc import Iterator

@@ -112,7 +112,7 @@ def _step(call: Call, entry: slice) -> int:
 
 
 def _mirrored(call: Call, entry: slice) -> slice:
-    """Return the slice that selects from the flipped axis what a slice with a negative step selects from the axis.
+    """Return the slice of a flipped axis that selects the same elements as a slice with a negative step.
 
     torch has no negative steps. The flip moves the element at index i to the index -i - 1: [4::-2] becomes [-5::2].
     """

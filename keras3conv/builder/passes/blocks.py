@@ -97,7 +97,7 @@ def with_block(
 def _paths(
     structure: Structure, occurrences: Sequence["_Occurrence"], names: Sequence[str], inner: Sequence[str]
 ) -> dict[str, str]:
-    """Return the paths of all modules and weights after segments have become calls of a block.
+    """Return the paths of all modules and weights after a block (a class) has replaced segments of the program.
 
     The keys are the names that they had in the program before any block was made: {"layer1_conv": "layer1.conv"}.
 

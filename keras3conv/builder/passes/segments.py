@@ -87,7 +87,7 @@ def repeated(program: Program, *, with_shared: bool = True, least: int = 2) -> t
 
 
 def _score(program: Program, owners: "_Owners", chosen: Sequence[Segment]) -> float:
-    """Return how many statements a block saves that replaces the chosen segments, times a factor for natural ones.
+    """Return how many statements a block saves that replaces these segments, times a factor that prefers natural ones.
 
     A segment (sequence of statements) is natural if its layer names have a common prefix, if branches meet in it, or if
     its first statement is a layer call.

@@ -33,7 +33,7 @@ def first_shape(
     Args:
         entries: The layers of the model.
         built: The input shape that the file stores, in which sizes may be None; None if it stores none.
-        weight_shapes: The shapes of the weights of a layer, by their roles.
+        weight_shapes: The shapes of the weights of a layer, by their names in the layer.
     """
     known = list(built) if isinstance(built, list) else None
     layer = _first_with_weights(entries)
@@ -70,7 +70,7 @@ def _channels(layer: Mapping[str, Any], shapes: Mapping[str, Shape]) -> int | No
 
     Args:
         layer: The layer in the file, with the keys "class_name" and "config".
-        shapes: The shapes of its weights, by role: {"kernel": (3, 3, 16, 32)}.
+        shapes: The shapes of its weights, by name in the layer: {"kernel": (3, 3, 16, 32)}.
     """
     kernel = shapes.get("kernel") or shapes.get("depthwise_kernel")
     if kernel is not None:

@@ -128,7 +128,7 @@ def standing_in(module: nn.Module, calls: Calls, paths: Collection[str]) -> Iter
 
 
 def _operator_calls(calls: Sequence[ModuleCall]) -> Any:
-    """Return a function that replaces a module's call by an operator with results of the recorded shapes.
+    """Return a function to call in place of a module: it calls one operator, with results of the recorded shapes.
 
     Args:
         calls: The recorded calls of the module; each call of the function takes the next one.

@@ -265,7 +265,7 @@ def _one_sided_key(
 
     Args:
         rule: The rule that pairs the class of the layer.
-        shapes: The shapes of the layer's tensors in torch, by role.
+        shapes: The shapes of the layer's tensors in torch, by name in the layer.
         config: The torch configuration; it has the size of a normalisation without tensors.
         scales: Whether `neutral` also has the scales of normalisations.
     """

@@ -157,7 +157,7 @@ def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], or
 
 
 def with_doubtful_rows(pairs: Iterable[Pair], torch: ModelView) -> Iterator[Pair]:
-    """Yield all pairs of a plan made without a run; mark as unconfirmed the pairs of layers that may be packed.
+    """Yield all pairs of models that were not run; mark as unconfirmed the pairs of layers that may be packed.
 
     The weights of both layers have the same rows, but perhaps in another order: first all rows of the query, or first
     the query, key and value rows of the first attention head.

@@ -1,7 +1,7 @@
 """Pair one layer with a sequence of layers on the other side, such as a two-layer torch LSTM with two Keras LSTMs.
 
-A sequence consists of consecutive layers in call order, or in definition order if no run was traced. The rules name the
-classes of such layers and sequences. A sequence is paired only if its layers are in no other possible pair.
+A sequence consists of consecutive layers in call order, or in definition order if the model was not run. The rules name
+the classes of such layers and sequences. A sequence is paired only if its layers are in no other possible pair.
 """
 
 from collections import Counter

@@ -22,7 +22,7 @@ class AxisDifference:
     """The only axis along which the tensors of a larger and a smaller layer of one class differ in size.
 
     Attributes:
-        axes: The index of this axis in the tensor of each role.
+        axes: The index of this axis in each tensor, by the tensor's name in the layer.
         larger: The size of the axis in the larger layer.
         smaller: The size of the axis in the smaller layer.
     """
@@ -38,7 +38,7 @@ class JoinedLayer:
 
     Attributes:
         layer: The torch layer.
-        axes: The index of the axis in the tensor of each role.
+        axes: The index of the axis in each tensor, by the tensor's name in the layer.
         size: The size of the axis in this layer.
     """
 
@@ -51,8 +51,8 @@ def size_along(shapes: Mapping[str, Shape], axes: Mapping[str, int]) -> int:
     """Return the size of the axis along which a layer is sliced or joined.
 
     Args:
-        shapes: The shapes of the layer's tensors, by role.
-        axes: The index of the axis in the tensor of each role.
+        shapes: The shapes of the layer's tensors, by name in the layer.
+        axes: The index of the axis in each tensor, by the tensor's name in the layer.
     """
     role, axis = next(iter(axes.items()))
     return shapes[role][axis]
@@ -62,8 +62,8 @@ def differing_axes(larger: Mapping[str, Shape], smaller: Mapping[str, Shape]) ->
     """Return the one axis along which the tensors of two layers differ in size, and its sizes.
 
     Args:
-        larger: The shapes of the tensors of the larger layer, by role.
-        smaller: The shapes of the tensors of the smaller layer, by role.
+        larger: The shapes of the tensors of the larger layer, by name in the layer.
+        smaller: The shapes of the tensors of the smaller layer, by name in the layer.
 
     Returns:
         The axis of each tensor; None if a tensor differs along several axes, if none differs, or if `larger` is not

@@ -130,7 +130,7 @@ def _padding(case: Case, operation: Operation) -> str:
 
 
 def _along_axis(name: str, default: int | None = None) -> "_Write":
-    """Return a function that writes a call of `keras.ops` along one axis."""
+    """Return a function that returns the code of a `keras.ops` call along one axis, for a torch call."""
 
     def write(case: Case, operation: Operation) -> str:
         axis = operation.get("dim", default)
@@ -146,7 +146,7 @@ def _normalization(case: Case, operation: Operation) -> str:
 
 
 def _reduction(name: str) -> "_Write":
-    """Return a function that writes a reduction of `keras.ops` over one axis or several."""
+    """Return a function that returns the code of a `keras.ops` reduction, for a torch call."""
 
     def write(case: Case, operation: Operation) -> str:
         axes = operation.get("dim")
