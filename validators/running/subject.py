@@ -44,7 +44,7 @@ class Subject:
         inputs: Inputs of both sides; None if a side cannot run.
         skip_reason: The reason why the models are not run; empty if they are run.
         options: The options of `validate`.
-        probes: Probe weights by torch path; None for the standard random weights.
+        probes: The random weights of the float64 runs, by torch path; None for the standard ones.
         port: The side whose weights a transfer wrote, so that a fix should change this side; None if unknown.
     """
 
@@ -260,7 +260,7 @@ class Subject:
 
     @property
     def constants(self) -> dict[str, Array]:
-        """The torch tensors that Keras lacks (a scale of ones, a bias of zeros), by path; they get no probe weights."""
+        """The torch tensors that Keras lacks (a scale of ones, a bias of zeros), by path; they keep these values."""
         constants: dict[str, Array] = {}
         for mapping in self.plan.mappings:
             if not mapping.keras:
