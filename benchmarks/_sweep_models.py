@@ -71,7 +71,7 @@ def aborts() -> Any:
 
 
 def reads_nowhere() -> Any:
-    """Read from an invalid address."""
+    """Read from an invalid memory address, which kills the process."""
     ctypes.string_at(0)
 
 

@@ -112,7 +112,7 @@ def hub_section() -> str:
 
 
 def main() -> None:
-    """Measure all ways, and write the page."""
+    """Measure keras3conv and the alternatives to it, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", type=Path, help="write the page here")
     options = parser.parse_args()

@@ -329,7 +329,7 @@ def show(results: list[Result]) -> None:
 
 
 def markdown(results: list[Result]) -> str:
-    """The table of FILES.md."""
+    """Return the results as the Markdown table of `benchmarks/FILES.md`."""
     lines = [
         f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}.",
         "",

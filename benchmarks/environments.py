@@ -162,7 +162,7 @@ def _megabytes(folder: Path) -> int:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the page of the documentation."""
+    """Return the documentation page with a table of all environments."""
     heads = ("environment", "Python", "installed", "versions", "MB", "trial")
     cells = [
         (
@@ -197,7 +197,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Try every environment, and write the page."""
+    """Install and try keras3conv in every environment, and write the page."""
     options = _options()
     pythons = dict(entry.split("=", 1) for entry in options.python)
     earlier = options.lines.read_text().splitlines() if options.keep and options.lines.exists() else []

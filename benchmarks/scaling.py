@@ -106,7 +106,7 @@ def measured_here(name: str, size: int) -> Row:
 
 
 def measured(name: str, size: int) -> Row:
-    """Measure in a separate process with one thread."""
+    """Measure time and memory of one workload in a separate process with one thread."""
     environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", "benchmarks", "scaling", "--here", name, str(size)]
     done = subprocess.run(command, env=environment, check=True, text=True, stdout=subprocess.PIPE, cwd=FOLDER.parent)

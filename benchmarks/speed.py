@@ -71,7 +71,7 @@ GROUPS = (
 
 
 def measured_here(group: Group, rounds: int, *, full: bool) -> Iterator[Ratio]:
-    """Measure a group in this process."""
+    """Run the measurements of a group in this process, and yield their ratios."""
     from benchmarks import _speed_commands as typed
     from benchmarks import _speed_groups as groups
     from benchmarks import _speed_ways as ways

@@ -35,7 +35,7 @@ PLANTED = {
 
 
 def main() -> None:
-    """Run the part that the arguments name."""
+    """Run one of the two measurements, "hundred" or "overhead"."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("hundred", "overhead"))
     parser.add_argument("--folder", type=Path, default=Path("sweep-benchmark"))

@@ -102,7 +102,7 @@ def check(subject: Subject) -> Section:
     if not any(_is_trained(subject, mapping) for mapping in subject.plan.mappings):
         return _skipped("neither model has a trainable weight, so there is no gradient to compare")
     try:
-        found = _found_on_smaller_images(subject) or _found(subject, loss_weights)
+        found = _compared_on_smaller_images(subject) or _compared_on_inputs(subject, loss_weights)
     except ModelError as error:
         return _skipped(message_of(error))
     inference, training, norms = found.inference, found.training, found.norms
@@ -146,7 +146,7 @@ def check(subject: Subject) -> Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
+class _Comparisons:
     """The comparisons of two models on the same inputs.
 
     Attributes:
@@ -169,7 +169,7 @@ class _Found:
         return all(comparison.passed for comparison in (*self.inference, *self.training))
 
 
-def _found_on_smaller_images(subject: Subject) -> _Found | None:
+def _compared_on_smaller_images(subject: Subject) -> _Comparisons | None:
     """Compare the gradients on smaller images; return None if the given images must decide.
 
     They must if there are no smaller images, if a difference is found, if a model raises, or if a batch normalisation
@@ -180,13 +180,13 @@ def _found_on_smaller_images(subject: Subject) -> _Found | None:
         return None
     loss_weights = weights_of_the_loss(small)
     try:
-        found = None if isinstance(loss_weights, str) else _found(small, loss_weights)
+        found = None if isinstance(loss_weights, str) else _compared_on_inputs(small, loss_weights)
     except ModelError:
         return None
     return found if found is not None and found.passed else None
 
 
-def _found(subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]]) -> _Found:
+def _compared_on_inputs(subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Array]]) -> _Comparisons:
     """Compare the gradients on the inputs of the subject.
 
     Args:
@@ -198,7 +198,7 @@ def _found(subject: Subject, loss_weights: tuple[dict[str, Array], dict[str, Arr
     frozen = [path for path, (_, *taken) in statistics.items() if not all(taken)]
     norms = tuple(batch_norms(subject, frozen))
     training = _compared(subject, loss_weights, norms) if norms else []
-    return _Found(inference=inference, training=training, norms=norms, statistics=statistics, frozen=frozen)
+    return _Comparisons(inference=inference, training=training, norms=norms, statistics=statistics, frozen=frozen)
 
 
 def _is_conversion(subject: Subject) -> bool:

@@ -50,7 +50,7 @@ def _ignored(entry: Ignored, names: Mapping[str, str]) -> Ignored:
 
 
 def _view(planned: ModelView, names: Mapping[str, str], keras: ModelView) -> ModelView:
-    """Return the Keras view of a plan with new paths, and with the roles that the model has for these variables.
+    """Return the Keras view of a plan, with the paths and the names in the layer that the model gives the variables.
 
     Args:
         planned: The Keras view of the plan.

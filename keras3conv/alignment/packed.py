@@ -15,7 +15,7 @@ from keras3conv.transforms import Axes, Beside, Chain, Drop, Fill, Same, Shape, 
 LINEAR = "torch.nn.Linear"
 
 _PACKED_ROLES = {"in_proj_weight": "weight", "in_proj_bias": "bias"}
-"""The roles of the packed projections in a torch MultiheadAttention, each with the role of the same tensor in a Linear.
+"""The packed projections in a torch MultiheadAttention, each with the name of the same tensor in a Linear.
 """
 
 

@@ -254,14 +254,14 @@ def stage(plan: Alignment, source: ModelView, target: ModelView, *, cast: bool =
     Args:
         plan: The plan for these two models.
         source: The model to read. Its names may start with the prefix of a wrapper ("module."). This function reads
-            only the values of tied weights, and those of tensors that have no place in the target.
+            only the values of tied weights, and those of tensors without a counterpart in the target.
         target: The model to write.
         cast: Whether values may be converted to a target dtype of less precision, such as float32 to float16.
 
     Raises:
         AlignmentError: The plan has problems, or the probe found an output difference that may come from its weights.
-        TransferError: The plan is for other models, has different values for weights that are tied in the target,
-            or would lose values that have no place in it.
+        TransferError: The plan is for other models, has different values for weights that are tied in the target, or
+            would lose values of tensors that have no counterpart in it.
     """
     (plan.accepting_difference() if is_forced(plan) else plan).check()
     source = named_as(source, plan.torch)

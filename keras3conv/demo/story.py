@@ -18,14 +18,14 @@ SHOWN = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The trained Keras model and the held-out digits."""
+    """The trained Keras model, and the images of digits that it was not trained on."""
 
     model: Any
     held_out: Digits
 
     @property
     def images(self) -> NDArray[np.float32]:
-        """The held-out images for torch: channels first."""
+        """The images with their channels first, as torch expects them."""
         return np.ascontiguousarray(np.moveaxis(self.held_out.images, -1, 1))
 
 

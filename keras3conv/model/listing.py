@@ -9,7 +9,7 @@ from keras3conv.model.views import LayerView
 
 @dataclass(frozen=True)
 class Forms:
-    """Layers by their forms: layers of one form have the same class, and tensors of the same roles, shapes and dtypes.
+    """Layers by form: layers of one form have the same class, and tensors of the same names, shapes and dtypes.
 
     Attributes:
         paths: The path of each layer.
@@ -65,7 +65,7 @@ class ManyLayers(Sequence[LayerView]):
 
 
 def forms_of(layers: Sequence[LayerView]) -> Forms:
-    """Return layers by their forms."""
+    """Group layers by form: the class, and the names, shapes and dtypes of the tensors."""
     if isinstance(layers, ManyLayers):
         return layers.known
     known: dict[object, int] = {}

@@ -10,7 +10,7 @@ from keras3conv.model.views import ModelView
 def names_by_location(source: ModelView, target: ModelView) -> dict[str, str]:
     """Return the paths that variables of one Keras view have in another one, for variables that one of them numbers.
 
-    Two paths mean the same variable if Keras stores it at the same place of a file, with the same shape.
+    Two paths name the same variable if Keras stores it under the same path in a file, with the same shape.
 
     Args:
         source: The view whose paths are translated.

@@ -61,7 +61,7 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False, own: Array | 
     kernels are scaled by their fan-in, so that the values of a deep model neither vanish nor overflow.
 
     Args:
-        tensor: The weight, of which the role and the shape determine the range of the values.
+        tensor: The weight; its name in the layer ("bias") and its shape determine the range of the values.
         pool: The random numbers.
         stacked: Whether the tensor stacks matrices along its first axis, as the weights of experts do. With the fan-in
             of one large matrix its values would be too small for later layers to depend on them visibly.
@@ -73,7 +73,7 @@ def probe(tensor: TensorRef, pool: Pool, *, stacked: bool = False, own: Array | 
 
 
 def _signed(tensor: TensorRef, pool: Pool, *, stacked: bool) -> Array:
-    """Return random values in the range that the role and the shape of a tensor determine; see `probe`."""
+    """Return random values in the range for the name (such as "bias") and shape of a tensor; see `probe`."""
     shape = tensor.shape
     if "var" in tensor.role:
         return pool.between(0.5, 1.5, shape)

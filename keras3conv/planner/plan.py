@@ -245,7 +245,7 @@ def _without_overlap(pairs: Iterable[Pair], earlier: Iterable[Pair]) -> list[Pai
 
     Args:
         pairs: The pairs to filter.
-        earlier: The pairs that were found before.
+        earlier: The pairs made before `pairs`.
     """
     placed = _tensor_paths(earlier)
     return [pair for pair in pairs if not placed & _tensor_paths([pair])]

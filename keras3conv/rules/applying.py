@@ -75,10 +75,10 @@ def full_paths(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[Weigh
 def with_paths(
     mappings: Iterable[WeightMapping], rule: Rule, torch: LayerView, keras: LayerView
 ) -> Iterator[WeightMapping]:
-    """Yield a rule's weight mappings with each role ("kernel") replaced by the path of the tensor ("fc/kernel").
+    """Yield a rule's weight mappings with each name in a layer ("kernel") replaced by the path ("fc/kernel").
 
     Args:
-        mappings: The mappings, with roles as names.
+        mappings: The mappings, with the tensors' names in their layers.
         rule: The rule that they come from.
         torch: The torch layer.
         keras: The Keras layer.
@@ -92,7 +92,7 @@ def with_paths(
 
 
 def mappings_of(rule: Rule, torch: LayerView | None, keras: LayerView) -> tuple[WeightMapping, ...] | None:
-    """Return the weight mappings of a rule for two layers; tensors have their roles, such as "kernel", as names.
+    """Return the weight mappings of a rule for two layers; tensors have their names in the layer, such as "kernel".
 
     A mapping is left out if neither layer has its tensors. A tensor that only one layer has is mapped to its neutral
     value (0 for a bias, 1 for a scale), if it has one.
@@ -206,7 +206,7 @@ def _flattened(torch: LayerView, keras: LayerView) -> Shape | None:
 
 
 def keras_shapes(rule: Rule, layer: LayerView) -> dict[str, Shape]:
-    """Return the shapes of a Keras layer's variables, by the roles that the rule has for them ("kernel").
+    """Return the shapes of a Keras layer's variables, by the names that the rule has for them ("kernel").
 
     Variables that need no counterpart in torch are left out.
     """

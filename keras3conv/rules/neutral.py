@@ -14,7 +14,7 @@ _TORCH_PACKAGES = ("torch.nn.", "torchvision.", "timm.")
 
 
 def neutral_in_torch(rule: Rule, role: str) -> int | None:
-    """Return the neutral value of the torch tensor with a role ("bias"); None if it has none.
+    """Return the neutral value of the torch tensor with a name in its layer ("bias"); None if it has none.
 
     Args:
         rule: The rule for the torch layer; its torch class shows whether a weight is a scale.
@@ -29,7 +29,7 @@ def neutral_in_torch(rule: Rule, role: str) -> int | None:
 
 
 def neutral_in_keras(rule: Rule, role: str) -> int | None:
-    """Return the neutral value of the Keras variable with a role ("beta"); None if it has none."""
+    """Return the neutral value of the Keras variable with a name in its layer ("beta"); None if it has none."""
     name = role.rpartition("/")[2]
     if name in ("bias", "beta"):
         return 0
@@ -46,8 +46,8 @@ def filled(
 
     Args:
         rule: The rule that gave the mappings.
-        mappings: The mappings; their tensors are named by role ("kernel").
-        torch: The shapes of the torch layer's tensors, by role ("weight").
+        mappings: The mappings; their tensors have their names in the layer ("kernel").
+        torch: The shapes of the torch layer's tensors, by name ("weight").
         keras: The shapes of the Keras layer's tensors, by role ("kernel").
     """
     for mapping in mappings:

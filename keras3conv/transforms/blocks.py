@@ -14,7 +14,7 @@ class Take(OneArray):
 
     Args:
         axis: The axis that is divided into pieces, one for each number in `order`.
-        order: A permutation: for each piece of the result, its index in the argument.
+        order: A permutation: for each piece of the result, its index in the input array.
     """
 
     axis: int

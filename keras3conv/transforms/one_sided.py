@@ -47,7 +47,7 @@ class Fill(_Constant, inverse_of=Drop):
     """Make an array from nothing, with the same value in every element; the inverse of `Drop`."""
 
     def shapes(self, shapes: Shapes) -> Shapes:
-        """Return the shape of the new array."""
+        """Return the shape of the array that is made; `shapes` must be empty."""
         self._require_count(0, shapes)
         return (self.shape,)
 

@@ -1,5 +1,5 @@
-"""The passes, functions that rewrite a program (a list of statements) into a shorter or faster one.
+"""Rewrite a program (a list of statements) into a shorter or faster one; each pass is one such function.
 
-They merge statements, such as a layer call and its activation, and move statements that repeat into a class of their
-own, which the program then calls in each place.
+The passes merge statements, such as a layer call and its activation, and move repeated statements into a class, which
+the program then calls instead.
 """

@@ -93,7 +93,7 @@ def _shape(program: Program, name: str) -> Shape:
 
 
 def _joined(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[slice, ...] | None:
-    """Return one index for two in a row: `x[:, 1:][:3]` is `x[:3, 1:]`. None if both select a part of the same axis."""
+    """Combine two successive indexings: `x[:, 1:][:3]` is `x[:3, 1:]`. None if both select a part of the same axis."""
     if not all(isinstance(one, slice) for one in (*first, *second)):
         return None
     count = max(len(first), len(second))

@@ -201,9 +201,9 @@ def _sizes(program: Program, call: _Call) -> dict[str, tuple[int, int] | None]:
 
 
 def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
-    """Return the outputs of a tower, each as (index of the statement, index of its output) in a call.
+    """Return the outputs of a repeated sequence of statements, each as (index of the statement, index of its output).
 
-    They are the values that statements outside of the calls use.
+    They are the values that statements outside of the sequences use.
     """
     found: set[Role] = set()
     for call in calls:

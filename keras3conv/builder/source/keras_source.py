@@ -300,7 +300,7 @@ def _shared_layer(indent: int, step: Step, spelling: KerasSpelling, taken: set[s
     is_layer = step.module and not program.modules[step.module].spec.kind.startswith(".")
     if is_layer and program.module_uses[step.module] > 1 and step.module not in spelling.layers:
         variable = unique(f"{short_name(step.module)}_layer", taken)
-        made = construction(spelling.found(step.module).spec, spelling.name(step.module))
+        made = construction(spelling.module_of(step.module).spec, spelling.name(step.module))
         yield from statement(indent, f"{variable} = {made}")
         taken.add(variable)
         spelling.layers[step.module] = variable

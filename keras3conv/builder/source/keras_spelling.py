@@ -57,8 +57,8 @@ class KerasSpelling:
 
     def returned(self, name: str) -> str:
         """Return the source code of an output: an item of a list to which a loop adds its values, or a variable."""
-        found = ((variable, values.index(name)) for variable, values in self.lists.items() if name in values)
-        return next((f"{variable}[{place}]" for variable, place in found), "") or self.value(name)
+        places = ((variable, values.index(name)) for variable, values in self.lists.items() if name in values)
+        return next((f"{variable}[{place}]" for variable, place in places), "") or self.value(name)
 
     def symbol(self, name: str) -> str:
         """Raise `RuleError`: no operation of a functional model accepts a dynamic size as an argument."""
@@ -69,9 +69,9 @@ class KerasSpelling:
 
     def module(self, name: str) -> str:
         """Return the variable of a layer that is called several times; for any other layer, its constructor call."""
-        return self.layers.get(name) or construction(self.found(name).spec, self.name(name))
+        return self.layers.get(name) or construction(self.module_of(name).spec, self.name(name))
 
-    def found(self, name: str) -> Module:
+    def module_of(self, name: str) -> Module:
         """Return the module with this name; inside a loop, the module that represents those of all iterations."""
         return self.loop.modules[name] if self.loop and name in self.loop.modules else self.program.modules[name]
 
@@ -96,9 +96,9 @@ class KerasSpelling:
         """Return an expression in which each call of a block (a repeated part) is a call of the block's function."""
 
         def called(node: Any) -> Any:
-            if not is_module_call(node) or not self.found(node.name).spec.kind.startswith("."):
+            if not is_module_call(node) or not self.module_of(node.name).spec.kind.startswith("."):
                 return node
-            spec = self.found(node.name).spec
+            spec = self.module_of(node.name).spec
             name, defaults = function_identifier(spec.kind[1:]), self.defaults.get(spec.kind, {})
             config = {key: one for key, one in spec.config.items() if key not in defaults or one != defaults[key]}
             return Operation("function", name, (*node.args, Argument(self.name(node.name))), config)

@@ -259,7 +259,7 @@ class LayerCall:
         keras: The beginnings of the names of the Keras classes that it may become, in order of preference: ("Conv2D",
             "DepthwiseConv2D").
         config: The configuration of the torch layer.
-        tensors: The parameters of the torch layer, by role ("weight").
+        tensors: The parameters of the torch layer, by name ("weight").
         order: The axis order that the Keras layer needs for its input.
         options: Constructor arguments of the Keras layer that the rule does not set.
         keywords: Further keyword arguments of the call of the Keras layer, such as its initial states.

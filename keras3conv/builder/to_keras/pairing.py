@@ -47,7 +47,7 @@ def _pairs(
         placements: Which torch tensors go into which variables of this Keras layer.
         layers: The torch layers by path.
         every: The placements of all Keras layers, by the path of the torch layer.
-        variables: The path of each Keras variable, by its layer's name and its role.
+        variables: The path of each Keras variable, by the name of its layer and its name in the layer ("kernel").
     """
     first = placements[0]
     mappings = tuple(_mapping(placement, variables) for placement in placements)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras3conv.formats.keras.layers import Found
+from keras3conv.formats.keras.layers import StoredLayer
 from keras3conv.formats.keras.names import class_of
 from keras3conv.formats.keras.nodes import order_of
 from keras3conv.formats.safe.hdf5_dataset import Dataset
@@ -19,7 +19,7 @@ _MOST_VARIABLES = 10
 Roles = Callable[[str, tuple[Shape, ...]], tuple[tuple[str, ...], str]]
 
 
-def forms_in(columns: Levels, roles: Roles, view: Callable[[Found], LayerView]) -> Forms | None:
+def forms_in(columns: Levels, roles: Roles, view: Callable[[StoredLayer], LayerView]) -> Forms | None:
     """Return the layers of a model that is a list of simple layers, in the order of the names, by their forms.
 
     Return None for other files, such as those with layers inside of layers, with variables of several paths, or with
@@ -42,7 +42,7 @@ def forms_in(columns: Levels, roles: Roles, view: Callable[[Found], LayerView]) 
     for class_name, datasets in chosen:
         found = [Dataset("", form.shape, form.dtype, 0, form.size) for form in datasets]
         names, kind = roles(class_name, tuple([form.shape for form in datasets]))
-        examples.append(view(Found(path="", datasets=tuple(found), roles=names, kind=kind)))
+        examples.append(view(StoredLayer(path="", datasets=tuple(found), roles=names, kind=kind)))
     return Forms(paths, number.tolist(), examples)
 
 

@@ -23,7 +23,7 @@ _KEEPS_FEATURES = frozenset(
 _STACK = "keras.layers.StackedRNNCells"
 
 
-class Found(NamedTuple):
+class StoredLayer(NamedTuple):
     """A layer that has weights in a file, without information from the architecture.
 
     It is a tuple because a file may have 100,000 layers, and a tuple is created several times as fast.
@@ -43,7 +43,7 @@ class Found(NamedTuple):
     is_ordered: bool = True
 
 
-def layers_of(layers: Sequence[Found], architecture: Architecture | None, tree: Tree) -> tuple[LayerView, ...]:
+def layers_of(layers: Sequence[StoredLayer], architecture: Architecture | None, tree: Tree) -> tuple[LayerView, ...]:
     """Return the layers of a file: first the layers of the architecture in its order, then all other layers.
 
     Args:
@@ -72,7 +72,7 @@ def layers_of(layers: Sequence[Found], architecture: Architecture | None, tree: 
     return _named(_with_parts(described, list(by_path.values())))
 
 
-def distinct(layers: Sequence[Found], where: str) -> Sequence[Found]:
+def distinct(layers: Sequence[StoredLayer], where: str) -> Sequence[StoredLayer]:
     """Return the layers unchanged, after a check that layer paths, and the variable names in a layer, are unique.
 
     Args:
@@ -107,7 +107,7 @@ class DatasetFile(Protocol):
         """Return the values of a dataset as an array."""
 
 
-def reader_of(file: DatasetFile, find_layers: Callable[[], Iterable[Found]]) -> Reader:
+def reader_of(file: DatasetFile, find_layers: Callable[[], Iterable[StoredLayer]]) -> Reader:
     """Return the function that reads a tensor of a file; its argument is the path of the tensor in the model.
 
     Args:
@@ -148,7 +148,7 @@ def tensor_path(layer: str, role: str) -> str:
     return f"{layer}/{role}" if layer else role
 
 
-def view_of(layer: Found, shared: Mapping[str, str]) -> LayerView:
+def view_of(layer: StoredLayer, shared: Mapping[str, str]) -> LayerView:
     """Return the view of a layer in a file.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, printable, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, parse
-from keras3conv.formats.keras.layers import Found, distinct, kind_by_name, layers_of, reader_of
+from keras3conv.formats.keras.layers import StoredLayer, distinct, kind_by_name, layers_of, reader_of
 from keras3conv.formats.keras.names import attribute_of
 from keras3conv.formats.keras2.order import proven_order
 from keras3conv.formats.safe import hdf5
@@ -93,7 +93,7 @@ def _facts(tree: Tree) -> dict[str, str]:
     return facts
 
 
-def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Found]:
+def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[StoredLayer]:
     base = WEIGHTS if WEIGHTS in tree.groups else ""
     names = tree.texts(base, "layer_names")
     if names is None:
@@ -121,7 +121,7 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
         if name != _TOP_LEVEL:
             found.setdefault(name, [])
     layers = [
-        Found(
+        StoredLayer(
             path=path,
             datasets=tuple(data for _, data in pairs),
             roles=tuple(role for role, _ in pairs),
@@ -132,7 +132,7 @@ def _find(tree: Tree, architecture: Architecture | None, where: str) -> list[Fou
     return layers if architecture else _ordered(layers, names)
 
 
-def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
+def _ordered(layers: Sequence[StoredLayer], groups: Sequence[str]) -> list[StoredLayer]:
     """Sort the layers of each nested model by the numbers in their names: "dense_1" before "dense_2".
 
     Layers whose names do not prove their order get `is_ordered=False`.
@@ -161,7 +161,7 @@ def _ordered(layers: Sequence[Found], groups: Sequence[str]) -> list[Found]:
     return ordered
 
 
-def _is_in_model(layer: Found) -> bool:
+def _is_in_model(layer: StoredLayer) -> bool:
     """Return True if a layer with "/" in its path may be a layer of a nested model, such as "encoder/dense_1".
 
     Return False for a layer inside of an attention or recurrent layer, such as "lstm/lstm_cell".

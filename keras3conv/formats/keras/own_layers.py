@@ -17,15 +17,15 @@ from keras3conv.rules.stored import names_in_order
 def named_by_rules(view: ModelView) -> ModelView:
     """Return the view of a Keras file with names for the variables that a rule of the user names.
 
-    Only the roles are new: the variable with the path "gate/0" has the role "kernel". A layer keeps its numbers if no
-    rule of the user is for its class, or if the rule names another number of variables.
+    The paths stay: the variable with the path "gate/0" gets the name "kernel" in its layer. A layer keeps its numbers
+    if no rule of the user is for its class, or if the rule names another number of variables.
     """
     rules = [rule for rule in registered.values() if is_users_own(rule) and rule.torch_count == rule.keras_count == 1]
     return replace(view, layers=tuple(_named(layer, rules) for layer in view.layers)) if rules else view
 
 
 def _named(layer: LayerView, rules: Sequence[Rule]) -> LayerView:
-    """Return a layer with the class and the roles that a rule has for it; unchanged if its tensors have names."""
+    """Return a layer with the class and tensor names that a rule has for it; unchanged if its tensors have names."""
     if not layer.tensors or not all(tensor.role.isdecimal() for tensor in layer.tensors):
         return layer
     fitting = [rule for rule in rules if (rule.keras in layer.kinds if layer.kinds else _is_group_of(rule, layer))]

@@ -13,7 +13,7 @@ from pathlib import Path
 from keras3conv.errors import FileError, MalformedCheckpoint
 from keras3conv.formats.keras.alike import forms_in
 from keras3conv.formats.keras.architecture import Architecture
-from keras3conv.formats.keras.layers import Found, distinct, layers_of, reader_of, view_of
+from keras3conv.formats.keras.layers import StoredLayer, distinct, layers_of, reader_of, view_of
 from keras3conv.formats.keras.names import qualified, roles
 from keras3conv.formats.keras.nodes import Node, nodes_of
 from keras3conv.formats.safe import hdf5
@@ -36,18 +36,18 @@ def read(source: Source) -> ModelView:
     known = forms_in(tree.columns, _usual_roles_and_kind, partial(view_of, shared={})) if tree.columns else None
 
     @cache
-    def found() -> Sequence[Found]:
+    def stored_layers() -> Sequence[StoredLayer]:
         return distinct(find(tree, None, where), where)
 
     def layers() -> tuple[LayerView, ...]:
         with collection_paused():
-            return layers_of(found(), None, tree)
+            return layers_of(stored_layers(), None, tree)
 
     return ModelView(
         side="keras",
         name=source.path.name,
         layers=ManyLayers(known, layers) if known else layers(),
-        reader=reader_of(file, found),
+        reader=reader_of(file, stored_layers),
         origin=where,
         facts={"format": "Keras 3 weights"} | ignored_facts(tree),
     )
@@ -71,7 +71,7 @@ def ignored_facts(tree: Tree) -> dict[str, str]:
     return {"ignored": f"the state of the {tree.ignored[0]}"} if tree.ignored else {}
 
 
-def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Found]:
+def find(tree: Tree, architecture: Architecture | None, where: str) -> list[StoredLayer]:
     """Return the layers in the file, with the names and classes from the file and the architecture.
 
     Args:
@@ -89,7 +89,7 @@ def find(tree: Tree, architecture: Architecture | None, where: str) -> list[Foun
         paths = [node.group if taken[path] > 1 else path for node, path in zip(nodes, paths, strict=True)]
     described = zip(paths, nodes, map(_roles_and_kind, nodes), strict=True)
     return [
-        tuple.__new__(Found, (path, node.datasets, names, kind, True))  # faster than `Found(...)`
+        tuple.__new__(StoredLayer, (path, node.datasets, names, kind, True))  # faster than `StoredLayer(...)`
         for path, node, (names, kind) in described
     ]
 

@@ -150,7 +150,7 @@ def _group(file: Hdf5File, tree: Tree, layer: str, group: str) -> Group:
 
 
 def role_of(name: str) -> str:
-    """Return the role in the path of a variable, without suffixes: "kernel" for "dense/kernel:0"."""
+    """Return the last name in the path of a variable, without suffixes: "kernel" for "dense/kernel:0"."""
     return (
         re.sub(r"(:\d+)?('?_\d+)?$", "", name.rpartition("/")[2], count=1) if ":" in name else name.rpartition("/")[2]
     )

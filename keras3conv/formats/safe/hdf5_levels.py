@@ -98,7 +98,7 @@ class Levels:
 
     @cached_property
     def _paths(self) -> list[list[str]]:
-        """The paths of the objects of each level."""
+        """The paths of the groups and datasets at each depth of the file."""
         found = [[""], *[level.members.names for level in self.levels[1:2]]]
         for level in self.levels[2:]:
             above, parents = found[-1], level.members.parent.tolist()
@@ -121,7 +121,7 @@ class Levels:
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
-        """The datasets by path."""
+        """The datasets of the file, by path."""
         found: dict[str, Dataset] = {}
         for paths, level in zip(self._paths, self.levels, strict=True):
             held = level.datasets

@@ -48,7 +48,7 @@ class _Kind:
     length: int
 
 
-class _Found:
+class _AttributeCollector:
     """Collects HDF5 attributes; those whose texts are in a global heap are read together at the end."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ def read(image: Image, messages: Messages, is_used: Callable[[str], object]) -> 
     Raises:
         UnusualError: An attribute is neither a text nor a list of texts, or is damaged.
     """
-    found = _Found()
+    found = _AttributeCollector()
     require(len(messages.owner) <= 2 * MAX_TENSORS)
     require(messages.size >= 8)
     sizes, starts = messages.size, image.numbers(messages.start)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, listed, quoted
-from keras3conv.formats.keras.layers import Found, distinct, kind_by_name, layers_of, reader_of
+from keras3conv.formats.keras.layers import StoredLayer, distinct, kind_by_name, layers_of, reader_of
 from keras3conv.formats.safe.hdf5_dataset import Dataset
 from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source, check_count
@@ -38,7 +38,7 @@ _ORDER = ("depthwise_kernel", "pointwise_kernel", "kernel", "recurrent_kernel", 
 
 @dataclass(frozen=True)
 class _Weight:
-    """A weight: its name in the checkpoint, the path of its layer, and its role."""
+    """A weight: its name in the checkpoint, the path of its layer, and its name in the layer."""
 
     key: str
     layer: str
@@ -82,7 +82,7 @@ def read(source: Source) -> ModelView:
                 f"{where}: {quoted(weight.key)} is a partitioned variable, stored in parts: save it in a program that "
                 "restores it without a partitioner"
             )
-    found = distinct(_found(held, weights, is_ordered=is_ordered), where)
+    found = distinct(_stored_layers(held, weights, is_ordered=is_ordered), where)
     tree = Tree(where=where, groups={}, datasets={}, attributes={})
     return ModelView(
         side="keras",
@@ -159,7 +159,7 @@ def _by_names(held: Bundle) -> list[_Weight]:
     return [_weight(name, name.split("/")) for name in kept]
 
 
-def _found(held: Bundle, weights: Iterable[_Weight], *, is_ordered: bool) -> list[Found]:
+def _stored_layers(held: Bundle, weights: Iterable[_Weight], *, is_ordered: bool) -> list[StoredLayer]:
     """Group weights into layers: "lstm/lstm_cell/kernel" is in the layer "lstm/lstm_cell", which follows "lstm".
 
     The outermost layer of a path ("lstm") is returned even if it has no weights of its own.
@@ -179,7 +179,7 @@ def _found(held: Bundle, weights: Iterable[_Weight], *, is_ordered: bool) -> lis
         roles = tuple(weight.role for weight in inside)
         datasets = tuple(_dataset(held, weight.key) for weight in inside)
         kind = kind_by_name(path, roles)
-        layers.append(Found(path=path, datasets=datasets, roles=roles, kind=kind, is_ordered=is_ordered))
+        layers.append(StoredLayer(path=path, datasets=datasets, roles=roles, kind=kind, is_ordered=is_ordered))
     return layers
 
 

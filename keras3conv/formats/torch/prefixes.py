@@ -33,9 +33,9 @@ def within(view: ModelView, prefix: str) -> ModelView:
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
-    """Return the prefixes that divide tensor names: "module.a" and "module.b" for "module.a.weight", "module.b.weight".
+    """Return the prefixes that group tensor names: "module.a" and "module.b" for "module.a.weight", "module.b.weight".
 
-    A prefix that all names have is part of each. The result is empty if the names are not divided.
+    A prefix that all names have is part of each. The result is empty if all names are in one group.
     """
     parts = [name.split(".")[:-1] for name in names]
     common: list[str] = []

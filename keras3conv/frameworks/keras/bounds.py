@@ -29,7 +29,7 @@ def observed_bounds() -> Iterator[list[Bound]]:
         if hasattr(module, name)
     ]
     with replaced(found):
-        yield observer.found
+        yield observer.bounds
 
 
 def _extremes(value: Any) -> tuple[float, float] | None:

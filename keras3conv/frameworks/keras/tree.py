@@ -45,7 +45,7 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
 
 
 def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
-    """Yield the role and the variable for each variable that a layer owns itself; a repeated role gets a number."""
+    """Yield the name and the variable for each variable that a layer owns itself; a repeated name gets a number."""
     names: dict[str, int] = {}
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     if len(own) > 1:
@@ -243,7 +243,7 @@ def _is_custom_activation(name: str, value: Any) -> bool:
 
 def _attribute_names(model: keras.layers.Layer) -> dict[int, str]:
     """Return, by the id of each layer, the attribute of its parent that contains it: "forward_layer", "cells.0"."""
-    found: dict[int, str] = {}
+    attributes: dict[int, str] = {}
     for _, parent in named_layers(model):
         # On the torch backend a layer is a torch module, which stores submodules separately from other attributes.
         for name, value in (vars(parent) | vars(parent).get("_modules", {})).items():
@@ -251,18 +251,18 @@ def _attribute_names(model: keras.layers.Layer) -> dict[int, str]:
             for position, item in items:
                 if isinstance(item, keras.layers.Layer) and name not in ("_layers", "_operations"):
                     attribute = name.lstrip("_") if position is None else f"{name.lstrip('_')}.{position}"
-                    found.setdefault(id(item), attribute)
-    return found
+                    attributes.setdefault(id(item), attribute)
+    return attributes
 
 
 class _LocationStore(saving_lib.H5IOStore):  # type: ignore[misc]
     """A stand-in for the weight file in Keras' saving code: it records where each variable would be stored."""
 
     def __init__(self) -> None:
-        self.found: dict[int, str] = {}
+        self.locations: dict[int, str] = {}
 
     def make(self, path: str, metadata: Any = None) -> "_LocationEntry":
-        return _LocationEntry(self.found, path)
+        return _LocationEntry(self.locations, path)
 
     def __bool__(self) -> bool:
         return True
@@ -290,7 +290,7 @@ def file_locations(model: keras.layers.Layer) -> dict[int, str]:
     no_assignment = (keras.Variable, "assign", lambda variable, value, *_, **__: value)
     with replaced([no_assignment, (saving_lib, "get_attr_skipset", unsaved_attributes)]):
         saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
-    return store.found
+    return store.locations
 
 
 def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
@@ -312,8 +312,8 @@ def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
 
 def _inputs_of(model: keras.layers.Layer) -> list[keras.KerasTensor]:
     """Return the symbolic inputs of a functional or sequential model; an empty list for a subclassed model."""
-    found: list[keras.KerasTensor] = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    return found
+    inputs: list[keras.KerasTensor] = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    return inputs
 
 
 def _dtype_of(tensor: keras.KerasTensor) -> str:
@@ -356,5 +356,5 @@ def call_arguments(model: keras.layers.Layer) -> tuple[str, ...]:
     if _inputs_of(model):
         return ()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    found = [name for name, parameter in inspect.signature(model.call).parameters.items() if parameter.kind in kinds]
-    return tuple(name for name in found if name != "training")
+    names = [name for name, parameter in inspect.signature(model.call).parameters.items() if parameter.kind in kinds]
+    return tuple(name for name in names if name != "training")

@@ -105,13 +105,13 @@ class BoundsObserver:
         number: Returns a number, or the value of a tensor with one number; None for anything else.
         distances: Returns four numbers for two tensors, which may broadcast: the smallest and the largest element of
             their difference, and the smallest and the largest element of the second. None for other arguments.
-        found: The bounds that were observed so far.
+        bounds: The bounds that were observed so far.
     """
 
     extremes: Callable[[Any], tuple[float, float] | None]
     number: Callable[[Any], float | None]
     distances: Callable[[Any, Any], tuple[float, float, float, float] | None] = lambda first, second: None
-    found: list[Bound] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
 
     def note(self, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Record the bounds (such as the limits of a clip) in a call, before the call may overwrite its input.
@@ -130,11 +130,11 @@ class BoundsObserver:
         if values is None:
             return
         if function in _NOT_FINITE:
-            self.found.append(Bound(function=function, value=nan, low=values[0], high=values[1]))
+            self.bounds.append(Bound(function=function, value=nan, low=values[0], high=values[1]))
             return
         for bound in _IMPLICIT.get(function, ()) or self._stated(function, first, others, kwargs):
             if abs(bound) <= _FARTHEST:
-                self.found.append(Bound(function=function, value=bound, low=values[0], high=values[1]))
+                self.bounds.append(Bound(function=function, value=bound, low=values[0], high=values[1]))
 
     def note_slices(self, shape: tuple[int, ...], index: Any) -> None:
         """Record the slices, such as `x[:, :512]`, that end beyond the size of their axis.
@@ -148,7 +148,7 @@ class BoundsObserver:
         parts = index if isinstance(index, tuple) else (index,)
         for size, part in zip(shape, takewhile(lambda part: part is not Ellipsis, parts), strict=False):
             if isinstance(part, slice) and isinstance(part.stop, int) and part.stop > size:
-                self.found.append(Bound(function=SLICE, value=part.stop, low=0, high=size))
+                self.bounds.append(Bound(function=SLICE, value=part.stop, low=0, high=size))
 
     def _stated(self, function: str, first: Any, others: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[float]:
         bounds = []

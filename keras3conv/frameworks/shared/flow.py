@@ -79,7 +79,7 @@ class Follower:
         self._open.append((path, self._of(values), number, False))
 
     def leave(self, results: Iterable[Any]) -> None:
-        """Record that the innermost running layer call returns."""
+        """Record that the layer call that began last returns."""
         path, inputs, number, has_inner = self._open.pop()
         values = list(results)
         seen = self._sees_everything or any(self._known(value) for value in values)

@@ -46,19 +46,19 @@ def batch_statistics(module: nn.Module, inputs: object) -> Mapping[str, bool]:
             module(*args, **kwargs)
         except RAISED_BY_MODELS:
             return {}
-    return {path: calls.found[id(tensor)] for path, tensor in tensors.items() if id(tensor) in calls.found}
+    return {path: calls.from_batch[id(tensor)] for path, tensor in tensors.items() if id(tensor) in calls.from_batch}
 
 
 class _Calls(TorchFunctionMode):
     """Records the calls of `F.batch_norm`.
 
     Attributes:
-        found: For each tensor of a layer, by its id, whether a call takes the statistics of the batch.
+        from_batch: For each tensor of a layer, by its id, whether a call takes the statistics of the batch.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: dict[int, bool] = {}
+        self.from_batch: dict[int, bool] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -70,4 +70,4 @@ class _Calls(TorchFunctionMode):
     def _note(self, tensors: Iterable[Any], *, taken: bool) -> None:
         for tensor in tensors:
             if isinstance(tensor, torch.Tensor):
-                self.found[id(tensor)] = taken or self.found.get(id(tensor), False)
+                self.from_batch[id(tensor)] = taken or self.from_batch.get(id(tensor), False)

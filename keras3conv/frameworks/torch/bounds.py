@@ -15,7 +15,7 @@ def observed_bounds() -> Iterator[list[Bound]]:
     """Collect the bounds (limits of a clamp, the 6 of a ReLU6) of all torch functions that run in the `with` block."""
     observer = BoundsObserver(extremes=_extremes, number=_number, distances=_distances)
     with _FunctionCalls(observer):
-        yield observer.found
+        yield observer.bounds
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def observed_slices() -> Iterator[list[Bound]]:
     """
     observer = BoundsObserver(extremes=_extremes, number=_number)
     with _Slices(observer):
-        yield observer.found
+        yield observer.bounds
 
 
 class _Slices(TorchFunctionMode):

@@ -133,10 +133,10 @@ def capture_call(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, 
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", "The tensor attributes? self", UserWarning)
-        found = exported(module, described, arguments, dynamic)
-        if found.program is None:
-            return _nothing(module, described, found)
-        program = rewritten(found.program, {}) if writes_into_a_view(found.program) else found.program
+        capture = exported(module, described, arguments, dynamic)
+        if capture.program is None:
+            return _nothing(module, described, capture)
+        program = rewritten(capture.program, {}) if writes_into_a_view(capture.program) else capture.program
         remembered = remembered_attributes(module, arguments)
         places = [place for _, place in dropout_places(program)]
         dropouts = training_dropouts(module, *with_two_examples(arguments)).beside(places) if places else Dropouts()
@@ -147,7 +147,7 @@ def capture_call(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, 
         described=described,
         depth=depth,
         dropouts=dropouts,
-        found=found,
+        capture=capture,
         remembered=remembered,
     )
     return _Reader(source).captured()
@@ -168,7 +168,7 @@ class _Source:
     described: ModelView
     depth: Mapping[str, float]
     dropouts: Dropouts
-    found: Exported
+    capture: Exported
     remembered: tuple[str, ...]
 
 
@@ -214,8 +214,8 @@ class _Reader:
             graph=self._graph(),
             shapes=shapes,
             lines=self.lines,
-            problems=(*self.source.found.problems, *self._states()),
-            inner=self.source.found.inner,
+            problems=(*self.source.capture.problems, *self._states()),
+            inner=self.source.capture.inner,
             read_from=self.source,
         )
 
@@ -248,7 +248,7 @@ class _Reader:
         opaque = {
             name
             for name, path in signature.inputs_to_buffers.items()
-            if any(path.startswith(f"{owner}.") for owner in self.source.found.opaque)
+            if any(path.startswith(f"{owner}.") for owner in self.source.capture.opaque)
         }
         return frozenset(signature.inputs_to_buffers) - updated - opaque
 
@@ -261,9 +261,9 @@ class _Reader:
     def _parameter(self, node: torch.fx.Node, path: str, *, trainable: bool) -> None:
         if path not in self.parameters:
             tensor = self.source.module.get_parameter(path) if trainable else self.source.module.get_buffer(path)
-            found = Tensor(name=node.name, shape=tuple(tensor.shape), dtype=_dtype(tensor.dtype))
+            value = Tensor(name=node.name, shape=tuple(tensor.shape), dtype=_dtype(tensor.dtype))
             grows = trainable and tensor.requires_grad
-            self.parameters[path] = Parameter(path=path, tensor=found, trainable=grows)
+            self.parameters[path] = Parameter(path=path, tensor=value, trainable=grows)
         self.names[node] = Ref(self.parameters[path].tensor.name)
 
     def _input(self, node: torch.fx.Node) -> None:

@@ -93,7 +93,7 @@ class _Turns:
             constants: The values that depend on no input and no parameter.
         """
         called = (node for node in exported.graph.nodes if node.op == "call_function")
-        # Torch computes a size once for all turns, so that sizes are left out.
+        # Torch computes a size once for all iterations, so sizes are left out.
         self.nodes = [node for node in called if not is_number(node.meta.get("val"))]
         self.constants = constants
         self.keys = [*map(_key, self.nodes)]
@@ -103,8 +103,8 @@ class _Turns:
             self.places.setdefault(key, []).append(place)
 
     def starts(self) -> Iterator[_Start]:
-        """Yield the constants with which loops start."""
-        changing: set[Node] = set()  # that are constants in the first turn only
+        """Yield the constants that only the first iteration of a loop uses."""
+        changing: set[Node] = set()  # values that are constants in the first iteration only
         for place, node in enumerate(self.nodes):
             if node.target is operator.getitem:
                 changing |= {node} if node.args[0] in changing else set()

@@ -29,7 +29,7 @@ def bare_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair], *, con
     Args:
         torch: The view of the torch model. Only parameters of modules whose class has no rule are used.
         keras: The view of the Keras model. All variables are used: a position table may be the weight of an Embedding.
-        pairs: The pairs that were found before.
+        pairs: The pairs made so far.
         confirmed: Whether both models were run. If not, a pair of square tensors is unconfirmed: one may be transposed.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}

@@ -29,7 +29,7 @@ def stacked_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> 
     Args:
         torch: The view of the torch model.
         keras: The view of the Keras model.
-        pairs: The pairs that were found before.
+        pairs: The pairs made so far.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     for packed_view, view in ((torch, keras), (keras, torch)):
@@ -70,7 +70,7 @@ def _fits(packed: TensorRef, members: Members) -> bool:
     A slice may be the transpose of a weight. Square weights do not fit, because their shapes do not show the transpose.
 
     Args:
-        packed: The tensor that may stack the others.
+        packed: The tensor whose slices may be the tensors of the layers.
         members: The weights or the biases of the layers, in the order of the layers' numbers.
     """
     count, *rest = packed.shape or (0,)

@@ -71,7 +71,7 @@ def named_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> It
     Args:
         torch: The view of the torch model.
         keras: The view of the Keras model.
-        pairs: The pairs that were found before; their tensors are left out.
+        pairs: The pairs made so far; their tensors are left out.
     """
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
     for held in held_parameters(torch, keras):

@@ -124,7 +124,7 @@ def ignored_tensors(torch: ModelView, pairs: Mapping[str, Pair]) -> Iterator[Ign
 
 
 def _ignored_roles(layer: LayerView) -> dict[str, str]:
-    """Return the tensors that the rules for a layer's class ignore, as a dict from role to reason.
+    """Return the tensors that the rules for a layer's class ignore, as a dict from tensor name to reason.
 
     If the class of the layer is unknown, because it is from a weight file, the rules for all classes count.
     """
@@ -141,7 +141,7 @@ def _left(layers: tuple[LayerView, ...], paired: set[str], side: Side) -> tuple[
 
 
 def _untouched(layers: tuple[LayerView, ...], placed: set[str]) -> tuple[LayerView, ...]:
-    """Return the layers that have no paired tensor."""
+    """Return the layers none of whose tensors is in a pair."""
     return tuple(layer for layer in layers if placed.isdisjoint(tensor.path for tensor in layer.tensors))
 
 

@@ -180,7 +180,7 @@ class CandidateFinder:
 
         Args:
             keras: The Keras layer.
-            seen: The paths of the torch layers that were found before; the new ones are added.
+            seen: The paths of the torch layers that were yielded before; the new ones are added.
             among: The paths of the torch layers to consider; None for all.
         """
         for key, names in (self._keys_of(keras, _ONE_SIDED) if self.one_sided else {}).items():

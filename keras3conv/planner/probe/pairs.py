@@ -109,7 +109,7 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
     Args:
         torch: The view of the torch model.
         keras: The view of the Keras model.
-        pairs: The pairs that were found before.
+        pairs: The pairs made so far.
     """
     pairs = tuple(pairs)
     placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}

@@ -88,7 +88,7 @@ def stacks_of(pairs: list[Pair], layers: Mapping[str, LayerView]) -> dict[str, S
     """Return those of the pairs that join one torch layer with several Keras layers, by the path of each Keras layer.
 
     Args:
-        pairs: The pairs that were found before.
+        pairs: The pairs made so far.
         layers: The torch layers, by path.
     """
     stacks = [Stack(pair, layers[pair.torch]) for pair in pairs if pair.torch in layers and len(pair.keras_layers) > 1]

@@ -213,10 +213,10 @@ def test_bounds_are_found_for_every_spelling_of_a_clip() -> None:
     observer.note("hardtanh", (values,), {})
     observer.note("exp", (values,), {})
     observer.note("clamp", (values,), {"min": -1e9})
-    assert [(bound.value, bound.is_passed) for bound in observer.found] == [
+    assert [(bound.value, bound.is_passed) for bound in observer.bounds] == [
         *((-2.0, True), (7.0, False)),
         (0.0, True),
         *((0.0, True), (6.0, False)),
         *((-1.0, True), (1.0, True)),
     ]
-    assert observer.found[1].missing_factor == pytest.approx(1.4)
+    assert observer.bounds[1].missing_factor == pytest.approx(1.4)

@@ -66,7 +66,7 @@ def enlarged_bicubic(images: Any, sizes: tuple[int, ...], data_format: str = "ch
     Args:
         images: The images; their height and width must be known.
         sizes: The new height and width, each 1, 2, 4, 8, 16 or 32 times the old one: for others, TensorFlow rounds the
-            places of the pixels.
+            positions of the pixels.
         data_format: "channels_last" or "channels_first".
 
     Raises:

@@ -76,7 +76,7 @@ class _Stored:
         return archive_file.datasets(self._path) if self._path.suffix == ".keras" else weights_h5.datasets(self._path)
 
     def shapes(self, layer: str) -> Mapping[str, Shape]:
-        """Return the shapes of a layer's weights by role ("kernel"); in an archive, the first weight is the kernel.
+        """Return the shapes of a layer's weights by name ("kernel"); in an archive, the first weight is the kernel.
 
         Args:
             layer: The name of the layer in the file.

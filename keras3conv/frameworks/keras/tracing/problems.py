@@ -35,7 +35,7 @@ def cannot_call(model: keras.layers.Layer, error: Exception, problems: list[Prob
     Args:
         model: The model.
         error: The exception that the call raised.
-        problems: The problems found before, which the error lists.
+        problems: The problems so far, which the error lists.
     """
     fact = f"{type(error).__name__}: {keras_side.error_message(error)}"
     return ModelError(

@@ -135,7 +135,7 @@ register(
 def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
     """Return the three Keras layers (query, key, value) that are paired with one packed torch layer.
 
-    Return None if no Keras layers are paired with it yet. Their tensors have the roles "kernel" and "bias", without the
+    Return None if no Keras layers are paired with it yet. Their tensors are named "kernel" and "bias", without the
     index that they have in the combined layer ("0/kernel").
 
     Args:

@@ -58,7 +58,7 @@ def cell_weights(kind: Kind, suffix: str = "", part: str = "") -> tuple[WeightMa
     Args:
         kind: The kind of the cell.
         suffix: The end of torch's tensor names, for a layer of a stack and its direction, such as "_l1_reverse".
-        part: The beginning of the roles of Keras' variables, such as "cell/".
+        part: The beginning of the names of Keras' variables in their layer, such as "cell/".
     """
     pairs = (("weight_ih", "kernel", kind.matrix), ("weight_hh", "recurrent_kernel", kind.matrix))
     matrices = tuple(
@@ -95,7 +95,7 @@ def torch_config(kind: Kind, spec: LayerSpec, part: str = "") -> dict[str, Any]:
     Args:
         kind: The kind of the cell.
         spec: The Keras cell or layer.
-        part: The beginning of the roles of its variables, such as "cell/".
+        part: The beginning of the names of its variables in the layer, such as "cell/".
 
     Raises:
         RuleError: The Keras layer has an option, such as another activation, that torch lacks.
@@ -120,7 +120,7 @@ def inferred(spec: LayerSpec, part: str) -> tuple[str, dict[str, Any]]:
 
     Args:
         spec: The layer that contains the cell, with the shapes of its variables.
-        part: The beginning of the roles of the cell's variables, such as "cell/".
+        part: The beginning of the names of the cell's variables in the layer, such as "cell/".
 
     Raises:
         RuleError: The shapes are those of no known cell.

@@ -84,7 +84,7 @@ def serialised(name: str, config: Config) -> dict[str, Any]:
 
 
 def prefixes(number: int) -> tuple[str, ...]:
-    """Return the beginnings of the variables' roles for each cell of a Keras RNN: ("cell/",) for one cell.
+    """Return the beginnings of the variables' names for each cell of a Keras RNN: ("cell/",) for one cell.
 
     For several they are ("cell/cells.0/", "cell/cells.1/", ...).
     """

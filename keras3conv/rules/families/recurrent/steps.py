@@ -43,7 +43,7 @@ _FLAGS = {
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
     """Return the mappings of the weights of all cells of `Recurrent`, keras3conv's torch module for recurrent layers.
 
-    The Keras layer is an RNN with cells, or an LSTM, GRU or SimpleRNN, whose variables have the same roles as those of
+    The Keras layer is an RNN with cells, or an LSTM, GRU or SimpleRNN, whose variables have the same names as those of
     an RNN with one cell.
     """
     matrix = Axes("g i -> i g")
@@ -101,7 +101,7 @@ def _flags(config: Config) -> dict[str, bool]:
 
 
 def _named_cells(spec: LayerSpec) -> Iterator[tuple[str, str, Config]]:
-    """Yield each cell of a recurrent Keras layer: the beginning of its variables' roles, its kind, its arguments.
+    """Yield each cell of a recurrent Keras layer: the beginning of its variables' names, its kind, its arguments.
 
     Such as ("cell/", "LSTM", {"units": 4}).
     """
