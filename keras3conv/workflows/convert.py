@@ -190,7 +190,7 @@ def _to_keras(
         adapter.load_weights(sources.weights, entry=sources.entry)
     names, required = arguments(adapter.source)
     inputs, renamed = only_array(inputs, names, required=required)
-    inputs, as_argument = dict_as_argument(inputs, keywords(given.source), required=required)
+    inputs, as_argument = dict_as_argument(inputs, keywords(adapter.source), required=required)
     renamed = renamed or as_argument
     read = sources.digests()
     stages = Stages()
