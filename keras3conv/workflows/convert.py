@@ -158,14 +158,7 @@ def _to_torch(
 
 
 def _to_keras(
-    adapter: Adapter,
-    sources: _Sources,
-    channels: Channels,
-    inputs: Any,
-    dynamic: Any,
-    origin: str,
-    *,
-    validate: bool,
+    adapter: Adapter, sources: _Sources, channels: Channels, inputs: Any, dynamic: Any, origin: str, *, validate: bool
 ) -> Conversion:
     from keras3conv.builder.to_keras import build as to_keras
     from keras3conv.frameworks.torch.view import arguments, keywords
