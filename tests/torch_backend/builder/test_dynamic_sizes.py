@@ -1,5 +1,7 @@
 """Converted models with dynamic input sizes: padding that depends on the size is computed at run time."""
 
+import re
+from collections.abc import Callable
 from itertools import product
 
 import keras
@@ -118,3 +120,30 @@ def test_a_model_that_crops_a_long_sequence_is_converted_and_proven(size: int) -
         found = made.model(torch.from_numpy(given)).numpy()
     np.testing.assert_allclose(found, model.predict(given, verbose=0), rtol=1e-4, atol=1e-5)
     assert k3c.validate(made.model, model, plan=made.alignment, proofs=["float64"]).ok
+
+
+def masked_recurrent() -> keras.Model:
+    tokens = keras.Input((7,), dtype="int32")
+    x = layers.BatchNormalization()(layers.Embedding(9, 4, mask_zero=True)(tokens))
+    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x)
+    return keras.Model(tokens, layers.Dense(2)(layers.GRU(3, reset_after=False)(x)))
+
+
+def recurrent_over_images() -> keras.Model:
+    frames = keras.Input((3, 6, 5, 2))
+    return keras.Model(frames, layers.ConvLSTM2D(3, 3)(frames))
+
+
+@pytest.mark.parametrize("make", [masked_recurrent, recurrent_over_images])
+def test_the_batch_size_stays_dynamic_in_an_exported_module_of_own_layers(make: Callable[[], keras.Model]) -> None:
+    conversion = k3c.convert(randomised(make()), validate=False)
+    assert set(re.findall(r"class (\w+)\(nn\.Module\)", conversion.source)) & {
+        "Recurrent",
+        "ConvLSTM",
+        "MaskedBatchNorm",
+    }
+    shape = tuple(conversion.inputs[0].shape)[1:]
+    first, second = (torch.from_numpy(np.ones((size, *shape), conversion.inputs[0].dtype)) for size in (3, 5))
+    dynamic = ({0: torch.export.Dim("batch", min=2, max=64)},)
+    exported = torch.export.export(conversion.model.eval(), (first,), dynamic_shapes=dynamic).module()
+    assert torch.equal(exported(second), conversion.model(second))

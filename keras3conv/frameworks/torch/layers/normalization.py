@@ -105,7 +105,7 @@ class MaskedBatchNorm(nn.Module):
         axes = [0, *range(2, inputs.ndim)]
         if mask is None:
             return inputs.mean(axes), inputs.var(axes, correction=0)
-        kept = mask.bool().unsqueeze(1).expand(len(inputs), 1, *inputs.shape[2:])
+        kept = mask.bool().unsqueeze(1).expand(inputs.shape[0], 1, *inputs.shape[2:])
         number = kept.sum() + self.smallest
         mean = torch.where(kept, inputs, 0).sum(axes, keepdim=True) / number
         variance = torch.where(kept, inputs - mean, 0).square().sum(axes) / number

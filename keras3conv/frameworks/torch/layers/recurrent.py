@@ -71,7 +71,7 @@ class Recurrent(nn.Module):
         numbers = [2 if kind == "LSTM" else 1 for kind, *_ in self.cells]
         given = iter(initial)
         states = [
-            [next(given) if initial else inputs.new_zeros(len(inputs), units) for _ in range(number)]
+            [next(given) if initial else inputs.new_zeros(inputs.shape[0], units) for _ in range(number)]
             for number, (_, units, *_) in zip(numbers, self.cells, strict=True)
         ]
         outputs = [torch.zeros_like(states[-1][0])]
