@@ -53,6 +53,14 @@ def test_stages_of_different_length_are_not_collapsed() -> None:
     assert collapsed(paths) == ["layer{1..2}.{0..2}", "layer3.{0..1}"]
 
 
+def test_successive_numbers_are_one_line_as_long_as_they_have_nine_digits() -> None:
+    last = 10**9 - 1
+    assert collapsed([f"l{last - 1}", f"l{last}"]) == [f"l{{{last - 1}..{last}}}"]
+    assert collapsed([f"l{last}", f"l{last + 1}"]) == [f"l{last}", f"l{last + 1}"]
+    assert collapsed(["l0.x", "l1.x", "l2.x"]) == ["l{0..2}.x"]
+    assert collapsed(["l0.x", "l2.x", "l2.y"]) == ["l0.x", "l2.x", "l2.y"]
+
+
 def test_rows_that_differ_in_more_than_numbers_are_not_collapsed() -> None:
     rows = [("conv1",), ("conv2",), ("conv3",)]
     assert [line.paths[0] for line in collapse(rows, ["shape", "name", "name"])] == ["conv1", "conv{2..3}"]

@@ -8,6 +8,7 @@ from keras3conv.formats.keras.layers import StoredLayer
 from keras3conv.formats.keras.names import class_of
 from keras3conv.formats.keras.nodes import order_of
 from keras3conv.formats.safe.hdf5_dataset import Dataset
+from keras3conv.formats.safe.hdf5_image import distinct, first_and_group
 from keras3conv.formats.safe.hdf5_levels import Form, Level, Levels
 from keras3conv.model.listing import Forms
 from keras3conv.model.views import LayerView
@@ -67,7 +68,7 @@ def _is_list(levels: Sequence[Level]) -> bool:
     if not is_simple:
         return False
     numbers = _numbers_in(variables)
-    if numbers.max() >= _MOST_VARIABLES or np.unique(variables.datasets.address).size < numbers.size:
+    if numbers.max() >= _MOST_VARIABLES or distinct(variables.datasets.address).size < numbers.size:
         return False
     texts = [str(number) for number in range(_MOST_VARIABLES)]
     return variables.members.names == [texts[number] for number in numbers.tolist()]
@@ -119,8 +120,8 @@ def _by_form(layers: Level, variables: Level, places: Array) -> tuple[Array, lis
         form = np.zeros(len(texts), np.int64)
         those = position == column
         form[variables.members.parent[those]] = held.form[those] + 1
-        _, number = np.unique(number * (len(held.forms) + 1) + form, return_inverse=True)
-    _, first, number = np.unique(number[places], return_index=True, return_inverse=True)
+        _, number = first_and_group(number * (len(held.forms) + 1) + form)
+    first, number = first_and_group(number[places])
     counts = variables.members.counts(len(texts))
     starts = np.cumsum(counts) - counts
     chosen = []

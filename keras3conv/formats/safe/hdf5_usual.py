@@ -15,7 +15,7 @@ import numpy as np
 
 from keras3conv.formats.safe import hdf5_members, hdf5_messages, hdf5_texts
 from keras3conv.formats.safe.hdf5_dataset import Attribute
-from keras3conv.formats.safe.hdf5_image import Image, UnusualError, decoded, require
+from keras3conv.formats.safe.hdf5_image import Image, UnusualError, decoded, distinct, first_and_group, require
 from keras3conv.formats.safe.hdf5_levels import Column, Datasets, Form, Level, Levels, Members
 from keras3conv.formats.safe.hdf5_messages import Messages
 from keras3conv.formats.safe.hdf5_tree import (
@@ -186,7 +186,7 @@ class _Survey:
         number = mark[places]
         for different, which in parts:
             number = number * max(len(different), 1) + which
-        _, first, form = np.unique(number, return_index=True, return_inverse=True)
+        first, form = first_and_group(number)
         chosen = [[different[which[place]] for different, which in parts] for place in first.tolist()]
         forms = [_form(*one, names[mark[places[place]]]) for one, place in zip(chosen, first.tolist(), strict=True)]
         datasets = Datasets(places, addresses[places], form.reshape(-1), forms, offset)
@@ -198,7 +198,7 @@ class _Survey:
         require(messages.size >= 8)
         known: dict[bytes, int] = {}
         found = np.zeros(len(messages.owner), np.int64)
-        for size in np.unique(messages.size).tolist():
+        for size in distinct(messages.size).tolist():
             same = np.flatnonzero(messages.size == size)
             different, which = self.image.contents(messages.start[same], size)
             found[same] = np.array([known.setdefault(one, len(known)) for one in different])[which]

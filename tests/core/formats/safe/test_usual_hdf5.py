@@ -10,7 +10,7 @@ import pytest
 
 from keras3conv import formats
 from keras3conv.errors import BudgetExceeded, FileError
-from keras3conv.formats.safe.hdf5_image import Image, UnusualError
+from keras3conv.formats.safe.hdf5_image import Image, UnusualError, distinct, first_and_group
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.hdf5_tree import Tree
 from keras3conv.formats.safe.source import Source
@@ -273,3 +273,46 @@ def test_nothing_outside_of_the_file_is_read(start: int, length: int) -> None:
     image = Image(lambda _start, _buffer: pytest.fail("nothing is read"), 100)
     with pytest.raises(UnusualError):
         image.need(np.array([start]), length)
+
+
+def image_of(content: bytearray) -> tuple[Image, list[int]]:
+    """Return the image of a file in memory, and a list that gets the number of bytes of each call that reads it."""
+    read: list[int] = []
+
+    def read_into(start: int, buffer: memoryview) -> None:
+        read.append(len(buffer))
+        buffer[:] = content[start : start + len(buffer)]
+
+    return Image(read_into, len(content)), read
+
+
+SIZE = (9 << 20) + 5
+"""More than one part of a file for which large pages of memory are used, and no multiple of a page."""
+
+
+def test_pages_close_to_each_other_are_read_in_one_call_and_hold_the_bytes_of_the_file() -> None:
+    content = bytearray(np.random.default_rng(0).bytes(SIZE))
+    image, read = image_of(content)
+    image.need(np.array([5 << 20]), 8)
+    starts = np.append(np.arange(0, SIZE - 8, 8192), SIZE - 8)
+    image.need(starts, 8)
+    assert read == [4096, SIZE]
+    assert image.rows(starts, 8) == [bytes(content[start : start + 8]) for start in starts.tolist()]
+    assert image.rows(np.array([5 << 20]), 8) == [bytes(content[5 << 20 : (5 << 20) + 8])]
+
+
+def test_a_page_that_changed_before_it_was_read_again_is_noticed() -> None:
+    content = bytearray(SIZE)
+    image, _ = image_of(content)
+    image.need(np.array([5 << 20]), 8)
+    content[(5 << 20) + 4000] = 1
+    with pytest.raises(UnusualError):
+        image.need(np.arange(0, SIZE - 8, 8192), 8)
+
+
+@pytest.mark.parametrize("numbers", [[], [3], [3, 3, 3], [2, 1, 2, 7, 1], [-1, 5, -1]])
+def test_different_numbers_and_groups_of_equal_numbers_are_those_of_numpy(numbers: list[int]) -> None:
+    array = np.array(numbers, np.int64)
+    assert distinct(array).tolist() == np.unique(array).tolist()
+    _, first, group = np.unique(array, return_index=True, return_inverse=True)
+    assert [part.tolist() for part in first_and_group(array)] == [first.tolist(), group.tolist()]
