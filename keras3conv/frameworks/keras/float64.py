@@ -1,4 +1,4 @@
-"""Replace backend functions of Keras that compute in float32 although their inputs are float64.
+"""Replace backend functions of Keras that compute in float32 although their inputs are float64, or that are slow.
 
 During a float64 run these replacements take the place of the backend functions. They change the result of float64
 inputs only, and compute the same mathematical function. The comparison with PyTorch would reveal a mistake in them.
@@ -6,6 +6,8 @@ inputs only, and compute the same mathematical function. The comparison with PyT
 - JAX casts the attention scores to float32 before the softmax.
 - TensorFlow converts some Python numbers to float32 first: the scale of attention, the constants of GELU, the slope of
   a leaky ReLU. On a CPU it has no float64 kernels for 3D pooling and for channels-first convolutions.
+- On torch, a convolution copies its inputs and its kernel to memory with the channels last, where torch computes
+  float32 faster. In float64 it gains nothing, and the next layer copies the result back.
 """
 
 from collections.abc import Callable
@@ -29,6 +31,7 @@ def float64_kernels() -> AbstractContextManager[None]:
             (module, function, partial(replacement, getattr(module, function)))
             for module, replacements in owners
             for function, replacement in replacements.get(name, {}).items()
+            if hasattr(module, function)  # some versions of Keras lack functions whose name starts with "_"
         ]
     )
 
@@ -169,6 +172,11 @@ def _cast(original: Original, x: Any, dtype: Any) -> Any:
     return tf.constant(x, "float64") if number else original(x, dtype)
 
 
+def _keep_memory_order(original: Original, tensor: Any) -> Any:
+    """Return a float64 tensor as it is, instead of a copy with its channels last in memory: only strides differ."""
+    return tensor if _is_float64(tensor) else original(tensor)
+
+
 Replacements = dict[str, dict[str, Callable[..., Any]]]
 """The replacements of backend functions, by backend and name of the function.
 
@@ -189,4 +197,5 @@ _NN: Replacements = {
         "adaptive_max_pool": _adaptive_pool,
         "adaptive_average_pool": _adaptive_pool,
     },
+    "torch": {"_maybe_convert_to_channels_last": _keep_memory_order},
 }
