@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from keras3conv.alignment.text import declared_loss
-from keras3conv.errors import Problem, TransformError, message_of
+from keras3conv.errors import Problem
 from keras3conv.messages import count, how_many_differ
 from keras3conv.model.views import Side
-from keras3conv.numerics.difference import compare, same_bits
 from keras3conv.report.values import Section, Table
-from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.transferred import TRANSFERS, stored_weights, weight_difference
 
 CLAIM = "After the transforms the weights of both models are bit-identical, in both directions."
 
@@ -31,16 +30,12 @@ def check(subject: Subject) -> Section:
     elements = 0
     for pair in subject.plan.pairs:
         for mapping in pair.weights:
-            torch = tuple(subject.torch_view.read(path) for path in mapping.torch)
-            keras = tuple(subject.keras_view.read(path) for path in mapping.keras)
+            torch, keras = stored_weights(subject, mapping)
             elements += sum(array.size for array in keras)
             nonfinite += [name for name, array in zip(mapping.torch, torch, strict=True) if not _is_finite(array)]
             if not mapping.transform.lossless:
                 lossy.append((", ".join(mapping.torch), ", ".join(mapping.keras)))
-            try:
-                fact = _difference(mapping, torch, keras)
-            except TransformError as error:  # the other side has no tensor for this value
-                fact = message_of(error)
+            fact = weight_difference(mapping, torch, keras)
             drawn["torch"] += [bool(fact)] if any(map(_varies, torch)) else []
             drawn["keras"] += [bool(fact)] if any(map(_varies, keras)) else []
             if fact:
@@ -48,7 +43,7 @@ def check(subject: Subject) -> Section:
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
     differing = len(problems)
     new = list(_new_weights(subject.options.factories, drawn)) if problems else []
-    problems = [*new, *problems] if new else [replace(problem, fixes=_FIXES) for problem in problems]
+    problems = [*new, *problems] if new else [replace(problem, fixes=TRANSFERS) for problem in problems]
     facts = {"declared loss": declared_loss(subject.plan.mappings)} if lossy else {}
     facts |= {"NaN or infinities": f"in {', '.join(nonfinite)} (torch)"} if nonfinite else {}
     facts |= {WITHOUT_WEIGHTS: " and ".join(problem.where for problem in new)} if new else {}
@@ -121,9 +116,6 @@ def _is_finite(array: Array) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
-_FIXES = ("k3c.transfer(module, model, plan)", "k3c.transfer(model, module, plan)")
-
-
 _COMPUTED = "declared loss: torch computes the weight from other tensors, which Keras does not have"
 
 
@@ -135,27 +127,3 @@ def _computed_weights(subject: Subject) -> tuple[tuple[str, str], ...]:
         for mapping in subject.plan.mappings
         if names.intersection(mapping.torch)
     )
-
-
-def _difference(mapping: WeightMapping, torch: tuple[Array, ...], keras: tuple[Array, ...]) -> str:
-    """Return in words how the Keras weights of a mapping differ from the transformed torch weights; empty if equal."""
-    from_torch = mapping.transform(torch)
-    for path, expected, actual in zip(mapping.keras, from_torch, keras, strict=True):
-        if not _same_bits(expected, actual):
-            return f"{path}: {compare(actual, expected).described('torch')}"
-    from_keras = mapping.transform.inverse(keras)
-    round_trip = mapping.transform(from_keras)
-    if not all(_same_bits(expected, actual) for expected, actual in zip(round_trip, keras, strict=True)):
-        return (
-            f"the values of {', '.join(mapping.keras)} are not bit-identical after a round trip to the other "
-            "framework and back"
-        )
-    if mapping.transform.lossless:
-        for path, expected, actual in zip(mapping.torch, from_keras, torch, strict=True):
-            if not _same_bits(expected, actual):
-                return f"the values of {path} are not bit-identical after a round trip to the other framework and back"
-    return ""
-
-
-def _same_bits(transformed: Array, stored: Array) -> bool:
-    return same_bits(transformed.astype(stored.dtype, copy=False), stored)

@@ -50,6 +50,7 @@ class Case:
         tamper: Statements that spoil the weights of `model` after the transfer. The outputs are compared then.
         integers: Whether the inputs are integers.
         transfers: Whether the weights are transferred; else only the proof in float64 sets them.
+        probes: Whether both models run to make the plan, which confirms its pairs.
     """
 
     site: str
@@ -63,6 +64,7 @@ class Case:
     tamper: str = ""
     integers: bool = False
     transfers: bool = True
+    probes: bool = False
 
 
 @dataclass
@@ -95,7 +97,7 @@ def _at(before: str, line: str) -> str:
 
 
 def made(case: Case, line: str | None) -> Pair:
-    """Return both models, with a line at the place of the mistake, aligned without a run."""
+    """Return both models, with a line at the place of the mistake, and their plan."""
     names: dict[str, Any] = {"nn": nn, "F": F, "torch": torch, "keras": keras, "layers": layers, "ops": ops, "np": np}
     exec(written(f"parts = dict({case.parts})", line), names)  # noqa: S102 - our own code
     body = written(case.torch, line).replace("\n", "\n    ")
@@ -107,7 +109,7 @@ def made(case: Case, line: str | None) -> Pair:
     names["x"] = given = keras.Input(shape, dtype="int32" if case.integers else None)
     exec(written(case.keras, line), names)  # noqa: S102 - our own code
     module, model = randomize(module).eval(), keras.Model(given, names["x"])
-    return Pair(module, model, k3c.align(module, model, probe=False), inputs(case), names)
+    return Pair(module, model, k3c.align(module, model, probe=case.probes), inputs(case), names)
 
 
 def inputs(case: Case) -> torch.Tensor:
@@ -140,7 +142,7 @@ def report_of(case: Case, line: str | None) -> k3c.Report:
 def _run(line: str, pair: Pair) -> None:
     """Execute a line about the plan or the module, and transfer the weights again; the plan may ask for more pairs."""
     scope = {"k3c": k3c, "torch": pair.module, "keras": pair.model, "plan": pair.plan, "x": pair.inputs}
-    exec(line, scope | {"module": pair.module}, scope)  # noqa: S102 - our own message
+    exec(line, scope | {"module": pair.module, "model": pair.model}, scope)  # noqa: S102 - our own message
     pair.plan = scope["plan"]
     for problem in pair.plan.problems():
         exec(problem.fixes[0], scope)  # noqa: S102 - our own message

@@ -12,6 +12,7 @@ from keras3conv.messages import count
 from keras3conv.model.views import Side
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare, judge
 from keras3conv.transforms import Array, Shape
+from keras3conv.validators.running.transferred import TO_KERAS, TRANSFERS
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.replay import Change, Key, Operation, Replayed, Stage, Target
@@ -57,7 +58,12 @@ class Explanation:
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        """The lines of code to paste, for `Problem.fixes`. A line for the side that a transfer wrote comes first."""
+        """The lines of code to paste, for `Problem.fixes`. A line for the side that a transfer wrote comes first.
+
+        A transfer is printed in both directions: the report does not know which of the models has the right weights.
+        """
+        if self.fix == TO_KERAS:
+            return TRANSFERS[::-1] if self.port == "torch" else TRANSFERS
         lines = (self.keras, self.fix) if self.port == "keras" else (self.fix, self.keras)
         return tuple(line for line in lines if line)
 

@@ -30,10 +30,11 @@ from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
 from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.output_pairs import OutputPair
 from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.transferred import is_transferred
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.replay import Operation, Replayed, Stage, Target
-    from keras3conv.validators.diagnosis.suspects.base import Case, Point
+    from keras3conv.validators.diagnosis.suspects.base import Case, PlanFacts, Point
 
 TRIED = 3
 """The largest number of differing layers whose cause is searched; the search ends at the first layer with a cause."""
@@ -343,7 +344,32 @@ def _case(
         masks=_masks(subject, divergence, point),
         without_masks=_without_masks(subject),
     )
-    return Case(point=point, torch=torch, keras=keras, rerun=divergence.rerun)
+    plan = _plan_facts(subject, has_own_weights=divergence.stage.tensors is None)
+    return Case(point=point, torch=torch, keras=keras, rerun=divergence.rerun, plan=plan)
+
+
+def _plan_facts(subject: Subject, *, has_own_weights: bool) -> "PlanFacts":
+    """Return what is known about the plan, and about the weights that a transfer by this plan writes.
+
+    Args:
+        subject: The two models.
+        has_own_weights: Whether the models run with their own weights; False if the plan set the weights.
+    """
+    from keras3conv.validators.diagnosis.suspects.base import PlanFacts
+
+    def is_changed(path: str) -> bool:
+        pair = subject.plan.of(path)
+        return has_own_weights and pair is not None and not is_transferred(subject, pair)
+
+    def is_confirmed(path: str) -> bool:
+        pair = subject.plan.of(path)
+        return pair is not None and not pair.unconfirmed and pair.decided_by in _CONFIRMING
+
+    return PlanFacts(is_changed=is_changed, is_confirmed=is_confirmed)
+
+
+_CONFIRMING = ("probe", "construction")
+"""The kinds of evidence that exclude a wrong pair of layers: a run of both models, or that `convert` made one."""
 
 
 def _masks(subject: Subject, divergence: Divergence, point: "Point") -> dict[str, Array]:

@@ -45,7 +45,7 @@ def _swap_arguments(call: TorchCall, first: str, second: str) -> Any:
 
 def _align_again(case: Case, wrong: str) -> str:
     layer = case.point.keras_path or case.where
-    return f"plan = k3c.align(torch, keras, inputs=x)  # the plan before pairs {wrong}: {layer}"
+    return case.of_plan("plan = k3c.align(torch, keras, inputs=x)", f"the plan before pairs {wrong}: {layer}")
 
 
 def _swap_packed_parts(call: TorchCall, first: int, second: int) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras3conv.frameworks.torch.replay import Change, Key, Operation
 from keras3conv.transforms import Array, Shape
+from keras3conv.validators.running.transferred import TO_KERAS
 
 VIEWS = frozenset(
     {"view", "reshape", "transpose", "permute", "contiguous", "flatten", "unflatten", "squeeze", "unsqueeze", "detach"}
@@ -30,11 +31,6 @@ class Point:
     torch_path: str
     keras_path: str
     in_layer: bool
-
-    @property
-    def pair_call(self) -> str:
-        """The call that pairs the two layers, as code to paste."""
-        return f'plan = plan.pair("{self.torch_path}", "{self.keras_path}")'
 
     def in_words(self, path: str) -> str:
         """Describe the point by a layer path: "in block.0", "before head" or "at the end"."""
@@ -89,6 +85,25 @@ class KerasSide:
     without_masks: str = ""
 
 
+def _never(path: str) -> bool:
+    del path
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFacts:
+    """What is known about the plan, and about the weights that a transfer by this plan writes.
+
+    Attributes:
+        is_changed: Returns whether a torch layer and its Keras layer have other weights than those that the plan makes
+            of each other, by torch path. It is False for every path in a run in which the plan set all weights.
+        is_confirmed: Returns whether a run of both models confirmed the pair of a torch layer, or `convert` made it.
+    """
+
+    is_changed: Callable[[str], bool] = _never
+    is_confirmed: Callable[[str], bool] = _never
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A point at which two models differ, with the known facts about both sides, for the suspects.
@@ -98,12 +113,35 @@ class Case:
         torch: The torch side.
         keras: The Keras side.
         rerun: Returns torch's value with changed operations; None if torch raises with these changes.
+        plan: The facts about the plan.
     """
 
     point: Point
     torch: TorchSide
     keras: KerasSide
     rerun: Callable[[Mapping[Key, Change]], Array | None]
+    plan: PlanFacts = field(default_factory=PlanFacts)
+
+    @property
+    def is_plan_right(self) -> bool:
+        """True if only the weights of the layer can be wrong: the pair is confirmed, and they are not the plan's."""
+        path = self.point.torch_path
+        return self.point.in_layer and self.plan.is_confirmed(path) and self.plan.is_changed(path)
+
+    def of_plan(self, line: str, comment: str = "") -> str:
+        """Return a line that corrects the plan; if the plan is right, the line that transfers the weights again.
+
+        Args:
+            line: The line that corrects the plan.
+            comment: What a user should know about this line.
+        """
+        if self.is_plan_right:
+            return TO_KERAS
+        return f"{line}  # {comment}" if comment else line
+
+    def pair_again(self, comment: str = "") -> str:
+        """Return the line that pairs the two layers, with a comment; or the line that transfers the weights again."""
+        return self.of_plan(f'plan = plan.pair("{self.point.torch_path}", "{self.point.keras_path}")', comment)
 
     @cached_property
     def ratio(self) -> float | None:

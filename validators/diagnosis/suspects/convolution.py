@@ -141,7 +141,7 @@ def _regrouped(weight: Any, number: int) -> Any:
 def _turned(case: Case, operation: Operation, cause: str, turn: Callable[[Any], Any]) -> Hypothesis:
     return Hypothesis(
         cause=cause,
-        fix=case.point.pair_call,
+        fix=case.pair_again(),
         changes={operation.key: lambda call: call.run(weight=turn(call.get("weight")))},
     )
 

@@ -56,7 +56,7 @@ def _reversed_table(case: Case) -> Iterator[Hypothesis]:
         yield Hypothesis(
             cause="the rows of the embedding table are reversed in Keras",
             fix=f"weight.flip(0)  # {case.place(operation)}",
-            keras=case.point.pair_call,
+            keras=case.pair_again(),
             changes={operation.key: lambda call: call.run(weight=torch.flip(call.get("weight"), [0]))},
         )
 

@@ -14,7 +14,7 @@ def _transposed(case: Case) -> Iterator[Hypothesis]:
         if len(shape) == 2 and shape[0] == shape[1]:
             yield Hypothesis(
                 cause="the kernel is transposed: torch has (out, in), Keras (in, out)",
-                fix=case.point.pair_call,
+                fix=case.pair_again(),
                 changes={operation.key: lambda call: call.run(weight=call.get("weight").T)},
             )
 
@@ -26,7 +26,7 @@ def _flattened(case: Case) -> Iterator[Hypothesis]:
         if shape is not None and len(shape) > 1 and len(operation.get("input")) == 2:
             yield Hypothesis(
                 cause="the kernel's rows are in another order: torch flattens (c, h, w), Keras (h, w, c)",
-                fix="plan = k3c.align(torch, keras, inputs=x)  # with inputs, to detect the Flatten",
+                fix=case.of_plan("plan = k3c.align(torch, keras, inputs=x)", "with inputs, to detect the Flatten"),
                 changes={operation.key: replaced_by(_input_channels_last, shape)},
             )
 

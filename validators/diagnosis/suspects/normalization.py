@@ -88,7 +88,7 @@ def _swapped_scale(case: Case) -> Iterator[Hypothesis]:
         if operation.get("weight") is not None and operation.get("bias") is not None:
             yield Hypothesis(
                 cause="gamma and beta are swapped",
-                fix=_align_again(operation, "weight with beta"),
+                fix=_align_again(case, operation, "weight with beta"),
                 changes={operation.key: swapped},
             )
 
@@ -101,7 +101,7 @@ def _swapped_statistics(case: Case) -> Iterator[Hypothesis]:
         if operation.get("running_mean") is not None:
             yield Hypothesis(
                 cause="the moving mean and the moving variance are swapped",
-                fix=_align_again(operation, "running_mean with moving_variance"),
+                fix=_align_again(case, operation, "running_mean with moving_variance"),
                 changes={operation.key: swapped},
             )
 
@@ -147,8 +147,8 @@ def _biased(call: TorchCall) -> Any:
     return TorchCall(call.function, call.args, {**kwargs, "correction": 0}).run()
 
 
-def _align_again(operation: Operation, wrong: str) -> str:
-    return f"plan = k3c.align(torch, keras)  # the plan before pairs {wrong} in {operation.owner}"
+def _align_again(case: Case, operation: Operation, wrong: str) -> str:
+    return case.of_plan("plan = k3c.align(torch, keras)", f"the plan before pairs {wrong} in {operation.owner}")
 
 
 def _constructor(case: Case, operation: Operation, argument: str) -> str:

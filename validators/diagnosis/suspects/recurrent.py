@@ -21,7 +21,7 @@ def _gate_order(case: Case) -> Iterator[Hypothesis]:
                 keras_gates = ", ".join(gates[index] for index in order)
                 yield Hypothesis(
                     cause=f"the gates are in another order: {', '.join(gates)} in torch, {keras_gates} in Keras",
-                    fix=f"{case.point.pair_call}  # the rule reorders the gates",
+                    fix=case.pair_again("the rule reorders the gates"),
                     changes={operation.key: replaced_by(_with_gates, order)},
                 )
 
@@ -37,7 +37,7 @@ def _bias(case: Case) -> Iterator[Hypothesis]:
             for missing, kept, position in (("bias_hh", "bias_ih", 3), ("bias_ih", "bias_hh", 2)):
                 yield Hypothesis(
                     cause=f"{missing} is missing: Keras has only torch's {kept}",
-                    fix=f"{case.point.pair_call}  # the rule maps both biases",
+                    fix=case.pair_again("the rule maps both biases"),
                     changes={operation.key: replaced_by(_without_bias, position)},
                 )
 
@@ -120,23 +120,22 @@ def _backward_output_at(call: TorchCall, axis: int, last: bool) -> Any:
 
 
 def _weights(case: Case) -> Iterator[Hypothesis]:
-    again = f"{case.point.pair_call}  # the rule "
     for operation in case.operations_named(*_RECURRENT):
         yield Hypothesis(
             cause="the recurrent kernel is transposed, gate by gate",
-            fix=f"{again}transposes it",
+            fix=case.pair_again("the rule transposes it"),
             changes={operation.key: replaced_by(_with_params, _transpose_recurrent)},
         )
         if operation.get("bidirectional"):
             yield Hypothesis(
                 cause="the weights of the two directions are swapped",
-                fix=f"{again}maps each direction",
+                fix=case.pair_again("the rule maps each direction"),
                 changes={operation.key: replaced_by(_with_params, _swap_directions)},
             )
         if operation.name == "lstm" and operation.get("has_biases"):
             yield Hypothesis(
                 cause="the bias of the forget gate is 1 higher in Keras: unit_forget_bias was added to trained weights",
-                fix=f"{again}does not add to the bias",
+                fix=case.pair_again("the rule does not add to the bias"),
                 changes={operation.key: replaced_by(_with_params, _add_forget_bias)},
             )
 

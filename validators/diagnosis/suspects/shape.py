@@ -21,7 +21,7 @@ def _flatten(case: Case) -> Iterator[Hypothesis]:
         if len(operation.get("input", ())) > 2 and len(operation.result or ()) == 2:
             yield Hypothesis(
                 cause="its input has the same values in another order: torch flattens (c, h, w), Keras (h, w, c)",
-                fix="plan = k3c.align(torch, keras, inputs=x)  # with inputs, to detect the Flatten",
+                fix=case.of_plan("plan = k3c.align(torch, keras, inputs=x)", "with inputs, to detect the Flatten"),
                 changes={operation.key: _channels_last},
             )
 

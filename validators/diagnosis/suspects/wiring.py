@@ -10,6 +10,7 @@ from keras3conv.frameworks.torch.replay import TorchCall
 from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by
 from keras3conv.validators.diagnosis.suspects.in_keras import in_keras
+from keras3conv.validators.running.transferred import TO_KERAS
 
 
 def _factor(case: Case) -> Iterator[Hypothesis]:
@@ -174,12 +175,13 @@ def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
         for name in shapes[first]:  # swapped weights swap the results
             tensors[f"{first}.{name}"] = case.torch.read(f"{second}.{name}")
             tensors[f"{second}.{name}"] = case.torch.read(f"{first}.{name}")
-        first_name, second_name = first.rpartition(".")[2], second.rpartition(".")[2]
-        yield Hypothesis(
-            cause=f"the results of {second} and {first} are swapped in Keras",
-            fix=f"{second_name}, {first_name} = {first_name}, {second_name}  # {case.where_keras}",
-            tensors=tensors,
-        )
+        if case.plan.is_changed(first) and case.plan.is_changed(second):
+            cause, fix = f"the weights of {second} and {first} are swapped in Keras", TO_KERAS
+        else:
+            first_name, second_name = first.rpartition(".")[2], second.rpartition(".")[2]
+            cause = f"the results of {second} and {first} are swapped in Keras"
+            fix = f"{second_name}, {first_name} = {first_name}, {second_name}  # {case.where_keras}"
+        yield Hypothesis(cause=cause, fix=fix, tensors=tensors)
 
 
 def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:
@@ -203,10 +205,19 @@ def _other_layer(case: Case) -> Iterator[Hypothesis]:
         if owner != case.point.torch_path and roles and shapes == roles:
             yield Hypothesis(
                 cause=f"Keras has the weights of {owner} here: layers of equal shapes are swapped",
-                fix=f'plan = plan.pair("{owner}", "{case.point.keras_path}")',
-                keras="k3c.transfer(torch, keras, plan)  # if the plan is right, and the weights were changed since",
+                fix=case.of_plan(f'plan = plan.pair("{owner}", "{case.point.keras_path}")'),
+                keras=_transfer_of_changed(case),
                 tensors={f"{case.point.torch_path}.{role}": case.torch.read(f"{owner}.{role}") for role in roles},
             )
+
+
+def _transfer_of_changed(case: Case) -> str:
+    """Return the line that transfers the weights, for a layer that has other weights than the plan's.
+
+    It is empty if the first line to paste is a transfer already, or if the weights are those of the plan.
+    """
+    is_needed = not case.is_plan_right and case.plan.is_changed(case.point.torch_path)
+    return f"{TO_KERAS}  # if the pair is right: the weights were changed since" if is_needed else ""
 
 
 FACTORS = (Suspect("a factor or summand in torch", _factor), Suspect("a divisor in torch", _divisor))

@@ -100,6 +100,11 @@ NORMS = [
 
 BOTH = "lstm=nn.LSTM(4, 2, batch_first=True, bidirectional=True)"
 
+SWAPPED = (
+    'one, other = model.get_layer("a"), model.get_layer("c")\n'
+    "first, second = one.get_weights(), other.get_weights()\none.set_weights(second)\nother.set_weights(first)"
+)
+
 OTHERS = [
     recurrent(
         "recurrent._bias.fix",
@@ -142,9 +147,20 @@ OTHERS = [
         "x = torch.tanh(self.c(x))",
         'x = layers.Dense(4, activation="tanh", name="c")(x)',
         "c=nn.Linear(4, 4)",
-        tamper='one, other = model.get_layer("a"), model.get_layer("c")\n'
-        "first, second = one.get_weights(), other.get_weights()\none.set_weights(second)\nother.set_weights(first)",
+        tamper=SWAPPED,
     ),
+]
+
+OTHERS += [
+    between(
+        site,
+        "x = torch.tanh(self.c(x))",
+        'x = layers.Dense(4, activation="tanh", name="c")(x)',
+        "c=nn.Linear(4, 4)",
+        tamper=SWAPPED,
+        probes=True,
+    )
+    for site in ("wiring._other_layer.fix", "wiring._swapped_layers.fix")
 ]
 
 OTHERS += [
