@@ -14,6 +14,7 @@ from operator import sub
 from typing import NamedTuple
 
 from keras3conv.errors import Problem
+from keras3conv.fixes import joined_fixes, listed_fixes
 
 # A number with leading zeros counts as text, because an integer would lose the zeros. So does one of over 9 digits.
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
@@ -188,43 +189,10 @@ def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
             problems[line.places[0]],
             torch=line.paths[0],
             keras=line.paths[1],
-            fixes=_joined_fixes([problems[place].fixes for place in line.places]),
+            fixes=joined_fixes([problems[place].fixes for place in line.places]),
         )
         for line in lines
     ]
-
-
-_COMMENT = "  # "
-
-_MOST_PLACES = 3
-"""The number of places that one line names."""
-
-
-def _joined_fixes(fixes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Return the fixes of the first of several problems; code that all problems have names all layers in its comment.
-
-    Args:
-        fixes: The fixes of each problem. Only lines whose comment begins with a layer, "padding=0  # c1", are joined.
-    """
-    if len({len(lines) for lines in fixes}) != 1:
-        return fixes[0]
-    return tuple(map(_joined_line, zip(*fixes, strict=True)))
-
-
-def _joined_line(lines: tuple[str, ...]) -> str:
-    """Return the first of several lines of code; if only the layers in their comments differ, name all these layers.
-
-    Args:
-        lines: Lines such as "padding=0  # c1, after x" and "padding=0  # c2, after x".
-    """
-    parts = [line.partition(_COMMENT) for line in lines]
-    places, details = zip(*(comment.partition(", ")[::2] for _, _, comment in parts), strict=True)
-    distinct = list(dict.fromkeys(places))
-    if len({code for code, _, _ in parts}) != 1 or len(set(details)) != 1 or len(distinct) < 2:
-        return lines[0]
-    more = f" and {len(distinct) - _MOST_PLACES} more" if len(distinct) > _MOST_PLACES else ""
-    named = f"{', '.join(distinct[:_MOST_PLACES])}{more}"
-    return f"{parts[0][0]}{_COMMENT}{named}{', ' if details[0] else ''}{details[0]}"
 
 
 def _merged(blocks: list[_Block]) -> list[_Block]:
@@ -403,7 +371,7 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
     fixes = list(dict.fromkeys(fix for problem in problems for fix in problem.fixes))
     if fixes:
         is_choice = any(set(fixes[:2]) <= set(problem.fixes) for problem in problems)
-        lines.append("Fix:  " + f"     {'or' if is_choice else 'and'}     ".join(fixes[:2]))
+        lines.append(f"Fix:  {listed_fixes(fixes[:2], 'or' if is_choice else 'and')}")
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ LAYERS = (
     "errors",
     "garbage",
     "steps",
+    "fixes",
     "messages",
     "writing",
     "transforms",

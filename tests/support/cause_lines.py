@@ -1,8 +1,8 @@
 """Plant a mistake in the code, the weights or the plan of two models, and do what the printed line of its cause says.
 
 A piece of code has a place in double angle brackets, with what stands there before: an expression, a statement or
-nothing, to which arguments are added. The line that the report prints is put there as it is. What a comment of the line
-demands as well ("with padding=0") stands as `%before|after%`.
+nothing, to which arguments are added. The line that the report prints is put there as it is. If it prints two lines,
+the place of the second one begins with "2:". What a comment of the line demands as well stands as `%before|after%`.
 """
 
 import ast
@@ -28,8 +28,10 @@ from keras3conv.validators.diagnosis.suspects.base import Hypothesis
 from tests.support.fixes import CAUSES, ROOT, are_arguments
 from tests.support.models import randomize
 
-PLACE = re.compile(r"<<(.*?)>>")
+PLACE = re.compile(r"<<(2:)?(.*?)>>")
 BESIDE = re.compile(r"%(.*?)\|(.*?)%")
+VALUE = r"(?:[^,()<]|\((?:[^()]|\([^()]*\))*\))+"
+"""The pattern of the value of an argument, which may be a tuple of tuples."""
 WORDS = 9
 """The number of rows of the embeddings, for inputs that are integers."""
 
@@ -79,16 +81,28 @@ class Pair:
 
 
 def written(code: str, line: str | None) -> str:
-    """Return code with a line at its place; without one, what stands there before."""
+    """Return code with a line, or two, at its places; without one, what stands there before."""
     code = BESIDE.sub(r"\1" if line is None else r"\2", code)
-    if line is None:
-        return PLACE.sub(r"\1", code)
-    if are_arguments(line) and PLACE.search(code):
+    lines = () if line is None else line.split("\n")
+    for place, one in enumerate(lines[:2]):
+        code = _with_line(code, "2:" if place else None, one)
+    return PLACE.sub(r"\2", code)
+
+
+def _with_line(code: str, place: str | None, line: str) -> str:
+    rows = code.split("\n")
+    return "\n".join(_with_line_in_row(row, place, line) for row in rows)
+
+
+def _with_line_in_row(row: str, place: str | None, line: str) -> str:
+    if not any(found[1] == place for found in PLACE.finditer(row)):
+        return row
+    if are_arguments(line):
         names = [part.partition("=")[0].strip() for part in line.partition("#")[0].split(",") if "=" in part]
         for name in names:  # the argument replaces the one that is there
-            code = re.sub(rf",? ?\b{name}=[^,()<]+(?=[,)<])(?!>>)", "", code)
-        code = code.replace("(<<>>, ", "(<<>>")
-    return PLACE.sub(lambda found: _at(found[1], line), code)
+            row = re.sub(rf",? ?\b{name}={VALUE}(?=[,)<])(?!>>)", "", row)
+        row = row.replace("(<<>>, ", "(<<>>")
+    return PLACE.sub(lambda found: _at(found[2], line) if found[1] == place else found[0], row).replace("(, ", "(")
 
 
 def _at(before: str, line: str) -> str:
@@ -153,13 +167,16 @@ def _run(line: str, pair: Pair) -> None:
 
 
 def printed_line(case: Case) -> str:
-    """Return the line that the certificate of a case prints from the place that the case names."""
+    """Return the line, or lines, that the certificate of a case prints from the place that the case names."""
     made_by: dict[tuple[str, str], set[str]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hypothesis, "__init__", _noted(made_by))
         report = report_of(case, None)
     assert not report.ok
     problems = [problem for section in report.sections for problem in section.problems]
+    for fact, fix in ((problem.fact, fix) for problem in problems for fix in problem.fixes):
+        if any(case.site in names and cause in fact for (cause, text), names in made_by.items() if fix == text):
+            return case.done or fix.replace("...", case.dots)
     lines = [(problem.fact, line) for problem in problems for fix in problem.fixes for line in fix.splitlines()]
     for fact, line in lines:
         if any(case.site in names and cause in fact for (cause, text), names in made_by.items() if line in text):

@@ -26,15 +26,14 @@ from keras3conv.validators.diagnosis.causes import (
     largest_difference,
     runs_within_limit,
 )
+from keras3conv.validators.diagnosis.facts import case_of
 from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
 from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.output_pairs import OutputPair
 from keras3conv.validators.running.subject import Subject
-from keras3conv.validators.running.transferred import is_transferred
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.replay import Operation, Replayed, Stage, Target
-    from keras3conv.validators.diagnosis.suspects.base import Case, PlanFacts, Point
 
 TRIED = 3
 """The largest number of differing layers whose cause is searched; the search ends at the first layer with a cause."""
@@ -280,7 +279,7 @@ def _search(
     divergence = replace(divergence, runs=runs_within_limit(replayed.operations))
     before = tuple(operation for operation in replayed.operations if operation.place < replayed.began)
     for operations, upstream in _windows(subject, replayed, before, in_layer=in_layer, at_end=not torch_path):
-        case = _case(subject, divergence, point, before, operations, upstream)
+        case = case_of(subject, divergence, point, before, operations, upstream)
         explanation = find_cause(divergence, case, single=briefly)
         if explanation is not None or briefly:
             return None if explanation is None else replace(explanation, port=subject.port)
@@ -313,83 +312,3 @@ def _windows(
     yield recent, (*earlier[-1:], *recent)
     if len(recent) < len(before) and not at_end:
         yield before, before
-
-
-def _case(
-    subject: Subject,
-    divergence: Divergence,
-    point: "Point",
-    before: "tuple[Operation, ...]",
-    operations: "tuple[Operation, ...]",
-    upstream: "tuple[Operation, ...]",
-) -> "Case":
-    from keras3conv.validators.diagnosis.suspects.base import Case, KerasSide, TorchSide
-
-    weights = divergence.stage.tensors or {}
-    torch = TorchSide(
-        value=divergence.torch_value,
-        operations=operations,
-        operations_before=before,
-        upstream=upstream,
-        classes={layer.path: layer.kind for layer in subject.torch_view.layers},
-        flattened=divergence.flattened,
-        tensor_shapes={tensor.path: tensor.shape for tensor in subject.torch_view.tensors()},
-        read=lambda path: weights[path] if path in weights else subject.torch_view.read(path),
-    )
-    config = subject.keras_layers[point.keras_path].config if point.in_layer else None
-    keras = KerasSide(
-        value=divergence.keras_value,
-        config=config or {},
-        configs=tuple(layer.config for layer in subject.keras_view.layers if layer.config),
-        masks=_masks(subject, divergence, point),
-        without_masks=_without_masks(subject),
-    )
-    plan = _plan_facts(subject, has_own_weights=divergence.stage.tensors is None)
-    return Case(point=point, torch=torch, keras=keras, rerun=divergence.rerun, plan=plan)
-
-
-def _plan_facts(subject: Subject, *, has_own_weights: bool) -> "PlanFacts":
-    """Return what is known about the plan, and about the weights that a transfer by this plan writes.
-
-    Args:
-        subject: The two models.
-        has_own_weights: Whether the models run with their own weights; False if the plan set the weights.
-    """
-    from keras3conv.validators.diagnosis.suspects.base import PlanFacts
-
-    def is_changed(path: str) -> bool:
-        pair = subject.plan.of(path)
-        return has_own_weights and pair is not None and not is_transferred(subject, pair)
-
-    def is_confirmed(path: str) -> bool:
-        pair = subject.plan.of(path)
-        return pair is not None and not pair.unconfirmed and pair.decided_by in _CONFIRMING
-
-    return PlanFacts(is_changed=is_changed, is_confirmed=is_confirmed)
-
-
-_CONFIRMING = ("probe", "construction")
-"""The kinds of evidence that exclude a wrong pair of layers: a run of both models, or that `convert` made one."""
-
-
-def _masks(subject: Subject, divergence: Divergence, point: "Point") -> dict[str, Array]:
-    """Return the masks in Keras that hide a time step, by the path of a layer that received the mask.
-
-    If several layers received the same mask, it is listed only for the last of them.
-    """
-    run = subject.keras_probe if divergence.stage.tensors is not None else subject.keras_run
-    received = run.masks
-    if point.in_layer and point.keras_path in received:
-        received = {point.keras_path: received[point.keras_path]}
-    last = {mask.tobytes(): (path, mask) for path, mask in received.items() if mask.ndim == 2 and not mask.all()}
-    return dict(last.values())
-
-
-def _without_masks(subject: Subject) -> str:
-    """Return the line of code that removes the masks of the Keras model."""
-    for layer in subject.keras_view.layers:
-        if (layer.config or {}).get("mask_zero"):
-            return f"mask_zero=False  # {layer.path}"
-        if layer.kind.endswith(".Masking"):
-            return f"# without {layer.path}, which masks steps"
-    return ""

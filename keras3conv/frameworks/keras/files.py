@@ -16,11 +16,13 @@ from keras3conv.errors import BudgetExceeded, InputError, ModelError, Problem, m
 from keras3conv.formats.keras import archive
 from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
+from keras3conv.formats.keras2.network import MODELS
 from keras3conv.formats.tensorflow.file import FORMAT as TENSORFLOW
 from keras3conv.frameworks.keras.internals import operation_modules, tensorflow_not_imported
 from keras3conv.frameworks.keras.keras2.checkpoints import load_checkpoint
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.operations import kind_named
+from keras3conv.frameworks.keras.operations_in_files import operations_in
 from keras3conv.frameworks.keras.tree import require_built, view
 from keras3conv.frameworks.keras.values import error_message
 from keras3conv.messages import lay_out
@@ -48,7 +50,7 @@ def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
     """
     try:
         with tensorflow_not_imported():
-            return keras.saving.load_model(path, custom_objects=own, compile=False)
+            return keras.saving.load_model(path, custom_objects={**operations_in(path), **(own or {})}, compile=False)
     except (ValueError, TypeError, OSError, KeyError, AttributeError, NotImplementedError) as error:
         first_line = message_of(error).strip().splitlines()[0] if message_of(error).strip() else type(error).__name__
         problem = Problem(
@@ -135,7 +137,7 @@ def _is_known(kind: str) -> bool:
     namespace, _, name = kind.rpartition(".")
     if ">" not in kind and namespace.startswith("keras"):
         modules = (keras.layers, keras, keras.models, *_OPERATIONS)
-        if any(hasattr(module, name) for module in modules) or name in _names_in_code():
+        if any(hasattr(module, name) for module in modules) or name in (*_names_in_code(), *MODELS):
             return True
     names = (kind, name, f"Custom>{name}")
     own = keras.saving.get_custom_objects().values()  # a package in the registered name is not in the file's class name

@@ -130,10 +130,11 @@ def test_the_line_for_a_file_that_keras_cannot_load_runs(tmp_path: Path) -> None
 def test_lines_of_a_report_are_options_too() -> None:
     module = nn.Sequential(nn.Linear(4, 4))
     model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense")])
-    k3c.transfer(module, model, k3c.align(module, model))
+    plan = k3c.align(module, model, probe=False)
+    k3c.transfer(module, model, plan)
     weights = model.layers[0].get_weights()
     model.layers[0].set_weights([weights[0].T, weights[1]])
-    report = k3c.validate(module, model, proofs=("activations",))
+    report = k3c.validate(module, model, plan=plan, proofs=("activations",))
     assert any("plan.pair" in fix for section in report.sections for one in section.problems for fix in one.fixes)
     shown = [fix for section in with_options(report).sections for one in section.problems for fix in one.fixes]
     assert shown

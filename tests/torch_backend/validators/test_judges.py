@@ -114,7 +114,7 @@ def test_another_padding_at_stride_two_is_named_with_the_line_to_paste() -> None
     model = keras.Model(inputs, keras.layers.Dense(7, name="out2")(keras.layers.Flatten()(x)))
     problem = validated(Padded(), model).section("float64").problems[0]
     assert problem.torch == "down"
-    line = "x = F.pad(x, (0, 1, 0, 1))  # before down, with padding=0; for inputs of "
+    line = "x = F.pad(x, (0, 1, 0, 1))  # before down; for inputs of "
     assert any(fix.startswith(line) for fix in problem.fixes)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from keras3conv.frameworks.torch.replay import Change, Key, Operation
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.transferred import TO_KERAS
+from keras3conv.validators.running.zero_paddings import ZeroPadding
 
 VIEWS = frozenset(
     {"view", "reshape", "transpose", "permute", "contiguous", "flatten", "unflatten", "squeeze", "unsqueeze", "detach"}
@@ -76,6 +77,7 @@ class KerasSide:
         configs: Configurations of all layers.
         masks: The masks that hide a time step, shape (batch, steps), by the last layer that received the mask.
         without_masks: The line of code that removes the layer, or the option, from which the masks come.
+        zero_paddings: The padding layer right before each layer that has one, by the path of that layer.
     """
 
     value: Array
@@ -83,11 +85,17 @@ class KerasSide:
     configs: tuple[Mapping[str, Any], ...]
     masks: Mapping[str, Array] = field(default_factory=dict)
     without_masks: str = ""
+    zero_paddings: Mapping[str, ZeroPadding] = field(default_factory=dict)
 
 
 def _never(path: str) -> bool:
     del path
     return False
+
+
+def _none(path: str) -> str:
+    del path
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +106,12 @@ class PlanFacts:
         is_changed: Returns whether a torch layer and its Keras layer have other weights than those that the plan makes
             of each other, by torch path. It is False for every path in a run in which the plan set all weights.
         is_confirmed: Returns whether a run of both models confirmed the pair of a torch layer, or `convert` made it.
+        partner: Returns the path of the Keras layer that is paired with a torch layer; empty if there is none.
     """
 
     is_changed: Callable[[str], bool] = _never
     is_confirmed: Callable[[str], bool] = _never
+    partner: Callable[[str], str] = _none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +161,21 @@ class Case:
         in_torch, in_keras = (side.value.astype(np.float64).ravel() for side in (self.torch, self.keras))
         square, product = float(in_torch @ in_torch), float(in_torch @ in_keras)
         return product / square if 0 < square < float("inf") and np.isfinite(product) else None
+
+    def keras_path_of(self, operation: Operation) -> str:
+        """Return the path of the Keras layer that is paired with the layer of a torch operation.
+
+        If there is none, return the path of the Keras layer at the point of the difference.
+        """
+        partner = "" if self.point.in_layer else self.plan.partner(operation.owner)
+        return partner or self.point.keras_path
+
+    def keras_config_of(self, operation: Operation) -> Mapping[str, Any]:
+        """Return the configuration of this Keras layer; empty if it is unknown."""
+        if self.point.in_layer:
+            return self.keras.config
+        name = self.keras_path_of(operation).rpartition("/")[2]
+        return next((config for config in self.keras.configs if config.get("name") == name), {})
 
     @property
     def where(self) -> str:

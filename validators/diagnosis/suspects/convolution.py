@@ -1,6 +1,7 @@
 """Propose mistakes in convolutions as causes: another padding, stride or dilation; a flipped kernel."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.replay import Change, Key, Operation, TorchCall
 from keras3conv.rules.helpers.padding import Pads, same_padding
 from keras3conv.validators.diagnosis.suspects.base import (
     Case,
@@ -16,27 +17,72 @@ from keras3conv.validators.diagnosis.suspects.base import (
     Suspect,
     flat,
     ints,
-    only_at_this_size,
     replaced_by,
     with_arguments,
 )
-from keras3conv.validators.diagnosis.suspects.in_keras import cropped, in_keras, padded
+from keras3conv.validators.diagnosis.suspects.in_keras import cropped, in_keras
+from keras3conv.validators.diagnosis.suspects.zero_padding import (
+    lines_in_keras,
+    lines_in_torch,
+    own_pads,
+    pad_before,
+    pads_of,
+    together,
+)
 
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Geometry:
+    """A convolution of torch with the zeros that are added before it, and what it computes with.
+
+    Attributes:
+        operation: The convolution.
+        before: The `pad` right before it, whose padding `pads` includes; None if there is none.
+        stride: Its stride along each axis.
+        dilation: Its dilation along each axis.
+        pads: The padding before and after each axis.
+    """
+
+    operation: Operation
+    before: Operation | None
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    pads: Pads
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The size of the kernel along each axis."""
+        return tuple(self.operation.get("weight")[2:])
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """The size of the images, or the number of steps, before any padding."""
+        before = pads_of(self.before, len(self.kernel))
+        sizes = zip(self.operation.get("input")[2:], before, strict=True)
+        return tuple(size - sum(sides) for size, sides in sizes)
+
+
 def _geometry(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named(*_CONVOLUTIONS):
-        rank, size = len(operation.get("weight")) - 2, operation.get("weight")[2:]
-        torch_stride, torch_dilation = (ints(operation.get(name, 1), rank) for name in ("stride", "dilation"))
-        torch_geometry = torch_stride, torch_dilation, _torch_pads(operation, size, torch_dilation)
-        strides = dict.fromkeys((torch_stride, _keras_ints(case, "strides", torch_stride)))
-        dilations = dict.fromkeys((torch_dilation, _keras_ints(case, "dilation_rate", torch_dilation)))
+        now = _geometry_of(case, operation)
+        strides = dict.fromkeys((now.stride, _keras_ints(case, "strides", now.stride)))
+        dilations = dict.fromkeys((now.dilation, _keras_ints(case, "dilation_rate", now.dilation)))
         for stride, dilation in product(strides, dilations):
-            for pads in _paddings(operation, size, stride, dilation):
-                if (stride, dilation, pads) != torch_geometry:
-                    yield _other_geometry(case, operation, pads, stride, dilation)
+            other = replace(now, stride=stride, dilation=dilation)
+            for pads in _paddings(case, other):
+                if replace(other, pads=pads) != now:
+                    yield _other_geometry(case, now, replace(other, pads=pads))
+
+
+def _geometry_of(case: Case, operation: Operation) -> _Geometry:
+    rank, kernel = len(operation.get("weight")) - 2, operation.get("weight")[2:]
+    stride, dilation = (ints(operation.get(name, 1), rank) for name in ("stride", "dilation"))
+    before = pad_before(case, operation)
+    pads = together(pads_of(before, rank), _torch_pads(operation, kernel, dilation))
+    return _Geometry(operation=operation, before=before, stride=stride, dilation=dilation, pads=pads)
 
 
 def _keras_ints(case: Case, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
@@ -44,73 +90,86 @@ def _keras_ints(case: Case, key: str, default: tuple[int, ...]) -> tuple[int, ..
 
 
 def _torch_pads(operation: Operation, size: tuple[int, ...], dilation: tuple[int, ...]) -> Pads:
-    padding = operation.get("padding", 0)
-    if isinstance(padding, str):
-        if padding == "valid":
-            return ((0, 0),) * len(size)
-        return tuple(same_padding(None, window, 1, gap) for window, gap in zip(size, dilation, strict=True))
-    return tuple((side, side) for side in ints(padding, len(size)))
+    own = own_pads(operation, len(size))
+    if own is not None:
+        return own
+    if operation.get("padding") == "valid":
+        return ((0, 0),) * len(size)
+    return tuple(same_padding(None, window, 1, gap) for window, gap in zip(size, dilation, strict=True))
 
 
-def _paddings(
-    operation: Operation, size: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> list[Pads]:
-    """Return the paddings to try in a convolution: torch's, "same", "same" with start and end swapped, and none."""
-    extent = operation.get("input")[2:]
-    same = tuple(same_padding(*axis) for axis in zip(extent, size, stride, dilation, strict=True))
-    none = ((0, 0),) * len(size)
+def _paddings(case: Case, geometry: _Geometry) -> list[Pads]:
+    """Return the paddings to try in a convolution: torch's, that of Keras, "same" also with its ends swapped, none."""
+    none = ((0, 0),) * len(geometry.kernel)
+    same = _same(geometry)
     swapped = tuple((after, before) for before, after in same)
-    return list(dict.fromkeys((_torch_pads(operation, size, dilation), same, swapped, none)))
+    tried = [geometry.pads, same, swapped, none]
+    before = case.keras.zero_paddings.get(case.keras_path_of(geometry.operation))
+    if before is not None and len(before.pads) == len(none):
+        tried.insert(1, together(before.pads, same if _pads_itself(case, geometry.operation) else none))
+    return list(dict.fromkeys(tried))
 
 
-def _other_geometry(
-    case: Case, operation: Operation, pads: Pads, stride: tuple[int, ...], dilation: tuple[int, ...]
-) -> Hypothesis:
-    rank = len(pads)
+def _same(geometry: _Geometry) -> Pads:
+    axes = zip(geometry.extent, geometry.kernel, geometry.stride, geometry.dilation, strict=True)
+    return tuple(same_padding(*axis) for axis in axes)
+
+
+def _other_geometry(case: Case, now: _Geometry, other: _Geometry) -> Hypothesis:
+    """Return the hypothesis that Keras convolves with another geometry.
+
+    Args:
+        case: The point at which the models differ.
+        now: The geometry of torch.
+        other: The geometry that is tried.
+    """
+    operation, pads = now.operation, other.pads
 
     def run(call: TorchCall) -> Any:
         padded = functional.pad(call.get("input"), flat(pads))
-        return call.run(input=padded, padding=0, stride=stride, dilation=dilation)
+        return call.run(input=padded, padding=0, stride=other.stride, dilation=other.dilation)
 
-    if stride != ints(operation.get("stride", 1), rank):
-        cause, fix = f"stride is {operation.get('stride', 1)} in torch and {stride} in Keras", f"stride={stride}"
-        keras = f"strides={ints(operation.get('stride', 1), rank)}  # {case.point.keras_path}"
-    elif dilation != ints(operation.get("dilation", 1), rank):
-        cause, fix = (
-            f"dilation is {operation.get('dilation', 1)} in torch and {dilation} in Keras",
-            f"dilation={dilation}",
-        )
-        keras = f"dilation_rate={ints(operation.get('dilation', 1), rank)}  # {case.point.keras_path}"
+    if now.stride != other.stride:
+        cause = f"stride is {operation.get('stride', 1)} in torch and {other.stride} in Keras"
+        fix, keras = f"stride={other.stride}", f"strides={now.stride}  # {case.keras_path_of(operation)}"
+    elif now.dilation != other.dilation:
+        cause = f"dilation is {operation.get('dilation', 1)} in torch and {other.dilation} in Keras"
+        fix, keras = f"dilation={other.dilation}", f"dilation_rate={now.dilation}  # {case.keras_path_of(operation)}"
     else:
-        cause = (
-            f"Keras pads {', '.join(map(str, pads))} (before, after) along the axes, torch "
-            f"{operation.get('padding', 0)} on both sides{_why_uneven(case, pads, stride)}"
-        )
-        only = only_at_this_size(operation, stride) if _pads_itself(case) else ""
-        fix = f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0{only}"
-        torch_pads = _torch_pads(operation, operation.get("weight")[2:], dilation)
-        keras = _padded_in_keras(case, torch_pads)
-    return Hypothesis(cause=cause, fix=fix, keras=keras, changes={operation.key: run})
+        cause = f"Keras pads {_listed(pads)} (before, after) along the axes, torch {_in_words(now)}"
+        cause += _why_uneven(case, operation, pads, other.stride)
+        is_same = _pads_itself(case, operation) and any(map(any, pads))
+        fix = lines_in_torch(case, operation, pads, other.stride if is_same else (1,))
+        is_fixed = max(now.stride) == 1
+        keras = lines_in_keras(case, operation, now.pads, _same(now) if is_fixed else ((0, 0),) * len(pads))
+    changes: dict[Key, Change] = {operation.key: run}
+    if now.before is not None:
+        changes[now.before.key] = _unpadded
+    return Hypothesis(cause=cause, fix=fix, keras=keras, changes=changes)
 
 
-def _why_uneven(case: Case, pads: Pads, stride: tuple[int, ...]) -> str:
+def _unpadded(call: TorchCall) -> Any:
+    return call.get("input")
+
+
+def _listed(pads: Pads) -> str:
+    return ", ".join(map(str, pads))
+
+
+def _in_words(geometry: _Geometry) -> str:
+    """Return the padding of torch: that of the convolution, or that of both operations together."""
+    own = geometry.operation.get("padding", 0)
+    return f"{own} on both sides" if geometry.before is None else _listed(geometry.pads)
+
+
+def _why_uneven(case: Case, operation: Operation, pads: Pads, stride: tuple[int, ...]) -> str:
     """Return the reason for uneven padding as the end of a sentence; empty if the Keras layer does not pad."""
     is_even = all(before == after for before, after in pads)
-    return f': at stride {stride} "same" pads more at the end' if _pads_itself(case) and not is_even else ""
+    return f': at stride {stride} "same" pads more at the end' if _pads_itself(case, operation) and not is_even else ""
 
 
-def _pads_itself(case: Case) -> bool:
-    return bool(case.keras.config.get("padding", "same") == "same")
-
-
-def _padded_in_keras(case: Case, pads: Pads) -> str:
-    """Return the line for Keras that pads a convolution as torch does."""
-    where = case.point.keras_path
-    pads_itself = _pads_itself(case)
-    if not any(map(any, pads)):
-        return f'padding="valid"  # {where}{"" if pads_itself else ", and no padding before it"}'
-    line = f"x = {padded(pads)}  # before {where}"
-    return f'{line}, with padding="valid"{"" if pads_itself else ", in place of other padding there"}'
+def _pads_itself(case: Case, operation: Operation) -> bool:
+    return bool(case.keras_config_of(operation).get("padding", "same") == "same")
 
 
 def _kernel(case: Case) -> Iterator[Hypothesis]:
@@ -157,7 +216,7 @@ def _crop(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"Keras crops {start} at the start of every axis of the transposed convolution, torch "
                     f"{torch_padding}",
-                    fix=f"padding=0  # {case.place(operation)}, then x = x[..., {kept}]",
+                    fix=f"padding=0  # {case.place(operation)}\nx = x[..., {kept}]  # after {case.place(operation)}",
                     keras=cropped(case, operation),
                     changes={operation.key: replaced_by(_cropped, start)},
                 )

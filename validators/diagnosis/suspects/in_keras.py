@@ -56,7 +56,8 @@ def cropped(case: Case, operation: Operation) -> str:
     if any(end < 0 for _, end in crops):
         return case.as_in_torch(operation)
     code = f"keras.layers.Cropping{rank}D({tuple(crops) if rank > 1 else crops[0]})(x)"
-    return f'x = {code}  # {case.where_keras}, after the transposed convolution, with padding="valid"'
+    where = case.point.keras_path
+    return f'padding="valid"  # {where}\nx = {code}  # after {where}'
 
 
 def _pooling(case: Case, operation: Operation) -> str:

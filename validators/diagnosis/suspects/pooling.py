@@ -19,6 +19,10 @@ from keras3conv.validators.diagnosis.suspects.base import (
     with_arguments,
 )
 from keras3conv.validators.diagnosis.suspects.in_keras import in_keras
+from keras3conv.validators.diagnosis.suspects.zero_padding import lines_in_torch, own_pads
+
+_LEAST = 'value=-float("inf")'
+"""The value around a max pooling, as an argument of torch's `pad`."""
 
 _MAX_POOLING = ("max_pool1d", "max_pool2d", "max_pool3d")
 _AVERAGE_POOLING = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -33,8 +37,7 @@ def _max_pooling_padding(case: Case) -> Iterator[Hypothesis]:
             keras_words, torch_words = _listed(same), _listed(torch_pads)
             yield Hypothesis(
                 cause=f'Keras pads a max pooling by {keras_words}, "same" pads more at the end; torch {torch_words}',
-                fix=f'x = F.pad(x, {flat(same)}, value=-float("inf"))  # {case.before(operation)}, with padding=0'
-                f"{only_at_this_size(operation, ints(_window(operation)[1], _rank(operation)))}",
+                fix=lines_in_torch(case, operation, same, ints(_window(operation)[1], _rank(operation)), _LEAST),
                 keras=_padded_in_keras(case, operation),
                 changes={operation.key: replaced_by(_padded, same, -float("inf"))},
             )
@@ -42,7 +45,9 @@ def _max_pooling_padding(case: Case) -> Iterator[Hypothesis]:
             if any(map(any, pads)):
                 yield Hypothesis(
                     cause=f"Keras pads a max pooling with 0, torch with -inf: {_listed(pads)}",
-                    fix=f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}, with padding=0",
+                    fix="\n".join(
+                        [f"x = F.pad(x, {flat(pads)})  # {case.before(operation)}", *_unpadded(case, operation)]
+                    ),
                     keras=_padded_in_keras(case, operation),
                     changes={operation.key: replaced_by(_padded, pads, 0.0)},
                 )
@@ -53,19 +58,29 @@ def _padded_in_keras(case: Case, operation: Operation) -> str:
     rank = _rank(operation)
     pads = [(side, side) for side in ints(operation.get("padding", 0), rank)]
     line = f'x = keras.ops.pad(x, {[(0, 0), *pads, (0, 0)]}, constant_values=-float("inf"))'
-    named = list(_same_poolings(case, operation))
-    place = f"before {named[0]}" if len(named) == 1 else f"{case.where_keras}: before the pooling"
-    return f'{line}  # {place}, with padding="valid"'
+    named = list(_padding_poolings(case, operation))
+    name, padding = named[0] if len(named) == 1 else ("the pooling", "same")
+    place = f"before {name}" if len(named) == 1 else f"{case.where_keras}: before {name}"
+    if padding != "same":
+        return f"{line}  # in place of {case.keras.zero_paddings[name].path}"
+    return f'{line}  # {place}\npadding="valid"  # {name}'
 
 
-def _same_poolings(case: Case, operation: Operation) -> Iterator[str]:
-    """Yield the names of the Keras poolings with padding="same" that have the window of a torch pooling."""
+def _padding_poolings(case: Case, operation: Operation) -> Iterator[tuple[str, str]]:
+    """Yield the name and the padding of the Keras poolings with the window of a torch pooling that are padded."""
     rank = _rank(operation)
     window = ints(operation.get("kernel_size"), rank)
     for config in case.keras.configs:
-        size = config.get("pool_size")
-        if size is not None and config.get("padding") == "same" and ints(size, rank) == window:
-            yield str(config.get("name"))
+        size, name, padding = config.get("pool_size"), str(config.get("name")), config.get("padding")
+        is_padded = padding == "same" or name in case.keras.zero_paddings
+        if size is not None and is_padded and ints(size, rank) == window:
+            yield name, str(padding)
+
+
+def _unpadded(case: Case, operation: Operation) -> list[str]:
+    """Return the line that gives a pooling of torch no padding of its own; none if it has none."""
+    own = own_pads(operation, _rank(operation))
+    return [f"padding=0  # {case.place(operation)}"] if own is None or any(map(any, own)) else []
 
 
 def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
@@ -88,11 +103,16 @@ def _average_pooling_padding(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f'Keras pads an average pooling by {_listed(same)}, as "same" does, and repeats the last value '
                 "there (on its torch backend only)",
-                fix=f'x = F.pad(x, {flat(same)}, mode="replicate")  # {case.before(operation)}, with padding=0'
-                f"{only_at_this_size(operation, ints(_window(operation)[1], _rank(operation)))}",
+                fix="\n".join([_repeated_border(case, operation, same), *_unpadded(case, operation)]),
                 keras=in_keras(case, operation, "the pooling"),
                 changes={operation.key: replaced_by(_mean_with_repeated_border, same)},
             )
+
+
+def _repeated_border(case: Case, operation: Operation, pads: Pads) -> str:
+    """Return the line for torch that repeats the last values before a pooling."""
+    note = only_at_this_size(operation, ints(_window(operation)[1], _rank(operation)))
+    return f'x = F.pad(x, {flat(pads)}, mode="replicate")  # {case.before(operation)}{note}'
 
 
 def _ceil_mode(case: Case) -> Iterator[Hypothesis]:

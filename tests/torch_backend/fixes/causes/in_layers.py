@@ -50,14 +50,53 @@ CONVOLUTIONS = [
     ),
     image(
         "convolution._other_geometry.fix",
-        "nn.Conv2d(4, 4, 3, 2, padding=%1|0%)",
+        "nn.Conv2d(4, 4, 3, 2, padding=1<<2:>>)",
         'x = layers.Conv2D(4, 3, 2, padding="same", name="a")(x)',
         "<<pass>>\nx = self.a(x)",
     ),
     image(
         "convolution._other_geometry.keras",
         "nn.Conv2d(4, 4, 3, 2, padding=1)",
-        '<<pass>>\nx = layers.Conv2D(4, 3, 2, padding="%same|valid%", name="a")(x)',
+        '<<pass>>\nx = layers.Conv2D(4, 3, 2, padding="same", name="a"<<2:>>)(x)',
+    ),
+    image(
+        "convolution._other_geometry.fix",
+        "nn.Conv2d(4, 4, 3, padding=1<<>>)",
+        'x = layers.Conv2D(4, 3, name="a")(x)',
+    ),
+    image(
+        "convolution._other_geometry.keras",
+        "nn.Conv2d(4, 4, 3, padding=1)",
+        'x = layers.Conv2D(4, 3, name="a"<<>>)(x)',
+    ),
+    image(
+        "convolution._other_geometry.keras",
+        "nn.Conv2d(4, 4, 3, 2, padding=1)",
+        'x = layers.ZeroPadding2D(padding=((0, 2), (1, 0))<<>>)(x)\nx = layers.Conv2D(4, 3, 2, name="a")(x)',
+    ),
+    image(
+        "convolution._other_geometry.keras",
+        "nn.Conv2d(4, 4, 3, 2)",
+        'x = layers.ZeroPadding2D(padding=1<<>>)(x)\nx = layers.Conv2D(4, 3, 2, padding="same", name="a"<<2:>>)(x)',
+    ),
+    image(
+        "convolution._other_geometry.fix",
+        "nn.Conv2d(4, 4, 3, 2)",
+        'x = layers.Conv2D(4, 3, 2, padding="same", name="a")(x)',
+        "<<x = F.pad(x, (1, 1, 1, 1))>>\nx = self.a(x)",
+    ),
+    image(
+        "convolution._other_geometry.fix",
+        "nn.Conv2d(4, 4, 3, 2, padding=1<<2:>>)",
+        'x = layers.Conv2D(4, 3, 2, padding="same", name="a")(x)',
+        "<<x = F.pad(x, (0, 1, 0, 1))>>\nx = self.a(x)",
+    ),
+    image(
+        "convolution._other_geometry.fix",
+        "nn.Conv2d(4, 4, 3, 2)",
+        'x = layers.Conv2D(4, 3, 2, padding="same", name="a")(x)',
+        "x = self.border(x)\nx = self.a(x)",
+        "border=<<nn.ZeroPad2d(1)>>",
     ),
     image(
         "convolution._turned.fix",
@@ -68,14 +107,14 @@ CONVOLUTIONS = [
     ),
     image(
         "convolution._crop.fix",
-        "nn.ConvTranspose2d(4, 4, 3, 2, <<padding=1, output_padding=1>>)",
+        "nn.ConvTranspose2d(4, 4, 3, 2, padding=1, output_padding=1<<>>)",
         'x = layers.Conv2DTranspose(4, 3, 2, padding="same", name="a")(x)',
-        "x = self.a(x)%|[..., :12, :12]%",
+        "x = self.a(x)\n<<2:pass>>",
     ),
     image(
         "convolution._crop.keras",
         "nn.ConvTranspose2d(4, 4, 3, 2, padding=1, output_padding=1)",
-        'x = layers.Conv2DTranspose(4, 3, 2, padding="%same|valid%", name="a")(x)\n<<pass>>',
+        'x = layers.Conv2DTranspose(4, 3, 2, padding="same", name="a"<<>>)(x)\n<<2:pass>>',
     ),
     image(
         "convolution._border.fix",
@@ -116,7 +155,7 @@ def before_a_mean(site: str, pool: str, keras_lines: str, **options: Any) -> Cas
 POOLINGS = [
     pooled(
         "pooling._max_pooling_padding#2.fix",
-        "nn.MaxPool2d(3, 1, %1|0%)",
+        "nn.MaxPool2d(3, 1, padding=1<<2:>>)",
         "x = layers.MaxPooling2D(3, 1)(layers.ZeroPadding2D(1)(x))",
         "<<pass>>\nx = self.pool(x)",
     ),
@@ -127,14 +166,14 @@ POOLINGS = [
     ),
     pooled(
         "pooling._max_pooling_padding.fix",
-        "nn.MaxPool2d(3, 2, %1|0%)",
+        "nn.MaxPool2d(3, 2, padding=1<<2:>>)",
         'x = layers.MaxPooling2D(3, 2, padding="same")(x)',
         "<<pass>>\nx = self.pool(x)",
     ),
     pooled(
         "pooling._max_pooling_padding.keras",
         "nn.MaxPool2d(3, 2, 1)",
-        '<<pass>>\nx = layers.MaxPooling2D(3, 2, padding="%same|valid%")(x)',
+        '<<pass>>\nx = layers.MaxPooling2D(3, 2, padding="same"<<2:>>)(x)',
     ),
     pooled(
         "pooling._average_pooling_padding.fix",
@@ -167,7 +206,7 @@ POOLINGS = [
     ),
     pooled(
         "pooling._average_pooling_padding#3.fix",
-        "nn.AvgPool2d(3, 2, %1|0%)",
+        "nn.AvgPool2d(3, 2, padding=1<<2:>>)",
         'x = layers.AveragePooling2D(3, 2, padding="same")(x)',
         "<<pass>>\nx = self.pool(x)",
     ),

@@ -45,7 +45,7 @@ INVERTED = "the mask is inverted: True means attend in torch, and the opposite i
         ({"slope": 0.3}, "block.conv1", "negative_slope is 0.2 in torch and 0.3 in Keras", "nn.LeakyReLU(0.3)  # act"),
         ({"activation": ""}, "block.conv1", "Keras lacks an activation before conv1: leaky_relu", "# before conv1"),
         ({"activation": "relu"}, "block.conv1", "torch applies leaky_relu before block.conv1, Keras relu", "# act"),
-        ({"border": 0.0}, "block.conv1", "Keras pads a max pooling with 0", "# before pool, with padding=0"),
+        ({"border": 0.0}, "block.conv1", "Keras pads a max pooling with 0", "# before pool\npadding=0  # pool"),
         ({"means": "inside"}, "wide", "average pooling counts the padding in torch: True", "count_include_pad=False"),
         ({"shortcut": False}, "wide", "torch adds two tensors before wide, Keras has only the first", "layers.Add()"),
         ({"resize": "bilinear aligned"}, "head", "Keras with bilinear, align_corners=True", "align_corners=True"),
