@@ -201,12 +201,18 @@ def _section(
         name=NAME,
         status="failed" if problems else status,
         claim=CLAIM,
-        summary=line if problems else f"{line}: {at_most(worst)}",
+        summary=f"{line}{_other_batches(batches)}" if problems else f"{line}: {at_most(worst)}",
         reason="; ".join(f"there is no {name}: {reason}" for name, reason in missing.items()),
         facts=facts,
         tables=(table(verdicts),),
         problems=tuple(problems),
     )
+
+
+def _other_batches(batches: tuple[_BatchCheck, ...]) -> str:
+    """Return the end of a summary that names the files which fail with another batch size; empty if none does."""
+    names = [check.name for check in batches if check.failed]
+    return f"; with another batch size {' and '.join(names)} {'fail' if len(names) > 1 else 'fails'}" if names else ""
 
 
 def _problem(line: str, suspected: str, disagreeing: list[Verdict]) -> Problem:

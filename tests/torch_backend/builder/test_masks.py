@@ -66,3 +66,15 @@ def test_an_embedding_whose_input_is_declared_as_floating_point_takes_integers(m
         made = conversion.model(torch.tensor(words)).numpy()
     wanted = keras.ops.convert_to_numpy(model(words.astype(np.float32)))
     assert np.abs(made - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["LSTM", "last step of a GRU", "stacked cells", "both directions", "attention"])
+def test_a_converted_text_model_is_exported_for_every_batch_size(name: str) -> None:
+    inputs = keras.Input((6,), dtype="int32")
+    embedded = layers.Embedding(10, 6, mask_zero=True)(inputs)
+    outputs = AFTER_EMBEDDING[name](layers.BatchNormalization()(embedded))
+    module = k3c.convert(keras.Model(inputs, outputs), validate=False).model
+    size = torch.export.Dim("size")
+    exported = torch.export.export(module, (torch.from_numpy(TOKENS[:3]),), dynamic_shapes=({0: size},)).module()
+    with torch.no_grad():
+        assert torch.equal(exported(torch.from_numpy(TOKENS)), module(torch.from_numpy(TOKENS)))

@@ -201,6 +201,7 @@ def test_a_falsely_declared_dynamic_batch_size_fails(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(onnx_export, "export_keras", fixed)
     section = checked(net(), twin())
     assert section.status == "failed"
+    assert section.summary.endswith("; with another batch size ONNX of Keras fails")
     assert section.problems[0].fact.startswith(
         "ONNX of Keras declares a dynamic batch size, but onnxruntime cannot run"
     )
