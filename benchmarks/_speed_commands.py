@@ -8,8 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks._paired import Ratio, Work, ratio
-from benchmarks._speed_groups import children_of
+from benchmarks._paired import Ratio, Work, clock_of_children, ratio, rounds_of
 
 _MODELS = """from benchmarks.bench_validate import ResNet50, keras_twin
 """
@@ -35,7 +34,7 @@ model.save_weights(out)
 """It knows the place of every tensor, as a script that was written for this model does."""
 
 ROUNDS = 3
-"""The number of rounds: all commands of a round take half a minute together."""
+"""The number of rounds: all commands of a round take a minute together."""
 
 
 def commands(rounds: int) -> Iterator[Ratio]:
@@ -58,9 +57,9 @@ def commands(rounds: int) -> Iterator[Ratio]:
 
         group = "checkpoint to Keras weights, ResNet-50, as commands"
         alone, by_hand, both = "keras3conv transfer", "python by_hand.py", "keras3conv transfer, validate"
-        times = children_of({alone: transfer, by_hand: script}, min(rounds, 2 * ROUNDS))
+        times = rounds_of({alone: transfer, by_hand: script}, min(rounds, 2 * ROUNDS), clock_of_children)
         yield ratio(group, times, alone, by_hand, 0.5)
-        times = children_of({both: certified, by_hand: script}, min(rounds, ROUNDS))
+        times = rounds_of({both: certified, by_hand: script}, min(rounds, ROUNDS), clock_of_children)
         yield ratio(group, times, both, by_hand, 3.0)
 
 

@@ -3,13 +3,12 @@
 import io
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from benchmarks._memory import Growth
-from benchmarks._paired import Ratio, Seconds, Work, ratio, rounds_of
+from benchmarks._paired import PACE, Ratio, Seconds, Work, clock_of_children, in_seconds, ratio, rounds_of
 
 AFTER = "Keras on torch, after transfer"
 FILLED = "Keras on torch, set_weights"
@@ -206,25 +205,7 @@ def starts(rounds: int) -> Iterator[Ratio]:
         "import numpy": python("-c", "import numpy"),
         "keras3conv --help": python("-m", "keras3conv", "--help"),
     }
-    times = children_of(works, rounds)
-    times["0.3 seconds"] = [(0.3, 0.3)] * rounds
+    times = rounds_of(works, rounds, clock_of_children)
+    times[PACE] = times["import numpy"]
     yield ratio("start", times, "import keras3conv", "import numpy", 1.3)
-    yield ratio("start", times, "keras3conv --help", "0.3 seconds", 1.0)
-
-
-def children_of(works: dict[str, Work], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Return the processor time and the wall time of child processes."""
-    import resource
-
-    def busy() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        for name, work in works.items():
-            before, wall = busy(), time.perf_counter()
-            work()
-            if number:
-                found[name].append((busy() - before, time.perf_counter() - wall))
-    return found
+    yield in_seconds("start", times, "keras3conv --help", "0.3 seconds", 0.3, 1.0)

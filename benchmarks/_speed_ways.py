@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks._paired import Ratio, Work, not_measured, ratio, rounds_of
+from benchmarks._paired import PACE, Ratio, Work, in_seconds, not_measured, pace, ratio, rounds_of
 
 LAYERS = 1_000
 """The layers of the model that is planned."""
@@ -118,11 +118,11 @@ def small_certificates(rounds: int) -> Iterator[Ratio]:
     works: dict[str, Work] = {
         "convert": lambda: k3c.convert(model, validate=False),
         "certificate": lambda: k3c.validate(converted.model, model, inputs=converted.inputs, plan=converted.plan),
+        PACE: pace,
     }
     times = rounds_of(works, rounds)
-    times["one second"] = [(1.0, 1.0)] * rounds
-    yield ratio("three convolutions", times, "convert", "one second", 0.7)
-    yield ratio("three convolutions", times, "certificate", "one second", 1.0)
+    yield in_seconds("three convolutions", times, "convert", "one second", 1.0, 0.7)
+    yield in_seconds("three convolutions", times, "certificate", "one second", 1.0, 1.0)
 
 
 def large_certificate(rounds: int) -> Iterator[Ratio]:
@@ -136,11 +136,11 @@ def large_certificate(rounds: int) -> Iterator[Ratio]:
     plan = k3c.align(module, model, probe=False).check()
     k3c.transfer(module, model, plan)
     works: dict[str, Work] = {
-        "certificate": lambda: k3c.validate(module, model, inputs=images, plan=plan).raise_if_failed()
+        "certificate": lambda: k3c.validate(module, model, inputs=images, plan=plan).raise_if_failed(),
+        PACE: pace,
     }
     times = rounds_of(works, min(rounds, FEW))
-    times["2 x 15 seconds"] = [(30.0, 30.0)] * min(rounds, FEW)
-    yield ratio("ResNet-50, 2 images", times, "certificate", "2 x 15 seconds", 1.0)
+    yield in_seconds("ResNet-50, 2 images", times, "certificate", "2 x 15 seconds", 30.0, 1.0)
 
 
 def checkpoints(rounds: int) -> Iterator[Ratio]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import speed
+from benchmarks import _paired, speed
 from benchmarks.__main__ import main, scripts
 from benchmarks._fidelity import Pair, measure, randomised
-from benchmarks._paired import Ratio, not_measured
+from benchmarks._paired import PACE, Ratio, Seconds, Work, in_seconds, not_measured, ratio, rounds_of
 
 
 @pytest.mark.parametrize("name", scripts())
@@ -49,6 +49,48 @@ def test_a_check_fails_where_a_ratio_is_behind_its_target(
     monkeypatch.setattr(speed, "measured", lambda group, *, full: [_ratio(processor, spread)])
     monkeypatch.setattr(sys, "argv", ["speed", "--only", "start", "--check"])
     assert speed.main() == status
+
+
+class Machine:
+    """A clock of a machine that is three times slower in one of every three seconds, and tasks that advance it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(_paired.gc, "collect", lambda: 0)
+
+    def clock(self) -> Seconds:
+        return self.now, self.now
+
+    def task(self, seconds: float) -> Work:
+        def work() -> None:
+            self.now += seconds * (3 if self.now % 3 < 1 else 1)
+
+        return work
+
+
+def test_tasks_that_take_turns_are_slowed_down_equally(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    works = {"work": machine.task(0.02), "other work": machine.task(0.01)}
+    found = ratio("planted", rounds_of(works, 7, machine.clock), "work", "other work")
+    assert not found.is_refused
+    assert abs(found.processor - 2) < 0.3
+    monkeypatch.setattr(_paired, "TURNS", 1)
+    monkeypatch.setattr(_paired, "FEWEST", 1)
+    assert ratio("planted", rounds_of(works, 7, machine.clock), "work", "other work").is_refused
+
+
+def test_a_task_whose_own_time_varies_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    works = {"work": machine.task(1.5), "other work": machine.task(1.0)}
+    assert ratio("planted", rounds_of(works, 7, machine.clock), "work", "other work").is_refused
+
+
+def test_a_time_in_seconds_is_that_of_the_machine_while_nothing_slows_it_down() -> None:
+    times = {"work": [(2.0, 2.0), (6.0, 6.0), (4.0, 4.0)], PACE: [(0.1, 0.1), (0.3, 0.3), (0.2, 0.2)]}
+    found = in_seconds("planted", times, "work", "4 seconds", 4.0, 1.0)
+    assert (found.processor, found.wall, found.spread) == pytest.approx((0.5, 0.5, 0.0))
+    times["work"][1] = 18.0, 18.0
+    assert in_seconds("planted", times, "work", "4 seconds", 4.0, 1.0).is_refused
 
 
 def test_the_rows_of_measured_groups_replace_those_of_the_table_in_place() -> None:

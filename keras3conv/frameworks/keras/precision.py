@@ -169,7 +169,8 @@ def _float64_allowed() -> Iterator[None]:
 def _symbolic_inputs(layer: keras.layers.Layer) -> list[Any]:
     """Return the symbolic inputs of a functional model, or of the functional model inside a sequential model."""
     functional = getattr(layer, "_functional", None) or layer
-    return list(keras.tree.flatten(getattr(functional, "_inputs", None) or []))
+    inputs = getattr(functional, "_inputs", None)
+    return list(keras.tree.flatten(inputs)) if inputs else []  # `flatten` is slow, and few layers have such inputs
 
 
 def _is_float(dtype: str) -> bool:
