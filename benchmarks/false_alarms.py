@@ -26,7 +26,7 @@ OWN = {entry.name: entry.build for entry in ENTRIES}
 
 
 def cases(wanted: str) -> list[tuple[str, int]]:
-    """Return the examples of all rules whose names contain a text."""
+    """Return the name of each rule that contains `wanted`, with the index of each of its examples."""
     return [(rule.name, place) for rule in list_rules() if wanted in rule.name for place in range(len(rule.examples))]
 
 

@@ -55,7 +55,7 @@ made it a constant of the code) is ignored by a line in the plan: only the pairs
 
 
 def cells(result: Result) -> tuple[str, ...]:
-    """Return the cells of a row of the table."""
+    """Return the cells of the table row for the result of a pair."""
     decided = ", ".join(f"{kind} {number}" for kind, number in result.decided.items())
     doubt = f" ({result.unconfirmed} not confirmed)" if result.unconfirmed else ""
     return (

@@ -16,9 +16,9 @@ MODULE_CALL = "keras3conv.module.default"
 """The kind of a node for the call of a whole torch module, such as one for which the user has a rule."""
 
 FIRST_VALUE = "keras3conv.first_value.default"
-"""The kind of a node that returns a constant with which a loop starts: its first turn uses it as a variable.
+"""The kind of a node that returns a constant with which a loop starts: its first iteration uses it as a variable.
 
-The name of the value that the second turn uses instead is the argument `following`.
+The name of the value that the second iteration uses instead is the argument `following`.
 """
 
 

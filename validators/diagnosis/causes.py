@@ -133,7 +133,7 @@ class Divergence:
     def rerun(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
         """Rerun torch with changed operations and tensors.
 
-        Return its value where the models differ, None if torch raises.
+        Return the torch tensor at the point where the models differ; None if torch raises.
         """
         return self._replay(changes, tensors or {}, float64=self.float64)
 

@@ -101,7 +101,7 @@ def in_front(order: Order, count: int) -> Order:
 
 
 def behind(order: Order, axes: Sequence[int]) -> Order:
-    """Return an axis order with the Keras axes in `axes` moved to its end: (0, 2, 1) with axis 2 last is (0, 1, 2)."""
+    """Move `axes` to the end of an axis order: (0, 1, 3, 2) for the order (0, 2, 1, 3) and the axis 2."""
     return (*(axis for axis in order if axis not in axes), *axes)
 
 

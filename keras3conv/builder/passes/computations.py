@@ -187,12 +187,12 @@ def _computations(program: Program, owner: int) -> Iterator[_Computation]:
 def _function(
     computations: Sequence[_Computation], arguments: Arguments, taken: set[str]
 ) -> tuple[Block, list[Operation]]:
-    """Return the function that replaces some computations, and for each of them the expression that calls it.
+    """Return the function that replaces equal computations, and for each of them the expression that calls it.
 
     Args:
         computations: The computations.
         arguments: The collection to which an argument is added for each number that differs between the computations.
-        taken: Names that its class must not have.
+        taken: The names that are in use already, which the function must not get.
     """
     first = computations[0]
     variable = _usual([computation.variable(computation.output) for computation in computations])

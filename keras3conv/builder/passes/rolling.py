@@ -71,19 +71,22 @@ def _best(
         The start and the end of the statements that the loop replaces, and the loop, preceded by copies of values that
         it would overwrite; None if no loop saves enough.
     """
-    found = ((first + start, length, turns) for start, length, turns in _repetitions(tokens[first:end]))
+    found = ((first + start, length, iterations) for start, length, iterations in _repetitions(tokens[first:end]))
     candidates = sorted(found, key=lambda one: (-one[1] * (one[2] - 1), one[1], one[0]))
     best: tuple[tuple[int, int], int, int, list[Step | Loop]] | None = None
-    for start, length, turns in candidates:
-        if best is not None and 3 * length * (turns - 1) <= best[0][0]:
+    for start, length, iterations in candidates:
+        if best is not None and 3 * length * (iterations - 1) <= best[0][0]:
             break
-        for count in range(turns, 1, -1):
-            loop = _Turns(program, start, length, count).loop(taken)
+        for count in range(iterations, 1, -1):
+            loop = _Repetition(program, start, length, count).loop(taken)
             if loop is None or not isinstance(loop[-1], Loop):
                 continue
             lines = sum(_lines(program, step) for step in program.steps[start : start + length])
             saved = lines * (count - 1) - _head_lines(loop[-1], count) - len(loop) + 1
-            score = saved, -len(loop[-1].carried)  # a turn that starts in the middle passes more values to the next one
+            score = (
+                saved,
+                -len(loop[-1].carried),
+            )  # an iteration that starts in the middle passes more values to the next one
             if saved >= _SAVED and (best is None or score > best[0]):
                 best = score, start, start + length * count, loop
             break
@@ -130,7 +133,7 @@ def _token(program: Program, step: Step) -> object:
 
 
 @dataclass
-class _Turns:
+class _Repetition:
     """Statements of a program that repeat in a row; each repetition can become an iteration of one loop.
 
     Attributes:
@@ -169,7 +172,7 @@ class _Turns:
             return None
         variable, shown, values = labels
         columns = Arguments(taken=frozenset({*taken, "name", "number"}))
-        made = self._turn(columns)
+        made = self._iteration(columns)
         if made is None or len(columns.named) > _MOST_COLUMNS:
             return None
         named = {variable: values} if variable else {}
@@ -186,13 +189,13 @@ class _Turns:
             variable=variable,
             columns=named | {name: tuple(column) for name, column in columns.named.items()},
             carried=tuple((pairs.get(entry, entry), first[place]) for place, entry in carried.items()),
-            turns=self.count,
+            iterations=self.count,
             last={name: first[place] for place, name in self._outputs(self.count - 1).items()},
             collected=collected,
         )
         return [*copies, loop]
 
-    def _turn(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
+    def _iteration(self, columns: Arguments) -> tuple[tuple[Step, ...], dict[str, Module]] | None:
         """Return the statements of one iteration of the loop, and the modules that differ from iteration to iteration.
 
         The result is None if these modules are also used elsewhere.
@@ -215,8 +218,8 @@ class _Turns:
             steps.append(replace(alike[0], expression=_with_module(expression, alike[0].module)))
         return tuple(steps), modules
 
-    def _outputs(self, turn: int) -> dict[tuple[int, int], str]:
-        return {place[1:]: name for name, place in self.places.items() if place[0] == turn}
+    def _outputs(self, iteration: int) -> dict[tuple[int, int], str]:
+        return {place[1:]: name for name, place in self.places.items() if place[0] == iteration}
 
     def _carried(self) -> dict[tuple[int, int], str] | None:
         """Return the values that each iteration passes to the next one; None if not all iterations pass the same ones.
@@ -228,7 +231,7 @@ class _Turns:
         for place in range(self.length):
             alike = self.steps[place :: self.length]
             for names in zip(*(step.inputs for step in alike), strict=True):
-                sources = [self._source(name, turn) for turn, name in enumerate(names)]
+                sources = [self._source(name, iteration) for iteration, name in enumerate(names)]
                 if len({*sources}) == 1 and sources[0][0] != "before":
                     continue
                 kind, made = sources[1][0], sources[1][1]
@@ -238,13 +241,13 @@ class _Turns:
                     return None
         return carried
 
-    def _source(self, name: str, turn: int) -> tuple[str, Any]:
+    def _source(self, name: str, iteration: int) -> tuple[str, Any]:
         place = self.places.get(name)
         if place is None:
             return "outside", name
-        if place[0] == turn:
+        if place[0] == iteration:
             return "same", place[1:]
-        return ("before", place[1:]) if place[0] == turn - 1 else ("far", name)
+        return ("before", place[1:]) if place[0] == iteration - 1 else ("far", name)
 
     def _collected(self) -> tuple[tuple[str, ...], ...] | None:
         """Return the program's outputs that iterations before the last compute, each as its names in all iterations.
@@ -259,8 +262,8 @@ class _Turns:
         found = dict.fromkeys(self.places[name][1:] for name in returned)
         if len(found) > _MOST_COLLECTED:
             return None
-        turns = [self._outputs(turn) for turn in range(self.count)]
-        return tuple(tuple(names[place] for names in turns) for place in found)
+        iterations = [self._outputs(iteration) for iteration in range(self.count)]
+        return tuple(tuple(names[place] for names in iterations) for place in found)
 
     def _is_shared(self, place: int) -> bool:
         """Return whether a statement calls the same layer in every iteration.
@@ -314,7 +317,7 @@ class _Turns:
 def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
     """Return the labels of module names in which a number grows by one in each iteration of a loop; else None.
 
-    For the example below: ("number", {"conv1": "conv{}"}, (1, 2, 3)); see `_Turns._labels`.
+    For the example below: ("number", {"conv1": "conv{}"}, (1, 2, 3)); see `_Repetition._labels`.
 
     Args:
         names: For each module of an iteration, its name in every iteration: ["conv1", "conv2", "conv3"].
@@ -341,13 +344,13 @@ def _numbered(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tupl
 def _stemmed(names: Sequence[Sequence[str]]) -> tuple[str, dict[str, str], tuple[Any, ...]] | None:
     """Return the labels of module names that have another prefix in each iteration of a loop; else None.
 
-    For the example below: ("part", {"a_conv": "{}_conv"}, ("a", "b")); see `_Turns._labels`.
+    For the example below: ("part", {"a_conv": "{}_conv"}, ("a", "b")); see `_Repetition._labels`.
 
     Args:
         names: For each module of an iteration, its name in every iteration: ["a_conv", "b_conv"].
     """
-    turns = [*zip(*names, strict=True)]
-    stems = [turn[0] if len(turn) == 1 else prefix_of(turn) for turn in turns]
+    iterations = [*zip(*names, strict=True)]
+    stems = [iteration[0] if len(iteration) == 1 else prefix_of(iteration) for iteration in iterations]
     if not all(stems) or len({*stems}) < len(stems):
         return None
     shown = {}

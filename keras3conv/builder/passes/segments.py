@@ -107,7 +107,7 @@ def _upper_bound(owners: "_Owners", segments: Sequence[Segment]) -> float:
 
 
 def _cost(*, is_shared: bool) -> float:
-    """Return how many statements a block must save to be worth making; fewer if all of them call the same module."""
+    """Return how many statements a block must save to be made; fewer if the segments call the same modules."""
     return 1.0 if is_shared else 6.0
 
 

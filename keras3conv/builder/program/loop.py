@@ -21,7 +21,7 @@ class Loop:
         columns: For each variable of the loop, its value in every iteration.
         carried: Pairs (value from before the loop, value that an iteration computes), by name. The first iteration uses
             the first one; each later iteration uses the second one, of the iteration before it.
-        turns: The number of iterations.
+        iterations: The number of iterations.
         last: For each value that the last iteration computes, the name of the corresponding value of the first
             iteration.
         collected: For each value that every iteration appends to a list, because the program returns it: its name in
@@ -34,7 +34,7 @@ class Loop:
     variable: str
     columns: Mapping[str, tuple[Any, ...]]
     carried: tuple[tuple[str, str], ...]
-    turns: int
+    iterations: int
     last: Mapping[str, str]
     collected: tuple[tuple[str, ...], ...] = ()
 

@@ -269,7 +269,7 @@ def _head(loop: Loop, is_function: bool) -> Iterator[str]:
     }
     numbers = columns.get("number") if loop.variable == "number" else None
     if not columns:
-        yield from statement(4, f"for _ in range({loop.turns}):")
+        yield from statement(4, f"for _ in range({loop.iterations}):")
         return
     if numbers and len(columns) == 1:
         first, stop = numbers[0], numbers[-1] + 1

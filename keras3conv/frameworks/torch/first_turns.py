@@ -49,7 +49,7 @@ def constants_of(exported: ExportedProgram, buffers: frozenset[str], free: froze
     """
     _without_first_values(exported)
     found = Constants(exported, buffers, free)
-    starts = [*_Turns(exported, found.values).starts()]
+    starts = [*_LoopIterations(exported, found.values).starts()]
     for start in starts:
         _insert(exported, start)
     return Constants(exported, buffers, free) if starts else found
@@ -82,7 +82,7 @@ _KEPT = ("val", "tensor_meta", "stack_trace", "nn_module_stack")
 """The keys of a node's `meta` that an operator which returns a constant takes over from the constant."""
 
 
-class _Turns:
+class _LoopIterations:
     """The operators of an exported module; finds those that the same line of code makes in two iterations of a loop."""
 
     def __init__(self, exported: ExportedProgram, constants: Mapping[Node, Any]) -> None:
@@ -124,7 +124,7 @@ class _Turns:
                 for leaf, one in given.items()
                 if place <= self.number.get(later[leaf], -1) < other and self._follows(later[leaf], one)
             ]
-            if found and _is_turn(self.keys, place, other):
+            if found and _is_next_iteration(self.keys, place, other):
                 return found
         return []
 
@@ -154,7 +154,7 @@ def _operands(node: Node) -> dict[int, Node]:
     return {place: one for place, one in leaves if isinstance(one, Node) and not is_number(one.meta.get("val"))}
 
 
-def _is_turn(keys: Sequence[object], place: int, other: int) -> bool:
+def _is_next_iteration(keys: Sequence[object], place: int, other: int) -> bool:
     """Return whether two nodes are at the same position in two consecutive iterations of a loop.
 
     Args:

@@ -102,7 +102,7 @@ class Trail:
     def allows(self, path: str, candidate: Candidate) -> bool:
         """Return whether a layer may get a candidate: it was not rejected, and no other choice uses its tensors.
 
-        If the choice for the layer was pinned, because the search gave up, only the pinned candidate is allowed.
+        If the choice for the layer is final, because the search gave up, only the chosen candidate is allowed.
 
         Args:
             path: The path of the Keras layer or variable.
@@ -157,12 +157,12 @@ class Trail:
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
 
     def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives to record in a choice: the given ones, or those of the pinned choice for this layer.
+        """Return the alternatives to record in a choice; those of the earlier choice for the layer, if that is final.
 
         Args:
             path: The path of the Keras layer or variable.
-            alternatives: The candidates that fit as well. They are ignored if the choice for the layer was pinned
-                when the search gave up.
+            alternatives: The candidates that fit as well. They are ignored if an earlier choice was made final when the
+                search gave up on the layer.
         """
         return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
@@ -246,11 +246,11 @@ class Trail:
         raise Backtrack(self._forget_from(target))
 
     def _is_open(self, choice: Choice) -> bool:
-        """Return whether the search may still replace a choice: it is ambiguous, with alternatives, and not pinned."""
+        """Return whether the search may still replace a choice: it is ambiguous, with alternatives, and not final."""
         return isinstance(choice.outcome, Ambiguous) and bool(choice.alternatives) and choice.path not in self._pinned
 
     def _give_up(self, failure: _Failure) -> Choice:
-        """Give up on a layer: make the choices final ("pin" them) that were open when it first disagreed with torch.
+        """Give up on a layer: make those choices final that could still change when it first disagreed with torch.
 
         Args:
             failure: The layer that does not agree, with these choices.
