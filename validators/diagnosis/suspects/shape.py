@@ -193,7 +193,7 @@ def _pixel_shuffle(case: Case) -> Iterator[Hypothesis]:
 
 
 def _factors(operation: Operation) -> Shape:
-    """Return the sizes of the parts of torch's channels before a pixel shuffle: (c, r r)."""
+    """Return the two numbers into which a pixel shuffle splits the channels: (channels of the result, factor ** 2)."""
     blocks = operation.get("upscale_factor") ** 2
     return operation.get("input")[1] // blocks, blocks
 
