@@ -55,8 +55,7 @@ class LayerSpec:
     Attributes:
         kind: The qualified class name.
         config: The arguments of the constructor.
-        shapes: The shapes of the layer's tensors, by name in the layer. Rules leave them out: `specs_with_shapes`
-            computes them.
+        shapes: The shapes of the layer's tensors, by name in the layer; empty for most layers that a rule makes.
         inputs: The shapes of the inputs, batch axis first, None for a dynamic size; empty if unknown.
     """
 

@@ -231,7 +231,7 @@ class Writer(Protocol):
         """Return the value before the reshape that computed a value; None if no reshape computed it."""
 
     def note_reshape(self, reshaped: Value, value: Value) -> None:
-        """Record that a reshape of `value` computed `reshaped`, for a later `before_reshape(made)`."""
+        """Record that a reshape of `value` computed `reshaped`, for a later `before_reshape(reshaped)`."""
 
     def is_constant(self, value: Value) -> bool:
         """Return whether a value is a constant array."""

@@ -148,7 +148,7 @@ class _Lowering:
         return self._before_reshape.get(value)
 
     def note_reshape(self, reshaped: Value, value: Value) -> None:
-        """Record that a reshape of `value` computed `reshaped`, for a later `before_reshape(made)`."""
+        """Record that a reshape of `value` computed `reshaped`, for a later `before_reshape(reshaped)`."""
         self._before_reshape[reshaped] = value
 
     def is_constant(self, value: Value) -> bool:

@@ -104,7 +104,7 @@ def _baddbmm(call: Call) -> Result:
 
 
 def added(call: Call, product: Value) -> Value:
-    """Return `beta * self + alpha * made`, the result of a `baddbmm`.
+    """Return `beta * self + alpha * product`, the result of a `baddbmm`.
 
     Args:
         call: The call, which has the arguments `self`, `alpha` and `beta`.
