@@ -53,7 +53,8 @@ class LiveModel(Protocol):
         Args:
             values: The path and the new value of each tensor.
             planned: The torch tensors in the plan; see `view`.
-            finite: Receives the path of each tensor whose value was found to be finite, before the next one is taken.
+            finite: A set; the path of each tensor without NaN and infinity is added to it, before the next tensor is
+                taken.
         """
 
     def torch_tensors(self) -> dict[str, Any]:

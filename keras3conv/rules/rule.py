@@ -136,16 +136,17 @@ class Rule:
             shape of the Keras output. By default, it is torch's first output in Keras' layout.
         part: Returns, from the Keras layer's output and both configurations, the part that corresponds to torch's
             output. Needed if another Keras layer, after this one, removes the rest.
-        torch_count: The number of torch layers; 0 for any number. If it is not 1, roles and configurations are
+        torch_count: The number of torch layers; 0 for any number. If it is not 1, tensor names and configurations are
             numbered: "0.weight", "1.weight"; {"0": ..., "1": ...}.
-        keras_count: The number of Keras layers; 0 for any number. If it is not 1, roles are numbered: "0/kernel".
+        keras_count: The number of Keras layers; 0 for any number. If it is not 1, variable names are numbered:
+            "0/kernel".
         parallel: Whether several layers receive the same input, and their outputs are joined along the last axis
             (query, key and value); otherwise they run in sequence.
         between: A name for the code of the model that runs between the torch layers: "the scores of an attention". A
             rule with such code translates only weights.
         torch_arguments: Returns the positional arguments of the torch layer for the input arrays of an example.
         keras_arguments: Returns the positional arguments of the Keras layer for the same arrays in Keras' layout.
-        aliases: The current role of a Keras variable, for each role that it has in older Keras files.
+        aliases: The current name of a Keras variable in its layer, for each name that it has in older Keras files.
         ignored: Torch tensors that need no counterpart, by name in the layer, each with the reason.
         examples: Torch layers with which the rule is tested. They should expose mistakes: different sizes, options on
             and off.
@@ -228,7 +229,7 @@ def stub(kind: str, roles: Sequence[str], side: Side = "keras") -> str:
 
     Args:
         kind: The qualified name of the class.
-        roles: The roles of its tensors. The user's class is assumed to have tensors with the same names and shapes.
+        roles: The names of its tensors. The user's class is assumed to have tensors with the same names and shapes.
         side: The framework of the class; the user writes the class of the other framework.
     """
     own = "my_package.MyLayer"

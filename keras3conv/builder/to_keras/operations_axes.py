@@ -145,7 +145,7 @@ def reshape_step(writer: Writer, value: Value, shape: Shape, order: Order, path:
 
 
 def _numbers_parts(old: Shape, new: Shape, parts: Parts) -> bool:
-    """Return whether a reshape splits the axis of a concatenation into two: one over the tensors, one of their size.
+    """Return whether a reshape undoes a concatenation: it splits the joined axis into (number of tensors, their size).
 
     Three tensors of shape (2, 4), concatenated to (2, 12), are reshaped to (2, 3, 4).
 

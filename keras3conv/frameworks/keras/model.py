@@ -283,7 +283,7 @@ class KerasModel:
         Args:
             values: The path and the new value of each variable.
             planned: The torch tensors in the plan.
-            finite: Receives the path of each variable whose value was found to be finite.
+            finite: A set; the path of each variable whose new value has no NaN and no infinity is added to it.
         """
         write(self.source, values, finite)
 

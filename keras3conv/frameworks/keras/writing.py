@@ -25,7 +25,8 @@ def write(
     Args:
         model: The model.
         values: Arrays by the path of the variable, each of the variable's shape and dtype.
-        finite: Receives the path of each variable whose value was found to be finite, before the next value is taken.
+        finite: A set; the path of each variable whose value has no NaN and no infinity is added to it, before the next
+            value is taken.
     """
     variables = variables_by_path(model)
     pairs = values.items() if isinstance(values, Mapping) else values
@@ -51,7 +52,7 @@ def _kept(
         orders: The memory order of some variables; None is yielded for the others.
         backup: The old values so far; it is extended.
         finite_ids: The ids of the variables whose values were found to be finite, after they were yielded.
-        finite: Receives the paths of these variables.
+        finite: A set to which the paths of these variables are added.
     """
     for path, value in values:
         variable = variables[path]

@@ -41,7 +41,7 @@ class Float64Kernels(TorchFunctionMode):
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a torch function, or compute the same in another way."""
+        """Call a torch function with its operands in one dtype; compute a depthwise convolution as a sum."""
         kwargs = kwargs or {}
         if func in _OF_ONE_DTYPE and {torch.float32, torch.float64} <= {
             one.dtype for one in tensors_in((args, kwargs))
