@@ -56,7 +56,7 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(_paired.gc, "collect", lambda: 0)
+        monkeypatch.setattr("gc.collect", lambda: 0)
 
     def clock(self) -> Seconds:
         return self.now, self.now

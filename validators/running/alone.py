@@ -128,7 +128,7 @@ def _layers_beside(subject: Subject, pair: Pair) -> tuple[LayerSpecs, LayerSpecs
 
 
 def _returned(torch: Any, keras: Any, inputs: Inputs) -> list[tuple[int, ...]]:
-    """Return the shapes of the outputs of the two small models."""
+    """Return the shapes of the outputs of two models that were made of a pair of layers."""
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import module as torch_side
 

@@ -78,7 +78,7 @@ class Options:
 
 
 def golden_outputs(expected: Any) -> dict[str, Array]:
-    """Return golden outputs by name: from a numpy file, or from a dict, a list or a single array.
+    """Return golden outputs (those of other software) by name: from a numpy file, or from a dict, a list or an array.
 
     Raises:
         InputError: The golden outputs are not numbers, or the file cannot be read.

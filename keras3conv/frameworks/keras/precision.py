@@ -193,7 +193,7 @@ def _cast(value: Any) -> Any:
 
 
 def _unset(value: Any) -> Any:
-    """Return a tensor in float64 of the same shape; on torch its memory is not set, which takes no time."""
+    """Return a float64 tensor of the same shape; on the torch backend with unset values, as setting them takes time."""
     if backend() != "torch":
         return _cast(value)
     import torch
