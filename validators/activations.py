@@ -118,7 +118,7 @@ def check(subject: Subject) -> Section:
 
 
 def _by_outputs(subject: Subject, calls: list[_JudgedCall]) -> dict[str, str]:
-    """Return a line for the report with the layers that have no call of their own; empty if every layer has one."""
+    """Return a line for the report that names the layers without a call to compare; empty if there are none."""
     paths = [(path,) for path in judged_by_outputs(subject, {judged.call.key for judged in calls})]
     lines = [line.paths[0] for line in collapse(paths)]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""

@@ -33,7 +33,9 @@ class ResizeGrid(OneArray):
 
     def __post_init__(self) -> None:
         if len(self.given) != 2 or len(self.wanted) != 2 or min(*self.given, *self.wanted) < 1 or self.first < 0:
-            raise TransformError(f"{self!r} must have two sizes of at least 1 in given and in wanted: height and width")
+            raise TransformError(
+                f"{self!r}: given and wanted must be (height, width), both at least 1, and first must not be negative"
+            )
 
     @property
     def lossless(self) -> bool:

@@ -55,7 +55,7 @@ class HashedBlocks:
         self._hashes = (hashlib.sha256(), hashlib.md5(usedforsecurity=False)) if hashed else ()
 
     def __iter__(self) -> Iterator[memoryview]:
-        """Yield the blocks; each is valid until the next one is asked for."""
+        """Yield the blocks of the file; the memory of a block is overwritten when the next one is asked for."""
         first = memoryview(bytearray(_SMALL))
         count = self._file.readinto(first)
         for state in self._hashes:  # a small file needs no threads

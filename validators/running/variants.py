@@ -278,7 +278,7 @@ def unreached_in_words(seen: Sequence[Variant]) -> str:
 
 
 def _over_all_runs(runs: Sequence[Sequence[Bound]]) -> list[Bound]:
-    """Merge the bounds of several runs: each is taken from a run in which values exceed it, else from the last run."""
+    """Merge the bounds of several runs: each is that of a run with values on both sides of it, else of the last run."""
     if len({len(run) for run in runs}) != 1:
         return list(runs[-1]) if runs else []
     return [next((bound for bound in same if bound.is_passed), same[-1]) for same in zip(*runs, strict=True)]
