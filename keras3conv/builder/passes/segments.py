@@ -171,7 +171,7 @@ class _Owners:
         return _owned(self.program, segment.start, segment.stop)
 
     def _numbers(self, segment: Segment) -> tuple[int, int]:
-        """Return how often a segment uses modules and weights, and how often those with several uses in the program."""
+        """Return two counts of a segment: its uses of modules and weights, and those of shared modules and weights."""
         return (
             self._all[segment.stop] - self._all[segment.start],
             self._repeated[segment.stop] - self._repeated[segment.start],

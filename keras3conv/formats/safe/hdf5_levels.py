@@ -161,5 +161,5 @@ def _cut(names: list[str], counts: Array) -> Iterator[tuple[str, ...]]:
 
 
 def check_distinct(column: Array) -> None:
-    """Raise `UnusualError` if a number occurs twice."""
+    """Raise `UnusualError` if a number occurs twice in `column`."""
     require(np.diff(np.sort(column)) > 0)

@@ -46,8 +46,8 @@ class Backup:
         Args:
             path: The path of the tensor.
             value: The value.
-            references: None to copy the value. A number to store the array itself, if nobody writes to its memory: the
-                values in memory may then take this multiple of the backup's limit, and the size of the largest value.
+            references: None to copy the value. A number to store the array itself, if nobody writes to its memory; this
+                number times the backup's limit, plus the size of the largest value, is then the limit of the memory.
 
         Raises:
             FileError: The temporary file cannot be written.

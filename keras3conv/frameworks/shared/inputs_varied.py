@@ -129,7 +129,7 @@ def larger_sizes(inputs: Inputs, specs: Sequence[InputSpec], beyond: int = 0) ->
 
 
 def are_long_images(inputs: Inputs, specs: Sequence[InputSpec]) -> bool:
-    """Return whether the inputs have two or more dynamic axes each, all so long that they are divided to be smaller.
+    """Return whether each input has two or more dynamic axes, all of `LONG` elements or more, as those of large images.
 
     Args:
         inputs: The inputs of both sides.
