@@ -14,7 +14,7 @@ from keras3conv.errors import FileError, InputError, ModelError, Problem
 from keras3conv.frameworks.adapter import Adapter, LiveModel, ModelFile, TorchFile
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, TensorRef
-from keras3conv.model.wrappers import common_prefix
+from keras3conv.model.wrappers import covering_prefix
 from keras3conv.transforms import Array
 
 
@@ -111,8 +111,14 @@ def _by_location(stored: ModelView) -> Callable[[TensorRef], str]:
 
 def _by_name(model: ModelView, stored: ModelView) -> Callable[[TensorRef], str]:
     saved = [tensor.path for tensor in stored.tensors()]
-    prefix, known = common_prefix(saved, {tensor.path: tensor for tensor in model.tensors()}), set(saved)
+    prefix, known = _prefix(model, stored), set(saved)
     return lambda tensor: name if (name := f"{prefix}{tensor.path}") in known else ""
+
+
+def _prefix(model: ModelView, stored: ModelView) -> str:
+    """Return the prefix of wrappers that the names of the model's tensors have in a file of torch weights."""
+    names = [tensor.path for tensor in stored.tensors()]
+    return covering_prefix(names, [tensor.path for tensor in model.tensors()]) if model.side == "torch" else ""
 
 
 def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, str], path: Path) -> None:
@@ -135,7 +141,9 @@ def _require_fitting(model: ModelView, stored: ModelView, names: Mapping[str, st
         elif tensor.trainable and not tensor.is_seed:
             problems.append(Problem.on(model.side, tensor.path, "is in the model, but not in the file"))
     used = set(names.values())
-    extra = [tensor.path for tensor in stored.tensors() if tensor.path not in used and not tensor.is_seed]
+    prefix = _prefix(model, stored)
+    inside = [tensor for tensor in stored.tensors() if tensor.path.startswith(prefix)]
+    extra = [tensor.path for tensor in inside if tensor.path not in used and not tensor.is_seed]
     problems += [Problem.on(model.side, name, "is in the file, but not in the model") for name in extra]
     if problems:
         raise ModelError(lay_out(f"the weights in {path} are not the weights of {model.title}", problems))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import product
 
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.transforms import Array
@@ -27,6 +28,25 @@ def common_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
             return prefix if known.intersection(rest) else ""
         prefix += found
     return prefix
+
+
+def covering_prefix(names: Iterable[str], wanted: Iterable[str]) -> str:
+    """Return the prefix of wrappers under which a state dict has all tensors of a module; others may be without it.
+
+    A wrapper may have tensors of its own, such as `n_averaged` of an AveragedModel, and a training step has those of
+    its loss. The result is empty if the module's tensors have no such prefix, or are not all there.
+
+    Args:
+        names: The tensor names in the state dict.
+        wanted: The tensor names in the module without wrappers.
+    """
+    given, known = list(names), list(wanted)
+    if prefix := common_prefix(given, known):
+        return prefix
+    there = set(given)
+    several = ("".join(parts) for number in (1, 2) for parts in product(_WRAPPERS, repeat=number))
+    covering = (prefix for prefix in several if known and all(f"{prefix}{name}" in there for name in known))
+    return "" if there.issuperset(known) else next(covering, "")
 
 
 def named_as(view: ModelView, planned: ModelView) -> ModelView:

@@ -81,9 +81,13 @@ def require_weights(architecture: str | PathLike[str], weights: object, needed: 
 
 
 def notes_of_origin(model: Adapter) -> tuple[str, ...]:
-    """Return notes on the file that a live Keras model was read from, if a workflow has loaded it; else nothing."""
-    if model.side == "torch" or not model.is_live:
+    """Return notes on the file that a live model, or its weights, were read from, if a workflow has loaded it."""
+    if not model.is_live:
         return ()
+    if model.side == "torch":
+        from keras3conv.frameworks.torch.state_dicts import left_out_of
+
+        return tuple(left_out_of(model.source))
     from keras3conv.frameworks.keras.origin import notes_of
 
     return notes_of(model.source)

@@ -335,7 +335,7 @@ class Subject:
             record=record,
             float64=float64,
             tensors=tensors,
-            rounding=rounding,
+            mode=rounding,
             in_parts=self.in_parts,
         )
         with torch_side.precise():

@@ -19,7 +19,7 @@ from keras3conv.builder.to_keras.lowering import Lowered, lower
 from keras3conv.builder.to_keras.operations_loops import with_orders
 from keras3conv.builder.to_keras.pairing import alignment_of
 from keras3conv.builder.to_keras.recognising import recognised
-from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem, UnsupportedLayerError, message_of
+from keras3conv.errors import RAISED_BY_MODELS, AlignmentError, ModelError, Problem, UnsupportedLayerError, message_of
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph
 from keras3conv.rules.obstacle import obstacle
@@ -82,6 +82,7 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
             raise ModelError(f"{message_of(error)}\n{hint}") from error
         raise
     plan = alignment_of(placements, captured.graph.view, keras_side.view(model))
+    _require_fitting(plan, lowered.program)
     staged = stage(plan, captured.graph.view, keras_side.view(model), cast=False)
     keras_side.write(model, dict(staged.values()))
     return Built(
@@ -141,6 +142,20 @@ def _inner_problems(captured: "Captured", channels: Channels) -> Iterator[Proble
                 yield obstacle(captured.graph.view, inner.path, problem.fact)
             else:
                 yield replace(problem, torch=f"{inner.path}.{problem.torch}")
+
+
+def _require_fitting(plan: Alignment, program: Program) -> None:
+    """Raise `AlignmentError` if the layers of a new Keras model do not have the shapes that its weights need.
+
+    Args:
+        plan: The plan of the conversion. No user made it, so its problems suggest no change of it.
+        program: The program of the Keras model.
+    """
+    if problems := [replace(problem, fixes=()) for problem in plan.problems()]:
+        counted = count(len(problems), "problem")
+        headline = f"{counted} in {plan.torch.title}: its weights do not fit the layers that the rules make"
+        hint = layout_hint(program)
+        raise AlignmentError(lay_out(headline, problems) + (f"\n{hint}" if hint else ""))
 
 
 def require_none(name: str, problems: tuple[Problem, ...]) -> None:

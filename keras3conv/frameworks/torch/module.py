@@ -32,6 +32,7 @@ from keras3conv.frameworks.torch.modes import (
 )
 from keras3conv.frameworks.torch.observing import Arguments, OperationsFollowed, forward_calls
 from keras3conv.frameworks.torch.rounding import rounding_of_keras
+from keras3conv.frameworks.torch.state_dicts import left_out_of, state_dict_of
 from keras3conv.frameworks.torch.substitutes import before_running, computed_weights, running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import (
     device_of,
@@ -47,7 +48,6 @@ from keras3conv.frameworks.torch.tensors import (
 from keras3conv.frameworks.torch.view import stored_tensors, view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
-from keras3conv.model.wrappers import common_prefix
 from keras3conv.transforms import Array
 
 
@@ -119,7 +119,7 @@ def run(
     tensors: Mapping[str, Array] | None = None,
     float64: bool = False,
     watch: bool = True,
-    rounding: AbstractContextManager[None] | None = None,
+    mode: AbstractContextManager[Any] | None = None,
     in_parts: Collection[str] = (),
 ) -> Recording:
     """Run a module once, in evaluation mode and without gradients, and record the calls of its submodules.
@@ -131,7 +131,7 @@ def run(
         tensors: Values that replace the module's tensors in this run, by path.
         float64: Whether to cast floating-point tensors and inputs to float64 in this run.
         watch: Whether to record layer calls; if False, only the outputs are recorded, and the run is faster.
-        rounding: A context manager in which the module runs, and which changes how torch rounds; None for torch's own.
+        mode: A context manager in which the module runs: it changes how torch rounds, or gets all calls of functions.
         in_parts: The paths of computed weights (weight norm) that a float64 run computes; it fixes the others.
 
     Raises:
@@ -149,6 +149,8 @@ def run(
         contexts.enter_context(torch.no_grad())
         if float64:  # the first mode, so that the others see a depthwise convolution as one operation
             contexts.enter_context(Float64Kernels())
+        if mode is not None:
+            contexts.enter_context(mode)
         attributes = contexts.enter_context(evaluating(module))
         contexts.enter_context(held(derived, computed_weights(whole, tensors or {}, float64=float64)))
         if watch:
@@ -157,8 +159,6 @@ def run(
         if float64:
             contexts.enter_context(Float64(module))
             contexts.enter_context(default_dtype(torch.float64))
-        if rounding is not None:
-            contexts.enter_context(rounding)
         try:
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
@@ -321,7 +321,8 @@ class TorchModule:
     def load_weights(self, path: Path, *, entry: str = "") -> None:
         """Load a state dict into the module; names, shapes and dtypes must be the same.
 
-        A prefix that wrappers put before all names ("module.", "_orig_mod.", "model.") is ignored.
+        A prefix that wrappers put before the names ("module.", "_orig_mod.", "model.") is ignored, and so are tensors
+        without it, of a wrapper or a loss, if the others are all of the module; a note for a report lists them.
 
         Args:
             path: The file.
@@ -331,31 +332,7 @@ class TorchModule:
             InputError: The file is a Keras file.
             ModelError: The file does not contain exactly the state dict of the module.
         """
-        saved = formats.read(path, entry=entry)
-        if saved.side != "torch":
-            raise InputError(
-                f"{path} contains Keras weights, but torch weights are needed here; keras3conv align and transfer "
-                f"move Keras weights into a torch module\nFix:  keras3conv align TORCH.py:make {path}"
-            )
-        prefix = common_prefix([tensor.path for tensor in saved.tensors()], self.source.state_dict())
-        found = {tensor.path.removeprefix(prefix): f"{tensor.dtype} {tensor.shape}" for tensor in saved.tensors()}
-        wanted = {
-            name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-            for name, tensor in self.source.state_dict().items()
-        }
-        problems = []
-        for name in sorted(wanted.keys() | found.keys()):
-            if name not in found:
-                problems.append(Problem(torch=name, fact="the module has this tensor, but the file does not"))
-            elif name not in wanted:
-                problems.append(Problem(torch=name, fact="the file has this tensor, but the module does not"))
-            elif found[name] != wanted[name]:
-                fact = f"this tensor is {found[name]} in the file, but {wanted[name]} in the module"
-                problems.append(Problem(torch=name, fact=fact))
-        if problems:
-            headline = f"the weights in {path} are not the weights of {type(self.source).__name__} (torch)"
-            raise ModelError(lay_out(headline, problems))
-        write(self.source, {name: saved.read(f"{prefix}{name}") for name in wanted})
+        write(self.source, state_dict_of(self.source, path, entry=entry))
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
         """Do nothing, because a torch module has its parameters before it is called."""
@@ -367,6 +344,7 @@ class TorchModule:
             notes.append("the torch module is in training mode; it was run in evaluation mode, and then restored")
         if is_compiled(self.source):
             notes.append("the torch module is compiled; it was run uncompiled")
+        notes += left_out_of(self.source)
         return tuple(notes)
 
 

@@ -235,9 +235,11 @@ class Stage:
         with ExitStack() as contexts:
             contexts.enter_context(torch_side.precise())
             contexts.enter_context(seen.observed(self.module))
-            contexts.enter_context(_FunctionCalls(seen))
+            functions = _FunctionCalls(seen)
             try:
-                recording = torch_side.run(self.module, self.inputs, tensors=given, float64=float64, watch=False)
+                recording = torch_side.run(
+                    self.module, self.inputs, tensors=given, float64=float64, watch=False, mode=functions
+                )
             except _Reached:
                 return seen.replayed
         if target.path is not None:

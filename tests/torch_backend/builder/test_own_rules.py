@@ -10,7 +10,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.builder.program.own_rules import own_classes_note
-from keras3conv.errors import ModelError, RuleError, UnsupportedLayerError
+from keras3conv.errors import AlignmentError, ModelError, RuleError, UnsupportedLayerError
 from keras3conv.rules.library import list_rules
 from keras3conv.rules.registry import ranked, registered
 from keras3conv.transforms import Axes, Take
@@ -192,6 +192,31 @@ def test_the_wrong_order_of_axes_is_named() -> None:
     with pytest.raises(ModelError, match="must match the size") as caught:
         k3c.convert(torch_module(), inputs=IMAGES)
     assert said in str(caught.value)
+
+
+@keras.saving.register_keras_serializable(package="own_rules")
+class GainOfInput(KerasGain):
+    """A gain whose size is that of the last axis of its input."""
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        self.gain = self.add_weight(name="gain", shape=shape[-1:], initializer="ones")
+
+
+def test_the_wrong_order_of_axes_is_named_if_the_layer_takes_its_size_from_its_input() -> None:
+    add_rule(layout="same")
+    rule = registered.pop(next(name for name in registered if name.startswith(TORCH)))
+    kind = f"{__name__}.GainOfInput"
+    k3c.register(
+        replace(
+            rule,
+            keras=kind,
+            to_keras=lambda config: (k3c.LayerSpec(kind=kind, config={"size": config["size"]}),),
+        )
+    )
+    with pytest.raises(AlignmentError, match="its weights do not fit the layers that the rules make") as caught:
+        k3c.convert(torch_module(), inputs=IMAGES)
+    assert f"the rule {TORCH} <-> {kind} has layout='same'; a layer that acts on channels" in str(caught.value)
+    assert "Fix:" not in str(caught.value), "no plan of the user is wrong"
 
 
 def test_a_rule_that_names_another_variable_is_no_silent_failure() -> None:

@@ -147,3 +147,41 @@ def test_the_name_of_a_file_is_found_in_a_note_with_a_state_dict(folder: Path) -
     report = Report(title="x", sections=(), notes=(digest_note(file), f"source {digest_note(file)}"))
     assert named_files(report) == (("last.ckpt", file.sha256),) * 2
     assert file.entry == "ema.state_dict"
+
+
+def checkpoint(prefix: str, **others: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {**{f"{prefix}{name}": torch.full(shape, 0.5) for name, shape in SHAPES.items()}, **others}
+
+
+@pytest.mark.parametrize(
+    ("saved", "others"),
+    [
+        (checkpoint("module.", n_averaged=torch.tensor(7)), "n_averaged"),  # torch.optim.swa_utils.AveragedModel
+        (checkpoint("model.", **{"criterion.weight": torch.ones(3)}), "criterion.weight"),  # Lightning
+        (checkpoint("module._orig_mod.", n_averaged=torch.tensor(7)), "n_averaged"),
+    ],
+)
+def test_tensors_beside_those_of_the_wrapped_module_are_left_out_and_listed(
+    folder: Path, saved: dict[str, torch.Tensor], others: str
+) -> None:
+    torch.save(saved, "wrapped.pt")
+    done = run("transfer", "net.py:make", "net.keras", "--torch-weights", "wrapped.pt", "-o", "moved.keras")
+    assert done.exit_code == 0, done.stderr
+    said = f"wrapped.pt has other tensors, which the torch module does not have: {others}"
+    assert said in in_one_line(done.stdout)
+    assert values(folder / "moved.keras") == {0.5}
+    done = run("validate", "net.py:make", "moved.keras", "--torch-weights", "wrapped.pt", "--proof", "outputs")
+    assert done.exit_code == 0, done.stdout
+    assert said in in_one_line(done.stdout)
+
+
+def test_tensors_among_those_of_the_module_are_refused(folder: Path) -> None:
+    torch.save(checkpoint("module.", **{"module.more": torch.ones(3)}), "wrapped.pt")
+    done = run("validate", "net.py:make", "net.keras", "--torch-weights", "wrapped.pt")
+    assert_refused(done, "more  (torch)  the file has this tensor, but the module does not")
+
+
+def test_tensors_without_a_prefix_are_refused_as_well(folder: Path) -> None:
+    torch.save(checkpoint("", **{"criterion.weight": torch.ones(3)}), "plain.pt")
+    done = run("validate", "net.py:make", "net.keras", "--torch-weights", "plain.pt")
+    assert_refused(done, "criterion.weight  (torch)  the file has this tensor, but the module does not")

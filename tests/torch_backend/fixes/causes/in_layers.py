@@ -99,6 +99,12 @@ CONVOLUTIONS = [
         "border=<<nn.ZeroPad2d(1)>>",
     ),
     image(
+        "convolution._other_geometry.fix",
+        "nn.Conv2d(4, 4, 3, 2, groups=4, padding=1<<2:>>)",
+        'x = layers.DepthwiseConv2D(3, 2, padding="same", name="a")(x)',
+        "<<pass>>\nx = self.a(x)",
+    ),
+    image(
         "convolution._turned.fix",
         CONV,
         KERAS_CONV,
