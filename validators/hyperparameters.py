@@ -15,16 +15,18 @@ from typing import Literal
 
 from keras3conv.alignment.audit import FieldPair
 from keras3conv.alignment.pair import Pair
-from keras3conv.errors import Problem
+from keras3conv.errors import Problem, listed
 from keras3conv.messages import count
+from keras3conv.model.paths import split_layers
 from keras3conv.model.views import Side
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
-from keras3conv.report.values import IN_TRAINING, Cell, Section, Status, Table
+from keras3conv.report.values import IN_TRAINING, Cell, Section, Table
 from keras3conv.rules.correspondence import same_value
 from keras3conv.transforms import Arrays
 from keras3conv.validators.running.batch_norms import masked
 from keras3conv.validators.running.call_pairs import call_pairs, probe_calls
 from keras3conv.validators.running.isolated import isolated_probe
+from keras3conv.validators.running.left_to_float64 import LEFT
 from keras3conv.validators.running.neighbours import agrees_in_float64, compensated_pairs, would_agree_in_isolation
 from keras3conv.validators.running.stacked_dropouts import is_of_a_stack, with_rates_between
 from keras3conv.validators.running.subject import Subject
@@ -37,8 +39,6 @@ CLAIM = (
 )
 
 Verdict = Literal["equal", "failed", "training only", "left to float64", "not judged"]
-
-_LEFT: Verdict = "left to float64"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,15 @@ def _masked_problem(pair: Pair) -> Problem:
 def _summary(fields: list[_JudgedField]) -> str:
     verdicts = Counter(judged.verdict for judged in fields)
     parts = [f"{verdicts.pop('equal', 0)} of {count(len(fields), 'field')} equal"]
-    parts += [f"{number} {verdict}" for verdict, number in verdicts.items()]
+    parts += [f"{number} {verdict} ({_names(fields, verdict)})" for verdict, number in verdicts.items()]
     return ", ".join(parts)
+
+
+def _names(fields: list[_JudgedField], verdict: Verdict) -> str:
+    """Return the names of the fields with a verdict, without the index of a layer: "padding, eps"."""
+    found = [judged.field for judged in fields if judged.verdict == verdict]
+    names = dict.fromkeys((field.torch_field or field.keras_field or "all").rpartition(".")[2] for field in found)
+    return listed(names, 3)
 
 
 def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
@@ -108,7 +115,7 @@ def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
         if field.agrees:
             yield _JudgedField(field=field, verdict="equal", note=_equal_because(field))
         elif field.agrees is None:
-            verdict: Verdict = _LEFT if field.keras_field else "not judged"
+            verdict: Verdict = LEFT if field.keras_field else "not judged"
             yield _JudgedField(field=field, verdict=verdict, note=field.note)
         elif (judged := _judged_without_outputs(field)) is not None:
             yield judged
@@ -139,7 +146,7 @@ def _judged_without_outputs(field: FieldPair) -> _JudgedField | None:
     """
     if field.selects:
         note = "Keras returns a part of torch's outputs, and float64 compares this part"
-        return _JudgedField(field=field, verdict=_LEFT, note=note)
+        return _JudgedField(field=field, verdict=LEFT, note=note)
     if field.acts == "in training":
         return _JudgedField(field=field, verdict="training only", note=_TRAINING)
     if field.acts == "between calls":
@@ -157,18 +164,30 @@ def _judged_difference(subject: Subject, field: FieldPair, agreement: dict[tuple
         agreement: Whether the two layers of a pair compute the same function, by their paths.
     """
     if (field.torch, field.keras) not in agreement:
-        return _JudgedField(field=field, verdict="not judged", note="these layers do not run by themselves")
+        return _judged_by_others(subject, field)
     effect = _effect(subject, field)
     if effect != "none" and not agreement[field.torch, field.keras]:
         return _JudgedField(field=field, verdict="failed", note="the two layers compute different values")
     if effect == "visible":
         is_same = field.torch_field and same_value(field.torch_value, field.in_torch)
         note = "the whole Keras layer corresponds to this value" if is_same else _COMPENSATED
-        return _JudgedField(field=field, verdict=_LEFT, note=note)
+        return _JudgedField(field=field, verdict=LEFT, note=note)
     if effect == "hidden":
         note = "its effect is too small to be seen with these inputs, but not with smaller inputs"
         return _JudgedField(field=field, verdict="failed", note=note)
     return _JudgedField(field=field, verdict="training only", note=_TRAINING)
+
+
+def _judged_by_others(subject: Subject, field: FieldPair) -> _JudgedField:
+    """Return the verdict on a field of layers without an output of their own (two torch layers for one of Keras).
+
+    If all of them run, the layers after them and the outputs of the model show what a difference does.
+    """
+    sides = (subject.torch_probe, split_layers(field.torch)), (subject.keras_probe, split_layers(field.keras))
+    if all(run.of(path) for run, paths in sides for path in paths):
+        note = "the layers of this pair together are judged by the layers after them"
+        return _JudgedField(field=field, verdict=LEFT, note=note)
+    return _JudgedField(field=field, verdict="not judged", note="no run calls these layers")
 
 
 def _agreement(subject: Subject) -> dict[tuple[str, str], bool]:
@@ -350,29 +369,6 @@ def _in_torch(field: FieldPair) -> str | None:
     if field.is_built_in and field.acts == "always":
         return f"{_show(field.torch_value)} (built in)"
     return _show(field.torch_value) if field.torch_field else None
-
-
-def settled(section: Section, status: Status | None) -> Section:
-    """Return the section of this proof after the verdicts that depend on the proof `float64` are settled.
-
-    Another layer may compensate a field (hyper-parameter) that differs. The verdict on it is then "left to
-    float64". It becomes "proven by float64" if the proof `float64` passed.
-
-    Args:
-        section: The section of this proof.
-        status: The status of the proof `float64`; None if the user did not ask for this proof.
-    """
-    words = {"passed": "proven by float64", "failed": f"{_LEFT}, which failed", "unconfirmed": f"{_LEFT}, unconfirmed"}
-    text = words.get(status or "", f"{_LEFT}, which did not run")
-    tables = tuple(
-        replace(table, rows=tuple(tuple(_replaced(cell, text) for cell in row) for row in table.rows))
-        for table in section.tables
-    )
-    return replace(section, summary=section.summary.replace(_LEFT, text), tables=tables)
-
-
-def _replaced(cell: Cell, text: str) -> Cell:
-    return cell.replace(_LEFT, text) if isinstance(cell, str) else cell
 
 
 def _show(value: object) -> str:

@@ -251,7 +251,10 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]
     except REFUSALS:
         return {}, ""
     if rule.torch_count != 1:
-        return _fields_of_each(specs), ""
+        owners = [spec for spec in specs if rule.torch.endswith(spec.kind)]  # not a padding before them
+        if len(owners) != rule.torch_count:
+            return _fields_of_each(specs), ""
+        return _fields_of_each(tuple(owners)), _beside(specs, owners[0], owners[-1])
     owner = next((spec for spec in specs if spec.kind == rule.torch), specs[-1])
     return {name: value for name, value in owner.config.items() if name in rule.fields}, _beside(specs, owner)
 
@@ -292,16 +295,18 @@ def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
     }
 
 
-def _beside(specs: LayerSpecs, owner: LayerSpec) -> str:
+def _beside(specs: LayerSpecs, owner: LayerSpec, last: LayerSpec | None = None) -> str:
     """Return, as code, the layers before and after the layer with the weights, such as "after nn.ZeroPad2d(padding=1)".
 
     Args:
         specs: The layers in the order of their calls.
         owner: The layer among them that has the weights.
+        last: The last such layer, if there are several.
     """
     place = next(number for number, spec in enumerate(specs) if spec is owner)
+    end = next(number for number, spec in enumerate(specs) if spec is (last or owner))
     texts = []
-    for word, others in (("after", specs[:place]), ("before", specs[place + 1 :])):
+    for word, others in (("after", specs[:place]), ("before", specs[end + 1 :])):
         if others:
             texts.append(f"{word} {', '.join(map(_written, others))}")
     return " and ".join(texts)

@@ -24,8 +24,8 @@ from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import FILE_CANNOT_RUN, Section
 from keras3conv.transforms import Axes
-from keras3conv.validators.hyperparameters import settled
 from keras3conv.validators.judges import Judge, judges, without_effect
+from keras3conv.validators.running.left_to_float64 import settled
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.align import align_sides

@@ -1,6 +1,7 @@
 """Find the tensors of a module in a checkpoint; remember which tensors of the checkpoint the module does not have."""
 
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -16,7 +17,7 @@ _LEFT_OUT: "WeakKeyDictionary[nn.Module, str]" = WeakKeyDictionary()
 """For each module whose weights were loaded, a note about the other tensors of the file."""
 
 
-def left_out_of(module: nn.Module) -> list[str]:
+def left_out_of(module: Any) -> list[str]:
     """Return a note that lists the tensors of a checkpoint that a module does not have; nothing if there are none."""
     return [_LEFT_OUT[module]] if module in _LEFT_OUT else []
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import keras
 import pytest
@@ -198,7 +199,7 @@ def test_the_wrong_order_of_axes_is_named() -> None:
 class GainOfInput(KerasGain):
     """A gain whose size is that of the last axis of its input."""
 
-    def build(self, shape: tuple[int, ...]) -> None:
+    def build(self, shape: Any) -> None:
         self.gain = self.add_weight(name="gain", shape=shape[-1:], initializer="ones")
 
 

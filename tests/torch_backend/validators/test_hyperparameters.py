@@ -86,3 +86,55 @@ def test_a_table_names_the_side_of_an_expected_value_and_marks_a_field_that_one_
     activation = rows["no such field", "activation"]
     assert (activation["value"], activation["value in keras"], activation["expected value"]) == (None, "relu", None)
     assert all(row["verdict"] == "equal" for names, row in rows.items() if names != ("no such field", "activation"))
+
+
+@pytest.mark.parametrize("size", [9, 8])
+def test_the_fields_of_two_torch_layers_are_compared_with_those_of_one_keras_layer(size: int) -> None:
+    image = keras.Input((size, size, 4))
+    model = keras.Model(image, keras.layers.SeparableConv2D(6, 3, strides=2, padding="same", name="separable")(image))
+    conversion = k3c.convert(model)
+    assert conversion.report is not None
+    section = conversion.report.section("hyperparameters")
+    assert "not judged" not in section.summary
+    rows = {(row[1], row[4]): row for row in section.tables[0].rows}
+    for field, value in {
+        "0.kernel_size": "(3, 3)",
+        "0.groups": "4",
+        "1.kernel_size": "(1, 1)",
+        "1.groups": "1",
+    }.items():
+        row = rows[field, "no such field"]
+        assert (row[2], row[6], row[7]) == (value, f"{value} in torch", "equal"), "a padding before them has no index"
+
+
+def test_a_field_of_layers_that_no_run_calls_is_not_judged() -> None:
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.unused = nn.LayerNorm(8), nn.LayerNorm(8, eps=1e-3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(x)
+
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
+            self.unused = keras.layers.LayerNormalization(epsilon=1e-4, name="unused")
+            self.unused.build((None, 8))
+
+        def call(self, x: object) -> object:
+            return self.norm(x)
+
+    model = Own()
+    model(np.zeros((1, 8), "float32"))
+    module = Unused()
+    plan = k3c.align(module, model, inputs=np.ones((2, 8), "float32"), probe=False)
+    k3c.transfer(module, model, plan)
+    given = np.random.default_rng(0).standard_normal((3, 8)).astype("float32")
+    report = k3c.validate(module, model, inputs=given, alignment=plan, proofs=["hyperparameters", "float64"])
+    section = report.section("hyperparameters")
+    assert "1 not judged (eps)" in section.summary
+    assert [row[-1] for row in section.tables[0].rows if row[0] == "unused" and row[1] == "eps"] == [
+        "not judged: no run calls these layers"
+    ]

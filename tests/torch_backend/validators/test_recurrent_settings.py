@@ -92,7 +92,7 @@ def test_the_setting_that_differs_is_blamed_and_not_return_sequences(settings: d
     section = found.section("hyperparameters")
     (problem,) = section.problems
     assert problem.fixes == (fix,)
-    assert "left to float64, which failed" in row(section, "return_sequences")[-1]
+    assert "not proven: float64 failed" in row(section, "return_sequences")[-1]
     with pytest.raises(ProofError) as raised:
         found.raise_if_failed()
     text = str(raised.value)
@@ -110,8 +110,8 @@ def test_a_field_is_proven_by_float64_only_if_float64_passed() -> None:
     passed = report("LSTM").section("hyperparameters")
     assert "1 proven by float64" in passed.summary
     alone = report("LSTM", options={"proofs": ("hyperparameters",)}).section("hyperparameters")
-    assert "1 left to float64, which did not run" in alone.summary
-    assert "proven" not in str(alone.tables[0].rows)
+    assert "1 not proven: float64 did not run (return_sequences)" in alone.summary
+    assert "proven by" not in str(alone.tables[0].rows)
 
 
 def test_a_kept_state_is_named() -> None:
