@@ -28,8 +28,6 @@ from keras3conv.validators.judges import Judge, judges, without_effect
 from keras3conv.validators.running.left_to_float64 import settled
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
-from keras3conv.workflows.align import align_sides
-from keras3conv.workflows.local import local_subject
 from keras3conv.workflows.named import with_names_of
 from keras3conv.workflows.recorded import recorded_plan
 from keras3conv.workflows.sources import other_state_dict, read_file
@@ -78,7 +76,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
         if options.local:
-            subject, notes = local_subject(sides, weight_files, plan, options, entry)
+            subject, notes = _of_layers_alone(sides, weight_files, plan, options, entry)
         else:
             with _layout_named(sides, inputs, keras_inputs):
                 subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port, origin)
@@ -224,6 +222,20 @@ def _port(sources: Sequence[Any], weight_files: Sequence[Path | None]) -> Side |
     return None if written[0] == written[1] else "torch" if written[0] else "keras"
 
 
+def _of_layers_alone(*arguments: Any) -> tuple[Subject, tuple[str, ...]]:
+    """Return the `Subject` whose layers run alone; it may need the planner, which is imported only then."""
+    from keras3conv.workflows.local import local_subject
+
+    return local_subject(*arguments)
+
+
+def _aligned(sides: Sides, views: Views, inputs: Any, keras_inputs: Any) -> Alignment:
+    """Return a plan for two models; only here is the planner imported, because most certificates are given a plan."""
+    from keras3conv.workflows.align import align_sides
+
+    return align_sides(sides, views, inputs, keras_inputs)
+
+
 def _subject(
     sides: Sides,
     inputs: Any,
@@ -254,14 +266,14 @@ def _subject(
         if plan is not None:
             outlines, views = (_named_as_planned(each, plan) for each in (outlines, views))
         if plan is None:
-            plan = _with_rows_of_values(align_sides(sides, views, inputs, keras_inputs), views)
+            plan = _with_rows_of_values(_aligned(sides, views, inputs, keras_inputs), views)
             views, outlines = sides.views(planned=plan.torch), sides.views(described=False, planned=plan.torch)
         return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
     given = sides.inputs(outlines, inputs, keras_inputs)
     refuse_unprovable(given)
     given = replace(given, note=origin or given.note)
     if plan is None:
-        plan = align_sides(sides, sides.views(), inputs, keras_inputs)
+        plan = _aligned(sides, sides.views(), inputs, keras_inputs)
         planned = plan.torch
         outlines = sides.views(described=False, planned=planned)
     subject = Subject(
