@@ -105,7 +105,7 @@ class Image:
 
         It is then filled, and read at scattered addresses, in two thirds of the time.
         """
-        if hasattr(mmap, "MADV_HUGEPAGE"):
+        if hasattr(mmap, "MADV_HUGEPAGE") and mmap.PAGESIZE == _PAGE:  # or bytes beside the part would be lost, too
             with suppress(OSError):  # a system without large pages
                 self._memory.madvise(mmap.MADV_HUGEPAGE, begin, size)
                 self._memory.madvise(mmap.MADV_DONTNEED, begin, size)

@@ -1,5 +1,6 @@
 """An HDF5 file of the usual form is inspected without the HDF5 library, with the result that the library gives."""
 
+import mmap
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -316,3 +317,14 @@ def test_different_numbers_and_groups_of_equal_numbers_are_those_of_numpy(number
     assert distinct(array).tolist() == np.unique(array).tolist()
     _, first, group = np.unique(array, return_index=True, return_inverse=True)
     assert [part.tolist() for part in first_and_group(array)] == [first.tolist(), group.tolist()]
+
+
+def test_memory_is_emptied_only_where_a_page_of_the_system_is_a_page_of_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = bytearray(np.random.default_rng(0).bytes(SIZE))
+    image, read = image_of(content)
+    monkeypatch.setattr(mmap, "PAGESIZE", 1 << 16)
+    monkeypatch.setattr(image, "_memory", memoryview(image._memory))  # which cannot be emptied
+    image.need(np.arange(0, SIZE - 8, 8192), 8)
+    assert len(read) == 1
