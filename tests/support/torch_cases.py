@@ -1,5 +1,7 @@
 """Test cases of torch operators for the conversion to Keras, each with the shape of its input."""
 
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -226,6 +228,20 @@ def _sampled_constants(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     )
 
 
+def _reduced_rows(x: torch.Tensor) -> Iterator[torch.Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch warns that the function may change
+        for axis, index in ((0, _rows(x)), (2, (x[0, 0] > 0).long() * 3)):
+            for reduce in ("mean", "amax", "amin", "prod"):
+                yield x.index_reduce(axis, index, x * 3, reduce, include_self=True)
+                yield x.index_reduce(axis, index, x * 3, reduce, include_self=False)
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """Return an index along the batch axis for every sample: zero, or that of the sample itself."""
+    return (x[:, 0, 0] > 0).long() * torch.arange(x.shape[0])
+
+
 CASES |= {
     "rows that attend to nothing": (_attention, TEXT),
     "queries in groups": (lambda x: _attention(x, grouped=True), TEXT),
@@ -237,6 +253,27 @@ CASES |= {
         lambda x: torch.zeros_like(x).scatter_add(
             1, torch.tensor([0, 0, 2, 4, 1])[None, :, None].expand(x.shape[0], 5, 4), x
         ),
+        TEXT,
+    ),
+    "adding at computed places": (
+        lambda x: x.index_add(1, (x[0, :, 0] > 0).long() * 3, x * 2, alpha=0.5) + x.index_add(0, _rows(x), x * 3),
+        TEXT,
+    ),
+    "reductions at computed places": (
+        lambda x: tuple(
+            x.scatter_reduce(1, (x > 0).long() * 2, x * 3, reduce, include_self=included)
+            for reduce in ("sum", "mean", "amax", "amin", "prod")
+            for included in (True, False)
+        ),
+        TEXT,
+    ),
+    "reductions of rows at computed places": (lambda x: tuple(_reduced_rows(x)), TEXT),
+    "rows that are added at computed places": (
+        lambda x: torch.zeros_like(x).scatter_add(0, _rows(x)[:, None, None].expand_as(x), x),
+        TEXT,
+    ),
+    "integers at computed places": (
+        lambda x: ((x * 9).long().scatter_reduce(1, (x > 0).long() * 2, (x * 20).long(), "amax") / 2,),
         TEXT,
     ),
     "gather of a part": (lambda x: x.gather(1, (x[:, :2, :3] > 0).long() * 3), TEXT),

@@ -1,12 +1,10 @@
 """Convert operators that write elements at the positions given by index tensors or masks."""
 
-from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise
 from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
@@ -39,7 +37,7 @@ def _index_put(call: Call) -> Result:
     arrays = np.broadcast_arrays(*(index.array for index in given))
     numbers = np.ravel_multi_index(tuple(arrays), tuple(sizes), mode="wrap")
     part = (*value.shape[: used[0]], *numbers.shape, *value.shape[used[-1] + 1 :])
-    source = _grown(call, call.writer.value(values), part)
+    source = grown(call, call.writer.value(values), part)
     return _written_at(call, value, used, numbers.ravel(), source, adds=call.get("accumulate", False))
 
 
@@ -71,7 +69,7 @@ def _where_masked(call: Call, axes: list[int], indices: list[Any], values: Any) 
     return elementwise(call, [mask, single, call.arguments["self"]], ops.where)
 
 
-def _grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
+def grown(call: Call, value: Value, shape: tuple[Any, ...]) -> Value:
     """Return a value broadcast to a shape, in torch's axis order.
 
     Args:
@@ -145,106 +143,6 @@ def written_with_steps(call: Call, value: Value, axis: int, places: range, sourc
         source: The tensor with the new values.
     """
     part = tuple(len(places) if one == axis else size for one, size in enumerate(value.shape))
-    new = _grown(call, call.writer.value(source), part)
+    new = grown(call, call.writer.value(source), part)
     plain = call.ordered(value, identity(value.rank))
     return _written_at(call, plain, [axis], np.array(places), new, adds=False)
-
-
-@handles("scatter", "scatter_add", "scatter_reduce")
-def _scatter(call: Call) -> Result:
-    """Convert `scatter`: write each new element at its own index along an axis.
-
-    If several elements have the same index, the last one stays.
-    """
-    if call.get("reduce", "sum") not in ("sum", "add") or not call.get("include_self", True):
-        raise RuleError(
-            f"{call.name} is supported only with a sum as reduction and include_self=True, not with "
-            f"reduce={call.get('reduce')!r}"
-        )
-    adds = call.name != "scatter" or call.get("reduce") is not None
-    plain = identity(len(call.shape))
-    value, index = _grown(call, call.value("self"), call.shape), call.arguments["index"]
-    axis, size = call.arguments["dim"] % value.rank, value.shape[call.arguments["dim"] % value.rank]
-    index = replace(index, array=index.array.astype("int32")) if isinstance(index, Constant) else index
-    places = call.ordered(index, plain)
-    if isinstance(index, Constant) and places.shape[0] == 1 != call.shape[0]:
-        index = places = for_each_example(call, places, [0])
-    number = places.shape[axis]
-    others = [one for one in range(value.rank) if one != axis and places.shape[one] not in (value.shape[one], 1)]
-    if others or not isinstance(size, int) or not isinstance(number, int):
-        raise RuleError(
-            f"{call.name} is supported only if the index has the shape of the tensor except along dim, where both "
-            "sizes are fixed"
-        )
-    source = call.arguments.get("src", call.arguments.get("value"))
-    marks = _marks(call, index, places, size, "float32" if adds else "int32")
-    if adds:
-        new = _source(call, source, places)
-        letters = "abcdefgh"[: value.rank]
-        made = ops.einsum(f"{letters},{letters}x->{letters.replace(letters[axis], 'x')}", new, marks)
-        return call.step(value + call.step(made, value.shape, dtype=value.dtype), dtype=value.dtype)
-    return _last_written(call, value, axis, marks, source, places)
-
-
-def _marks(call: Call, index: Any, places: Value, size: int, dtype: str) -> Value:
-    """Return indices in one-hot form: a new last axis has a one at the index, and zeros elsewhere.
-
-    Args:
-        call: The call.
-        index: The indices as they are in the call, which may be a constant.
-        places: The same indices as a value of the program.
-        size: The size of the new axis: the number of possible indices.
-        dtype: The dtype of the result.
-    """
-    if isinstance(index, Constant):
-        array = (index.array[..., None] == np.arange(size)).astype(dtype)
-        return call.writer.value(Constant(name=f"{index.name} marks", array=array, shape=(*index.shape, size)))
-    return call.step(ops.one_hot(places, size, dtype=Dtype(dtype)), (*places.shape, size), dtype=dtype)
-
-
-def _source(call: Call, source: Any, places: Value) -> Value:
-    """Return the new elements of a `scatter` as a value that has the shape of the indices.
-
-    Args:
-        call: The call.
-        source: The new elements: a tensor, or one number for all.
-        places: The indices.
-    """
-    if isinstance(source, int | float):
-        array = np.full([size if isinstance(size, int) else 1 for size in places.shape], float(source))
-        source = Constant(name=f"{call.node.outputs[0].name} source", array=array, shape=places.shape)
-        return call.writer.value(source)
-    value = call.ordered(source, identity(places.rank))
-    if value.shape != places.shape:
-        raise RuleError(
-            f"{call.name} is supported only if source and index have the same shape, not {value.shape} and "
-            f"{places.shape}"
-        )
-    return value
-
-
-def _last_written(call: Call, value: Value, axis: int, marks: Value, source: Any, places: Value) -> Value:
-    """Return a tensor after new elements are written into it; where several have the same index, the last one stays.
-
-    Args:
-        call: The call of the operator.
-        value: The tensor before.
-        axis: The axis of the tensor that the indices are for.
-        marks: The indices in one-hot form.
-        source: The new elements: a tensor, or one number for all.
-        places: The indices.
-    """
-    number, rank, name = places.shape[axis], value.rank, call.node.outputs[0].name
-    assert isinstance(number, int)
-    shape = tuple(value.shape[axis] if one == axis else size for one, size in enumerate(places.shape))
-    counts = np.arange(1, number + 1, dtype="int32").reshape([-1 if one == axis else 1 for one in range(rank + 1)])
-    numbers = call.writer.value(Constant(name=f"{name} count", array=counts, shape=counts.shape))
-    order = (*(one for one in range(rank) if one != axis), axis)
-    last = call.ordered(call.step(ops.max(marks * numbers, axis=axis), shape, order, "int32"), identity(rank))
-    if isinstance(source, Constant) and source.array.size == 1:
-        source = source.array.item()
-    if isinstance(source, int | float):
-        return call.step(ops.where(last > 0, source, value), dtype=value.dtype)
-    new = _source(call, source, places)
-    found = ops.take_along_axis(new, ops.maximum(last - 1, 0), axis=axis)
-    return call.step(ops.where(last > 0, found, value), dtype=value.dtype)

@@ -1,7 +1,7 @@
-"""Convert `torch.cond`: compute both branches and choose between their results.
+"""Convert the parts of a graph with a graph of their own: `torch.cond`, and blocks that switch the gradients.
 
-The branches of `torch.cond` have no side effects, so that both may be computed. A functional Keras model has no other
-form of a condition that can be saved without code in the file.
+The branches of `torch.cond` have no side effects, so both are computed, and the result is chosen. A functional Keras
+model has no other form of a condition that can be saved without code in the file.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +14,8 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 _CONDITION = "cond"
+_GRADIENTS = "wrap_with_set_grad_enabled"
+"""The operator of a block in `torch.enable_grad()` or `torch.no_grad()`, if the gradients were off or on before it."""
 
 
 @contextmanager
@@ -42,6 +44,8 @@ def both_branches_computed() -> Iterator[None]:
 def with_both_branches(program: ExportedProgram) -> ExportedProgram:
     """Return a `torch.export` program in which both branches of each `torch.cond` are computed; the program is changed.
 
+    The operators in blocks that switch the gradients on or off become part of the graph, too.
+
     Raises:
         ValueError: A branch uses a tensor that is not among its operands.
     """
@@ -50,28 +54,35 @@ def with_both_branches(program: ExportedProgram) -> ExportedProgram:
 
 
 def _inline(module: GraphModule) -> None:
-    conditions = [node for node in module.graph.nodes if _is_condition(node)]
-    for node in conditions:
+    conditions = [node for node in module.graph.nodes if _is_call(node, _CONDITION)]
+    blocks = [node for node in module.graph.nodes if _is_call(node, _GRADIENTS)]
+    for node in (*conditions, *blocks):
         _inline_one(module, node)
-    if conditions:
+    if conditions or blocks:
         module.recompile()
 
 
-def _is_condition(node: Node) -> bool:
-    return node.op == "call_function" and node.target is getattr(torch.ops.higher_order, _CONDITION)
+def _is_call(node: Node, operator: str) -> bool:
+    """Return whether a node calls the operator of `torch.ops.higher_order` with a name."""
+    return node.op == "call_function" and node.target is getattr(torch.ops.higher_order, operator, None)
 
 
 def _inline_one(module: GraphModule, node: Node) -> None:
-    """Replace one `torch.cond` of a graph, in place, by the nodes of its branches and a `where` for each result.
+    """Replace one node by the nodes of its own graphs, in place; for `torch.cond`, with a `where` for each result.
 
     Args:
         module: The graph module.
-        node: The node of `torch.cond` in its graph.
+        node: The node of `torch.cond`, or of a block that switches the gradients, in its graph.
     """
-    condition, true_branch, false_branch, operands = node.args
     with module.graph.inserting_before(node):
-        results = [_copied(module, branch, operands) for branch in (true_branch, false_branch)]
-        chosen = [_chosen(module.graph, node, condition, pair) for pair in zip(*results, strict=True)]
+        if _is_call(node, _CONDITION):
+            condition, true_branch, false_branch, operands = node.args
+            branches = [_copied(module, branch, operands) for branch in (true_branch, false_branch)]
+            chosen = [_chosen(module.graph, node, condition, pair) for pair in zip(*branches, strict=True)]
+        else:
+            is_enabled, block, *operands = node.args
+            results = _copied(module, block, operands)
+            chosen = results if is_enabled else [_detached(module.graph, one) for one in results]
     for user in list(node.users):
         user.replace_all_uses_with(chosen[user.args[1]])  # type: ignore[index]  # an index of the tuple of results
         module.graph.erase_node(user)
@@ -99,4 +110,11 @@ def _copied(module: GraphModule, branch: Any, operands: Any) -> list[Node]:
 def _chosen(graph: Graph, node: Node, condition: Any, pair: tuple[Node, Node]) -> Node:
     made = graph.call_function(torch.ops.aten.where.self, (condition, *pair))
     made.meta = {**node.meta, "val": pair[0].meta["val"]}
+    return made
+
+
+def _detached(graph: Graph, node: Node) -> Node:
+    """Return a node for a result of a block in `torch.no_grad()`: no gradient flows into the block."""
+    made = graph.call_function(torch.ops.aten.detach.default, (node,))
+    made.meta = dict(node.meta)
     return made

@@ -19,7 +19,7 @@ from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
-from keras3conv.frameworks.torch.exportable import TakenAlongAnyBatch, causal_masks_unread
+from keras3conv.frameworks.torch.exportable import TakenAlongAnyBatch, causal_masks_unread, distributions_unchecked
 from keras3conv.frameworks.torch.exporting import Exported, Inner, exported, with_two_examples
 from keras3conv.frameworks.torch.first_turns import constants_of
 from keras3conv.frameworks.torch.folding import is_number
@@ -128,6 +128,7 @@ def capture_call(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, 
         evaluating(module),
         captured_depth(module) as depth,
         causal_masks_unread(),
+        distributions_unchecked(),
         TakenAlongAnyBatch(),
         torch.no_grad(),
         warnings.catch_warnings(),

@@ -1,10 +1,11 @@
-"""Change two functions of torch that `torch.export` cannot follow: `take_along_dim`, and the test for causal masks."""
+"""Change what `torch.export` cannot follow: `take_along_dim`, and tests of the values of masks and parameters."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.distributions import Distribution
 from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
@@ -72,3 +73,17 @@ def causal_masks_unread() -> Iterator[None]:
         yield
     finally:
         setattr(transformer, name, original)
+
+
+@contextmanager
+def distributions_unchecked() -> Iterator[None]:
+    """Make `torch.distributions` take parameters and values without testing them, unless the code asks for the tests.
+
+    The tests only raise an exception, and depend on values, which `torch.export` cannot follow.
+    """
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)

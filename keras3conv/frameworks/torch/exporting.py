@@ -75,6 +75,7 @@ def exported(
             with (
                 standing_in(module, calls or Calls(), {*own, *failed}),
                 both_branches_computed(),
+                torch.enable_grad(),  # the graph then contains the blocks in which the module switches gradients off
                 warnings.catch_warnings(),
             ):
                 warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own code, and of nn.LSTM
