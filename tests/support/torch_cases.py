@@ -228,6 +228,11 @@ def _sampled_constants(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     )
 
 
+def _unpooled(x: torch.Tensor, size: Any, more: float = 0) -> torch.Tensor:
+    pooled, indices = functional.max_pool2d(x, size, return_indices=True)
+    return functional.max_unpool2d(pooled * 2 + more, indices, size, output_size=x.shape[2:])
+
+
 def _reduced_rows(x: torch.Tensor) -> Iterator[torch.Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch warns that the function may change
@@ -276,6 +281,8 @@ CASES |= {
         lambda x: ((x * 9).long().scatter_reduce(1, (x > 0).long() * 2, (x * 20).long(), "amax") / 2,),
         TEXT,
     ),
+    "unpooling": (lambda x: _unpooled(x, 2) + _unpooled(x, 2, more=1.5), IMAGE),
+    "unpooling of a size that windows do not divide": (lambda x: _unpooled(x, (4, 3)), IMAGE),
     "gather of a part": (lambda x: x.gather(1, (x[:, :2, :3] > 0).long() * 3), TEXT),
     "constant indices along two axes": (lambda x: x[:, torch.tensor([0, 4]), torch.tensor([[2], [3]])], TEXT),
     "indices of each example along two axes": (

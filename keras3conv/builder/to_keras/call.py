@@ -125,7 +125,32 @@ class Unmerged:
         return self.parts.dtype
 
 
-Given = Value | Constant | Held | Complex | Unmerged
+@dataclass(frozen=True, kw_only=True)
+class Maxima:
+    """The indices that a max pooling returns, for an unpooling. Windows do not overlap.
+
+    Attributes:
+        places: The index of the largest element in each window, of the flattened window.
+        windows: The height and the width of a window.
+        sizes: The height and the width of the image before the pooling.
+    """
+
+    places: Value
+    windows: tuple[int, ...]
+    sizes: tuple[int, int]
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the indices, in torch's axis order."""
+        return self.places.shape
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the indices in torch."""
+        return "int64"
+
+
+Given = Value | Constant | Held | Complex | Unmerged | Maxima
 """The forms that a tensor has in the arguments of a call."""
 
 Result = Given | Sequence[Given | None] | None

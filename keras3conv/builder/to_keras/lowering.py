@@ -199,7 +199,11 @@ class _Lowering:
         if isinstance(tensor, Unmerged):
             self._made[tensor] = self._made.get(tensor) or merged(self, tensor)
             return self._made[tensor]
-        words = {"Complex": "complex numbers", "NoneType": "a result of another operator that Keras does not compute"}
+        words = {
+            "Complex": "complex numbers",
+            "Maxima": "the indices of a max pooling, which only an unpooling can take",
+            "NoneType": "a result of another operator that Keras does not compute",
+        }
         name = type(tensor).__name__
         raise RuleError(f"the operator needs a tensor of real numbers, found {words.get(name, name)}")
 

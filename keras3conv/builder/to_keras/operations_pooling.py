@@ -18,7 +18,8 @@ def spread(value: Any, rank: int) -> tuple[int, ...]:
 
 
 @handles("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d")
-def _pooling(call: Call) -> Result:
+def pooling(call: Call) -> Value:
+    """Convert a pooling to a Keras layer, and return its output."""
     rank, is_maximum = len(call.shape) - 2, call.name.startswith("max")
     size = spread(call.arguments["kernel_size"], rank)
     config: dict[str, Any] = {

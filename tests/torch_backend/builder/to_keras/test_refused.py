@@ -99,3 +99,19 @@ def test_a_mask_that_chooses_rows_is_refused() -> None:
 def test_complex_outputs_are_refused() -> None:
     with pytest.raises(UnsupportedLayerError, match="needs a tensor of real numbers, found complex numbers"):
         k3c.convert(Function(torch.fft.fft), inputs=torch.randn(2, 4))
+
+
+def test_an_unpooling_that_torch_computes_with_another_layout_is_refused() -> None:
+    image = torch.randn(2, 3, 6, 7)
+
+    def unpool(x: torch.Tensor, stride: int, output_size: tuple[int, int] | None = None) -> torch.Tensor:
+        pooled, indices = nn.functional.max_pool2d(x, 2, stride, return_indices=True)
+        made: torch.Tensor = nn.functional.max_unpool2d(pooled, indices, 2, stride, output_size=output_size)
+        return made
+
+    with pytest.raises(UnsupportedLayerError, match=r"is supported only for the size \(6, 7\) of the pooled image"):
+        k3c.convert(Function(lambda x: unpool(x, 2, (7, 6))), inputs=image)
+    with pytest.raises(UnsupportedLayerError, match="whose windows do not overlap"):
+        k3c.convert(Function(lambda x: unpool(x, 1, (6, 7))), inputs=image)
+    with pytest.raises(UnsupportedLayerError, match="which only an unpooling can take"):
+        k3c.convert(Function(lambda x: nn.functional.max_pool2d(x, 2, return_indices=True)[1] + 1), inputs=image)
