@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from keras3conv.builder.program.names import OWN_KERAS_FUNCTIONS
 from keras3conv.builder.program.operation import Function
 from keras3conv.builder.program.program import Order, Value, identity
+from keras3conv.builder.to_keras.maxima import Maxima
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Node, Parameter, Shape, Size, Tensor
 from keras3conv.rules.rule import Config, Rule
@@ -125,33 +126,15 @@ class Unmerged:
         return self.parts.dtype
 
 
-@dataclass(frozen=True, kw_only=True)
-class Maxima:
-    """The indices that a max pooling returns, for an unpooling. Windows do not overlap.
-
-    Attributes:
-        places: The index of the largest element in each window, of the flattened window.
-        windows: The height and the width of a window.
-        sizes: The height and the width of the image before the pooling.
-    """
-
-    places: Value
-    windows: tuple[int, ...]
-    sizes: tuple[int, int]
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of the indices, in torch's axis order."""
-        return self.places.shape
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of the indices in torch."""
-        return "int64"
-
-
 Given = Value | Constant | Held | Complex | Unmerged | Maxima
 """The forms that a tensor has in the arguments of a call."""
+
+FORMS = {
+    "Complex": "complex numbers",
+    "Maxima": "the indices of a max pooling, which only an unpooling can take",
+    "NoneType": "a result of another operator that Keras does not compute",
+}
+"""The forms of arguments that are no tensors of real numbers, in words."""
 
 Result = Given | Sequence[Given | None] | None
 

@@ -13,6 +13,7 @@ from keras3conv.builder.program.operation import Dtype, Operation, Submodule, tr
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_keras import library
 from keras3conv.builder.to_keras.call import (
+    FORMS,
     WITHOUT_PROMOTION,
     Call,
     Constant,
@@ -199,13 +200,8 @@ class _Lowering:
         if isinstance(tensor, Unmerged):
             self._made[tensor] = self._made.get(tensor) or merged(self, tensor)
             return self._made[tensor]
-        words = {
-            "Complex": "complex numbers",
-            "Maxima": "the indices of a max pooling, which only an unpooling can take",
-            "NoneType": "a result of another operator that Keras does not compute",
-        }
         name = type(tensor).__name__
-        raise RuleError(f"the operator needs a tensor of real numbers, found {words.get(name, name)}")
+        raise RuleError(f"the operator needs a tensor of real numbers, found {FORMS.get(name, name)}")
 
     def _constant(self, tensor: Constant, order: Order | None) -> Value:
         order = identity(tensor.array.ndim) if order is None else order

@@ -11,12 +11,14 @@ import numpy as np
 
 from keras3conv.builder.program.operation import walk
 from keras3conv.builder.program.program import Value
-from keras3conv.builder.to_keras.call import Call, Complex, Constant, Held, Result, Unmerged
+from keras3conv.builder.to_keras.call import FORMS, Call, Complex, Constant, Held, Result, Unmerged
 from keras3conv.builder.to_keras.contracting import attended, contracted_call
+from keras3conv.builder.to_keras.maxima import TAKES_MAXIMA, Maxima
 from keras3conv.builder.to_keras.operations_axes import RESHAPES, dims_of, permuted, reshaped, reshaped_in_place
 from keras3conv.builder.to_keras.operations_complex import handler_for
 from keras3conv.builder.to_keras.operations_pointwise import ELEMENTWISE
 from keras3conv.builder.to_keras.unmerged import apart, can_reshape, grouped, split_further
+from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape, Tensor, mapped
 
 _PERMUTING = frozenset({"permute", "transpose", "swapaxes", "swapdims", "t", "numpy_T", "mT", "movedim"})
@@ -47,6 +49,8 @@ def handled(call: Call) -> Result:
     if is_apart:
         whole = mapped(call.arguments, lambda leaf: call.writer.value(leaf) if isinstance(leaf, Unmerged) else leaf)
         call = Call(call.node, whole, call.writer)
+    if call.name not in TAKES_MAXIMA and any(isinstance(leaf, Maxima) for leaf in walk(call.arguments)):
+        raise RuleError(f"the operator needs a tensor of numbers, found {FORMS['Maxima']}")
     return handler_for(call)(call)
 
 

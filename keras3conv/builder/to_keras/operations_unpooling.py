@@ -3,7 +3,9 @@
 from typing import Any
 
 from keras3conv.builder.program.operation import Dtype
-from keras3conv.builder.to_keras.call import Call, Maxima, Result, handles, ops
+from keras3conv.builder.program.program import Value
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.maxima import Maxima
 from keras3conv.builder.to_keras.operations_pooling import pooling, spread
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape
@@ -15,18 +17,22 @@ _LAST = (0, 2, 3, 1)
 @handles("max_pool2d_with_indices")
 def _pooling_with_indices(call: Call) -> Result:
     pooled = pooling(call)
+    assert isinstance(pooled, Value)
     return [pooled, _maxima(call) if call.writer.users(call.node.outputs[1].name) else None]
 
 
-def _maxima(call: Call) -> Maxima | None:
-    """Return the places of the maxima in the windows of a pooling; None if windows overlap or the size is dynamic."""
+def _maxima(call: Call) -> Maxima:
+    """Return the places of the maxima in the windows of a pooling."""
     given = call.value("self")
     windows = spread(call.arguments["kernel_size"], 2)
     is_apart = spread(call.get("stride") or windows, 2) == windows and not any(spread(call.get("padding", 0), 2))
     is_plain = set(spread(call.get("dilation", 1), 2)) == {1} and not call.get("ceil_mode", False)
     sizes = [size for size in given.shape[2:] if isinstance(size, int)]
     if not (is_apart and is_plain and len(sizes) == 2):
-        return None
+        raise RuleError(
+            f"the indices of {call.name} are supported only for images of fixed size and windows that do not overlap "
+            "(stride = kernel_size, padding = 0)"
+        )
     value = call.ordered(given, _LAST)
     counts = [size // window for size, window in zip(sizes, windows, strict=True)]
     height, width = (count * window for count, window in zip(counts, windows, strict=True))
@@ -49,10 +55,7 @@ def _unpooling(call: Call) -> Result:
     """Convert `max_unpool2d`: put each value at the place of the maximum in its window, and zeros elsewhere."""
     maxima, value = call.arguments["indices"], call.ordered(call.value("self"), _LAST)
     if not isinstance(maxima, Maxima):
-        raise RuleError(
-            f"{call.name} is supported only with the indices of a max pooling of images of fixed size, whose windows "
-            "do not overlap (stride = kernel_size, padding = 0)"
-        )
+        raise RuleError(f"{call.name} is supported only with the indices that a max pooling returns")
     (height, width), (rows, columns) = maxima.windows, maxima.places.shape[2:]
     size = (rows * height, columns * width)
     if (
