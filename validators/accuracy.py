@@ -212,7 +212,7 @@ def _pictures(
             )
             for torch_class, keras_class in zip(ranks[0][sample], ranks[1][sample], strict=True)
         )
-        caption = f"sample {sample}: {_class_name(subject, int(labels[sample]))}"
+        caption = f"sample {sample}, labelled {_class_name(subject, int(labels[sample]))}"
         pictures.append(Picture(png=png_of(images[sample]), caption=caption, answers=answers))
     return tuple(pictures)
 

@@ -32,7 +32,7 @@ def check(subject: Subject) -> Section:
     decided = Counter(pair.decided_by for pair in plan.pairs)
     facts = {"decided by": ", ".join(f"{kind} {number}" for kind, number in decided.items())}
     if unconfirmed := collapse([(pair.torch,) for pair in plan.pairs if pair.unconfirmed]):
-        facts["unconfirmed until the float64 proof"] = ", ".join(line.paths[0] for line in unconfirmed)
+        facts["unconfirmed in the plan"] = ", ".join(line.paths[0] for line in unconfirmed)
     is_open = bool(subject.skip_reason and plan.unconfirmed)  # no proof of this certificate runs the models
     if dtypes := _dtypes(subject):
         facts["dtypes"] = dtypes

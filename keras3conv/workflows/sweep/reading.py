@@ -14,7 +14,7 @@ from keras3conv.errors import InputError
 from keras3conv.messages import count
 from keras3conv.workflows.sweep.expansion import Expanded, expand
 from keras3conv.workflows.sweep.lines import Place, key_lines, line_of
-from keras3conv.workflows.sweep.task import KEYS, Task, read_value
+from keras3conv.workflows.sweep.task import KEYS, STEPS, Task, read_value
 
 NAME = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]*")
 """The pattern that a task's name must match, because the name is also that of a folder."""
@@ -236,6 +236,8 @@ def _unknown_keys(table: Mapping[str, Any], source: _Source, *place: str | int) 
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
+    if key in STEPS:
+        return f'{key} is not a key, but a step of a task: do = ["{key}"]'
     near = difflib.get_close_matches(key, known, 1)
     return (
         f"{key} is not a key; did you mean {near[0]}?"

@@ -238,7 +238,7 @@ def test_labels_add_accuracy_and_pictures_with_both_predictions(tmp_path: Path) 
     assert [row[0] for row in section.tables[0].rows] == ["torch", "keras"]
     assert section.tables[0].columns == ("side", "top-1", "top-5")
     assert len(section.pictures) == 12
-    assert section.pictures[0].caption == "sample 0: <a>"
+    assert section.pictures[0].caption == "sample 0, labelled <a>"
     page = report.to_html()
     assert page.count("data:image/png;base64,") == 12
     assert "&lt;a&gt;" in page

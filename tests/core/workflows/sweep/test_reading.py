@@ -96,6 +96,7 @@ def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path)
     ("line", "fact"),
     [
         ('tolerence = [1, 2]', "line 4: tolerence is not a key; did you mean tolerance?"),
+        ('transfer = true', 'line 4: transfer is not a key, but a step of a task: do = ["transfer"]'),
         ('channels = "middle"', "line 4: channels: 'middle' is not allowed here; the allowed values are first, last"),
         ("shape = [1, 0]", "line 4: shape: the value must be a list of sizes, as [1, 3, 224, 224], but is [1, 0]"),
         ("shape = true", "line 4: shape: the value must be a list of sizes, as [1, 3, 224, 224], but is True"),
