@@ -87,7 +87,7 @@ def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[
     from rich.console import Console
 
     from keras3conv.cli.lines import with_options
-    from keras3conv.report.text import WIDTH, render, write
+    from keras3conv.report.text import ROWS, WIDTH, render, write
     from keras3conv.width import columns
 
     report = with_options(report, names or {})
@@ -97,7 +97,8 @@ def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[
     else:
         print(write(report, brief=brief, width=min(WIDTH, columns())))
     if brief and any(section.tables or section.plots for section in report.sections):
-        note(f"every table is shown by --verbose{f', and is in {saved_as}' if saved_as else ''}")
+        all_rows = f"; all rows are in {saved_as}" if saved_as else ""
+        note(f"--verbose shows every table, of a long one the first {ROWS} rows{all_rows}")
 
 
 def is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -> bool:
