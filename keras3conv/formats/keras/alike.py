@@ -1,4 +1,4 @@
-"""Find the forms of the layers of a large `.weights.h5` file from the columns of its survey, many layers at once."""
+"""Group the layers of a large `.weights.h5` file by class and shapes, for many layers at once."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,13 +21,13 @@ Roles = Callable[[str, tuple[Shape, ...]], tuple[tuple[str, ...], str]]
 
 
 def forms_in(columns: Levels, roles: Roles, view: Callable[[StoredLayer], LayerView]) -> Forms | None:
-    """Return the layers of a model that is a list of simple layers, in the order of the names, by their forms.
+    """Return the layers of a model in the order of their names, with one example for all that have the same form.
 
-    Return None for other files, such as those with layers inside of layers, with variables of several paths, or with
-    names that are not distinct: these need a look at every layer.
+    The form of a layer is its class with the shapes and dtypes of its variables. Return None for a model that is not
+    a plain list of layers (it has layers inside of layers, for example): each of its layers must then be read alone.
 
     Args:
-        columns: The groups and datasets of the file.
+        columns: The groups and datasets of the file, for each depth (`Levels`).
         roles: A function that returns the names of the variables, and the qualified class, for a class and shapes.
         view: A function that returns the view of a layer.
     """

@@ -47,7 +47,11 @@ class Declarations:
     """
 
     def __init__(self, file: "h5py.File") -> None:
-        """Prepare an open HDF5 file for the declaration of datasets."""
+        """Store an HDF5 file that is open for writing, in which datasets will be created.
+
+        Args:
+            file: The new file.
+        """
         import h5py
 
         self._file = file

@@ -11,10 +11,10 @@ _Default = TypeVar("_Default")
 
 
 class Deferred(Mapping[str, _Value]):
-    """A mapping from paths to values that is computed only when a path is looked up whose value is not known yet."""
+    """A mapping from the paths of an HDF5 file to values; it is computed at the first look-up of an unknown path."""
 
     def __init__(self, known: Mapping[str, _Value], make: Callable[[], Mapping[str, _Value]]) -> None:
-        """Keep what is known and a function that returns the whole mapping, which is called for anything else."""
+        """Store the known values by path, and a function that returns the values of all paths."""
         self._known, self._make = known, make
 
     def _all(self) -> Mapping[str, _Value]:
@@ -35,11 +35,11 @@ class Deferred(Mapping[str, _Value]):
         return self._known[key] if key in self._known else self._all().get(key, default)
 
     def __iter__(self) -> Iterator[str]:
-        """Yield all paths."""
+        """Yield the path of every object of the file that has a value."""
         return iter(self._all())
 
     def __len__(self) -> int:
-        """Return the number of paths."""
+        """Return the number of paths that have a value."""
         return len(self._all())
 
     def __repr__(self) -> str:

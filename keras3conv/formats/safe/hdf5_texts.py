@@ -99,7 +99,14 @@ class _AttributeCollector:
 
 
 def _joined(columns: Sequence[Column]) -> Column:
-    """Return the attributes of one name, which may have several types, after a check that an object has only one."""
+    """Return the attributes of all objects with one name, such as "name"; each object may have one of them.
+
+    Args:
+        columns: The attributes with this name, one entry for each HDF5 type that they have.
+
+    Raises:
+        UnusualError: An object has two attributes with this name.
+    """
     owner = np.concatenate([column.owner for column in columns])
     check_distinct(owner)
     return columns[0] if len(columns) == 1 else Column(owner, [value for column in columns for value in column.values])

@@ -72,7 +72,7 @@ class _Kept:
     ignores_masks = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer, and give its inputs their masks back."""
+        """Call the layer, and restore the Keras masks of its inputs afterwards."""
         leaves = keras.tree.flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor) or ops.is_tensor(leaf)]
         masks = [get_keras_mask(tensor) for tensor in tensors]
