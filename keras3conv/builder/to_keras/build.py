@@ -151,7 +151,8 @@ def _require_fitting(plan: Alignment, program: Program) -> None:
         plan: The plan of the conversion. No user made it, so its problems suggest no change of it.
         program: The program of the Keras model.
     """
-    if problems := [replace(problem, fixes=()) for problem in plan.problems()]:
+    problems = [Problem(torch=one.torch, keras=one.keras, fact=one.fact) for one in plan.problems()]
+    if problems:
         counted = count(len(problems), "problem")
         headline = f"{counted} in {plan.torch.title}: its weights do not fit the layers that the rules make"
         hint = layout_hint(program)

@@ -180,7 +180,7 @@ def a_command_with_a_misspelt_name(folder: Path) -> Scope:
 
 
 @case(
-    "keras3conv/frameworks/torch/module.py:TorchModule.load_weights",
+    "keras3conv/frameworks/torch/state_dicts.py:state_dict_of",
     "keras3conv validate net.py:make model.keras --torch-weights model.weights.h5 --proof structure",
     edit=lambda line, names: line.replace("TORCH.py", "net.py"),
     then="keras3conv inspect model.weights.h5",
