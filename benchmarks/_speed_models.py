@@ -1,4 +1,4 @@
-"""Define the models of `speed`: convolutions, many small layers, and a transformer, in torch and in Keras style."""
+"""Define the torch networks that `speed` measures, and their example inputs: ResNets, dense layers, a transformer."""
 
 from collections.abc import Callable
 from typing import Any

@@ -74,7 +74,7 @@ class Card:
 
     @property
     def unread(self) -> tuple[WrittenFile, ...]:
-        """The source files whose digest is not in the certificate.
+        """The files that the model was made of, such as a checkpoint, whose digest is not in the certificate.
 
         Only the author of the card says that the model was made of these files; no certificate confirms it.
         """
@@ -82,7 +82,7 @@ class Card:
 
     @property
     def renamed(self) -> tuple[tuple[WrittenFile, str], ...]:
-        """The source files that have another name in the certificate, each with that name; the sha256 is the same."""
+        """The files that the model was made of whose name in the certificate differs (same sha256), with that name."""
         names = {sha256: name for name, sha256 in named_files(self.report)}
         return tuple(
             (file, names[file.sha256]) for file in self.sources if names.get(file.sha256, file.path) != file.path

@@ -80,7 +80,9 @@ class _Fewer(_Rows):
     def _shape(self, shape: Shape) -> Shape:
         axis = self._axis(shape, self.axis)
         if shape[axis] <= self.count:
-            raise self._misfit(f"axis {self.axis} has {shape[axis]} elements, so none would remain", shape)
+            raise self._misfit(
+                f"it leaves out {self.count} elements of axis {self.axis}, which has only {shape[axis]}", shape
+            )
         return resized(shape, axis, shape[axis] - self.count)
 
 

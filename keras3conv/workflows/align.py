@@ -163,29 +163,32 @@ class _Probe:
 
     def __init__(self, sides: Sides, views: Views, hinted: dict[str, str]) -> None:
         self._sides, self._views, self._hinted = sides, views, hinted
-        self._probed: ProbeResult | None = None
-        self._error: ModelError | None = None
+        self._outcome: ProbeResult | ModelError | None = None
 
     def __call__(self, inputs: Inputs) -> bool:
-        """Probe with inputs; return whether both models accept them, even if the probe fails for another reason."""
+        """Probe with inputs; return whether both models accept them, even if the probe fails for another reason.
+
+        A probe replaces outputs that differ, so models run in it with inputs that they may refuse otherwise.
+        """
+        outcome: ProbeResult | ModelError
         try:
-            self._probed, error = self._probe(inputs), None
+            outcome = self._probe(inputs)
         except ModelError as failure:
-            error = failure
-        accepted = error is None or self._sides.accept(inputs)
-        if accepted or self._error is None:
-            self._error = error
+            outcome = failure
+        agrees = isinstance(outcome, ProbeResult) and not outcome.difference
+        accepted = agrees or self._sides.accept(inputs)
+        self._outcome = outcome if accepted else None
         return accepted
 
     def result(self, inputs: Inputs) -> ProbeResult:
-        """Return the result of the last probe, or probe now with these inputs.
+        """Return the result of the probe with the accepted inputs, or probe now with these inputs.
 
         Raises:
-            ModelError: The probe failed with the accepted inputs, or with the first ones if none were accepted.
+            ModelError: The probe failed.
         """
-        if self._error is not None:
-            raise self._error
-        return self._probed or self._probe(inputs)
+        if isinstance(self._outcome, ModelError):
+            raise self._outcome
+        return self._outcome or self._probe(inputs)
 
     def _probe(self, inputs: Inputs) -> ProbeResult:
         from keras3conv.planner.probe import run as probing

@@ -195,13 +195,14 @@ def _section(
     problems = [_problem(line, suspected_part(verdicts, exporters), disagreeing)] if disagreeing else []
     problems += [Problem(fact=f"{check.name} {check.result}") for check in batches if check.failed]
     problems += random
+    other_batches = "" if disagreeing else _other_batches(batches)
     worst = max((verdict.judgement.ratio or 0.0 for verdict in verdicts if verdict.judgement), default=0.0)
     status: Status = "skipped" if missing else "passed"
     return Section(
         name=NAME,
         status="failed" if problems else status,
         claim=CLAIM,
-        summary=f"{line}{_other_batches(batches)}" if problems else f"{line}: {at_most(worst)}",
+        summary=f"{line}{other_batches}" if problems else f"{line}: {at_most(worst)}",
         reason="; ".join(f"there is no {name}: {reason}" for name, reason in missing.items()),
         facts=facts,
         tables=(table(verdicts),),

@@ -21,10 +21,11 @@ Roles = Callable[[str, tuple[Shape, ...]], tuple[tuple[str, ...], str]]
 
 
 def forms_in(columns: Levels, roles: Roles, view: Callable[[StoredLayer], LayerView]) -> Forms | None:
-    """Return the layers of a model in the order of their names, with one example for all that have the same form.
+    """Group the layers of a flat model by their form: the class, and the shapes and dtypes of the variables.
 
-    The form of a layer is its class with the shapes and dtypes of its variables. Return None for a model that is not
-    a plain list of layers (it has layers inside of layers, for example): each of its layers must then be read alone.
+    Return the path of each layer in the order of the names, the index of its form, and an example layer of each form.
+    Return None if the model is not a plain list of layers (it has layers inside of layers, for example): each of its
+    layers must then be read alone.
 
     Args:
         columns: The groups and datasets of the file, for each depth (`Levels`).

@@ -1,6 +1,6 @@
 """Translate the class names and constructor arguments of Keras 2 layers to those of Keras 3; no layer is created.
 
-Initializers, regularizers and constraints are dropped, because they have no effect after training.
+Initializers, regularizers and constraints are no arguments here, because they have no effect after training.
 """
 
 from collections.abc import Mapping

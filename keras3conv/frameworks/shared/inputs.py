@@ -335,7 +335,7 @@ def dict_as_argument(inputs: Any, keywords: Collection[str], *, required: int) -
 
 
 def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) -> None:
-    """Raise `InputError` if a dict of inputs has other names than the inputs of a model.
+    """Raise `InputError` if a dict of inputs has a name that is not an input of the model; missing names are allowed.
 
     Args:
         inputs: The user's inputs; only a dict has names.

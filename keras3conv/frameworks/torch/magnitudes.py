@@ -61,6 +61,9 @@ def scaled_run(
         bounds: The list in which an observer collects the bounds of operations (limits of a clip) during this run. The
             bounds of a call are removed if the layer is called again with the scaled weight. None without an observer.
 
+    Returns:
+        The factors by which tensors were scaled, and the recording of the run with the scaled weights.
+
     Raises:
         ModelError: The module raised.
     """

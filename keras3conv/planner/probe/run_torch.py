@@ -218,7 +218,12 @@ def _require_finite(module: nn.Module, log: _Log) -> None:
         if log.nan_is_given:
             fact = "an input of this module has NaN: an operation before it computed NaN from finite inputs and weights"
         problem = Problem(torch=log.nan_path, fact=fact)
-        raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be compared with the Keras model", [problem]))
+        raise ModelError(
+            lay_out(
+                f"{type(module).__name__} (torch) returned NaN, so its layers cannot be compared with those of Keras",
+                [problem],
+            )
+        )
 
 
 def _by_path(calls: list[TorchCall]) -> dict[str, tuple[TorchCall, ...]]:

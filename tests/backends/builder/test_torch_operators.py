@@ -10,7 +10,14 @@ from tests.support.torch_cases import CASES
 
 REFUSED = {
     "tensorflow": dict.fromkeys(
-        ("elements of a constant row", "largest values", "one row of each example"), "Argmax|Incompatible shapes"
+        (
+            "elements of a constant row",
+            "largest values",
+            "one row of each example",
+            "unpooling",
+            "unpooling of a size that windows do not divide",
+        ),
+        "Argmax|Incompatible shapes",
     )
 }
 """Cases that Keras itself cannot compute in float64 on a backend: `argmax` of TensorFlow splits each number."""

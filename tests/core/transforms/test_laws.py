@@ -227,7 +227,7 @@ MISFITS: list[tuple[Transform, Shapes, str]] = [
     (Beside(Split(0, (1, 1))), ((2,),), "makes 2 arrays from one array"),
     (Beside(Same()), ((2,), (2,)), "takes 1 array, not 2"),
     (Each(Split(0, (1, 1))), ((2,),), "makes 2 arrays from one array"),
-    (Skip(0, 2), ((2, 3),), "axis 0 has 2 elements, so none would remain"),
+    (Skip(0, 2), ((2, 3),), "it leaves out 2 elements of axis 0, which has only 2"),
     (Diagonal(0, 1, 2), ((3, 2),), "the size of axis 0, 3, is not a multiple of 2"),
     (Diagonal(0, -2, 2), ((2, 2),), "rows and columns are the same axis"),
     (Blocks(0, 1, 2), ((2, 3),), "the size of axis 1, 3, is not a multiple of 2"),

@@ -19,7 +19,7 @@ from keras3conv.formats.keras2 import file as keras2_file
 from keras3conv.formats.keras2.network import network_of
 from keras3conv.formats.keras2.operations import applied
 from keras3conv.frameworks.keras.keras2.building import build
-from keras3conv.frameworks.keras.keras2.classes import hard_sigmoid_of_keras_2
+from keras3conv.frameworks.keras.keras2.classes import hard_sigmoid_of_keras_2, settings_of_training
 from keras3conv.frameworks.keras.keras2.problems import problems_in
 from tests.support.cli_runs import run
 
@@ -57,6 +57,29 @@ def test_a_converted_keras_2_file_returns_the_outputs_stored_by_keras_2(path: Pa
         conversion.report.raise_if_failed()
     for found, expected in zip(returned(conversion, path), arrays(path, "output"), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("version", ["keras-2.3.1", "tensorflow-2.4.4", "tensorflow-2.15.1"])
+def test_a_regularizer_of_keras_2_is_named_although_it_is_not_converted(version: str) -> None:
+    report = k3c.convert(FILES / version / "convolutions.h5").report
+    assert report is not None
+    facts = report.section("hyperparameters").facts
+    assert "kernel_regularizer" in facts["acts in training, not converted"]
+
+
+def test_only_regularizers_and_constraints_of_keras_with_numbers_are_made() -> None:
+    config = {
+        "kernel_regularizer": {"class_name": "L1L2", "config": {"l1": 0.5, "l2": 0.25, "unknown": 1}},
+        "bias_regularizer": {"class_name": "Own", "config": {}},
+        "activity_regularizer": {"class_name": "L2", "config": {"l2": "a text"}},
+        "kernel_constraint": {"class_name": "MaxNorm", "config": {"max_value": 2, "axis": 0}},
+        "bias_constraint": {"class_name": ["NonNeg"], "config": []},
+    }
+    made = settings_of_training(config, set(config))
+    assert sorted(made) == ["kernel_constraint", "kernel_regularizer"]
+    assert made["kernel_regularizer"].get_config() == {"l1": 0.5, "l2": 0.25}
+    assert made["kernel_constraint"].get_config() == {"max_value": 2, "axis": 0}
+    assert not settings_of_training(config, set())
 
 
 def test_the_files_are_from_four_versions() -> None:

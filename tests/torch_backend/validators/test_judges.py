@@ -268,7 +268,10 @@ def test_an_exception_leaves_both_models_unchanged() -> None:
         ),
         (lambda: k3c.validate(Net(), keras_twin(), inputs=[1, 2]), "or a dict of keyword arguments, but is a list"),
         (lambda: k3c.validate(Net(), keras_twin(), inputs=np.zeros((2, 4, 8, 10), "float32")), "does not fit"),
-        (lambda: k3c.align(Net(), keras_twin(), keras_inputs=np.zeros((1, 8, 10, 3))), "give the inputs of the torch"),
+        (
+            lambda: k3c.validate(Net(), keras_twin(), keras_inputs=np.zeros((1, 8, 10, 3))),
+            "give the inputs of the torch",
+        ),
     ],
 )
 def test_wrong_arguments_raise_input_error(call: Callable[[], object], message: str) -> None:

@@ -35,6 +35,7 @@ from keras3conv.frameworks.keras.keras2.classes import (
     hard_sigmoid_of_keras_2,
     is_of_keras,
     layers_setting,
+    settings_of_training,
 )
 from keras3conv.frameworks.keras.keras2.deferred import as_tensors, call_function
 from keras3conv.frameworks.keras.keras2.masks import layers_with_masks
@@ -257,6 +258,7 @@ class _Builder:
             for key, value in config.items()
             if key in accepted_settings(found) and key != "trainable"
         }
+        given |= settings_of_training(entry["config"], accepted_settings(found))
         if class_name == "Bidirectional" and "backward_layer" not in given:
             given |= self._backward_layer(entry["config"], path)
         if name:

@@ -1,7 +1,7 @@
 """Find the Keras 3 class of a layer in a Keras 2 file, and the arguments of its constructor."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
@@ -22,6 +22,35 @@ def hard_sigmoid_of_keras_2(x: Any) -> Any:
 
 # A Bidirectional creates its layers again from their configurations.
 keras.saving.register_keras_serializable("keras3conv")(hard_sigmoid_of_keras_2)
+
+
+_OF_TRAINING = {
+    **{name: getattr(keras.regularizers, name) for name in ("L1", "L2", "L1L2")},
+    **{name: getattr(keras.constraints, name) for name in ("MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm")},
+}
+"""The regularizers and constraints that Keras 2 and Keras 3 have under the same name, with the same arguments."""
+
+
+def settings_of_training(config: Config, accepted: Collection[str]) -> dict[str, Any]:
+    """Return the regularizers and constraints of a layer, which act in training only, by argument name.
+
+    A class that is not Keras' own, or an argument that is not a number, is left out: the model computes the same
+    without it.
+
+    Args:
+        config: The constructor arguments of the layer in the file.
+        accepted: The names of the arguments that the class in Keras 3 accepts.
+    """
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if not name.endswith(("_regularizer", "_constraint")) or name not in accepted or not is_entry(value):
+            continue
+        made = _OF_TRAINING.get(str(value["class_name"]))
+        arguments = value["config"] if isinstance(value["config"], Mapping) else {"": None}
+        if made is not None and all(isinstance(one, int | float) for one in arguments.values()):
+            known = inspect.signature(made).parameters
+            found[name] = made(**{key: one for key, one in arguments.items() if key in known})
+    return found
 
 
 class NamedLayerScale(LayerScale):  # type: ignore[misc]  # mypy sees Any, because Keras is untyped

@@ -72,7 +72,7 @@ class _Kept:
     ignores_masks = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the layer, and restore the Keras masks of its inputs afterwards."""
+        """Call the layer, then restore the Keras masks of its inputs, which the call may have removed."""
         leaves = keras.tree.flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, keras.KerasTensor) or ops.is_tensor(leaf)]
         masks = [get_keras_mask(tensor) for tensor in tensors]

@@ -97,9 +97,9 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
             for place, number in enumerate(sides):
                 if number and total[axis][place]:
                     raise RuleError(
-                        f"{layer.kind.rpartition('.')[2]} pads and crops the same end of an axis, which one torch "
-                        "padding layer cannot do"
-                        ": use two layers"
+                        f"{layer.kind.rpartition('.')[2]} changes an end of an axis that a layer before it changes, "
+                        f"which one torch ZeroPad{rank}d cannot do"
+                        ": use a torch layer for each of them"
                     )
                 total[axis][place] += sign * number
     axes = tuple((start, end) for start, end in total)
