@@ -118,7 +118,7 @@ def wrong_weights() -> Any:
 
 @cache
 def planted_place() -> int:
-    """Return the index of the rule whose example `wrong_weights` uses."""
+    """Return the index in `list_rules()` of the rule for `Dense`, in whose example `wrong_weights` changes a weight."""
     from keras3conv.rules.library import list_rules
 
     return next(place for place, rule in enumerate(list_rules()) if rule.keras == "keras.layers.Dense")

@@ -120,7 +120,7 @@ def _first_finite(runs: Iterable[Rescaled]) -> Rescaled:
 
 
 def _large_runs(subject: Subject, magnitude: float) -> Iterator[Rescaled]:
-    """Yield runs of both models with large values, one for each candidate of rescaled inputs."""
+    """Yield runs of both models with large values: with rescaled inputs of more, few and all samples, then unscaled."""
     many = with_more_samples(both_signs(subject.required_inputs), subject.outlines[1].input_specs)
     if many is not None:
         yield _large_run(subject, resized(many, magnitude), magnitude)

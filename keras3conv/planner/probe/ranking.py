@@ -130,7 +130,11 @@ class CandidateRanking:
         return (candidate for candidate in candidates if self.trail.allows(keras.path, candidate))
 
     def _sort_key(self, keras: LayerView, entry: RankedCandidate) -> tuple[float, ...]:
-        """Return the sort key of a candidate, smallest for the best: input, names, position in the call order."""
+        """Return the sort key of a torch candidate for a Keras layer, smallest for the best.
+
+        It compares how well the inputs of both layers agree, how similar their names are, and how soon torch calls the
+        candidate after the layer that was chosen last.
+        """
         candidate, similar_input = entry.candidate, entry.match != InputMatch.OTHER
         torch = candidate.layers[0].path
         meanings = {names.meaning(torch), names.meaning(keras.path)} - {""}
