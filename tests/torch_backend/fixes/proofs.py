@@ -237,7 +237,7 @@ def a_model_that_draws_random_numbers(_: Path) -> Scope:
     module = nn.Sequential()
     module.add_module("a", nn.Linear(3, 4))
     k3c.transfer(module, model, k3c.align(module, model, probe=False))
-    return NAMES | {"module": module.eval(), "model": model, "inputs": torch.randn(2, 3)}
+    return NAMES | {"module": module.eval(), "model": model, "inputs": torch.randn(64, 3)}
 
 
 class Counts(layers.Layer):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from keras3conv.rules.rule import Config
+from keras3conv.rules.rule import Config, Example
 from keras3conv.transforms import Axes, Chain, Diagonal, Dilate, Same, Shift, Skip, Take, Transform
 from tests.support.laws import law_float64, law_names, law_shapes, law_training, law_way_back
 from tests.torch_backend.rules.mutants.test_common import (
@@ -21,6 +21,7 @@ from tests.torch_backend.rules.mutants.test_common import (
 pytestmark = pytest.mark.slow
 
 FEATURE_DROPOUT = "torch.nn.FeatureAlphaDropout <-> keras.layers.AlphaDropout"
+MANY_CHANNELS = Example(config={"p": 0.3}, inputs=((20, 100, 3),))
 NORMALIZATION = "keras3conv.frameworks.torch.layers.Normalization <-> keras.layers.Normalization"
 MASKED = "keras3conv.frameworks.torch.layers.MaskedBatchNorm <-> keras.layers.BatchNormalization"
 PLACES = "torch.nn.Embedding <-> keras.layers.Embedding (places from padding_idx + 1 on)"
@@ -133,8 +134,11 @@ MUTANTS: dict[str, Mutant] = {
     "what is kept for what is dropped": Mutant(
         rule=FEATURE_DROPOUT, law=law_way_back, mutation=configured(lambda keras, config: {"rate": 1 - config["p"]})
     ),
+    # The input has so many channels that two random masks are never equal by chance.
     "channels that claim to be dropped alike": Mutant(
-        rule=FEATURE_DROPOUT, law=law_training, mutation=lambda rule: replace(rule, train=True)
+        rule=FEATURE_DROPOUT,
+        law=law_training,
+        mutation=lambda rule: replace(rule, train=True, examples=(MANY_CHANNELS,)),
     ),
     "forgotten weight of a centred norm": Mutant(rule=CENTRED, law=law_names, mutation=forgotten("weight")),
 }
