@@ -1,7 +1,8 @@
-"""Define the result of the search for the torch weights of one Keras layer: confirmed, ambiguous or forced.
+"""Define the result of the search for the torch weights of one Keras layer: one of four outcomes.
 
 Confirmed: the outputs prove the weights. Ambiguous: several torch layers return the same output. Forced: no torch layer
-returns the same output, so the best one is kept without proof.
+returns the same output, so the best one is kept without proof. Compensated: as forced, but the outputs of the whole
+models prove the weights.
 """
 
 from dataclasses import dataclass, replace
@@ -77,7 +78,20 @@ class Forced:
     hidden_tensors: int = 0
 
 
-Outcome = Confirmed | Ambiguous | Forced
+@dataclass(frozen=True, kw_only=True)
+class Compensated:
+    """The outcome "compensated": the layer's output differs from torch, but the outputs of the whole models are equal.
+
+    The layers around it compensate the difference: Keras crops after the layer what torch crops inside it.
+
+    Attributes:
+        comparison: The comparison of the layer's output with torch.
+    """
+
+    comparison: Comparison
+
+
+Outcome = Confirmed | Ambiguous | Forced | Compensated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +114,7 @@ class Choice:
     @property
     def alternatives(self) -> tuple[Candidate, ...]:
         """The other torch weights that may be the right ones for this Keras layer."""
-        return () if isinstance(self.outcome, Confirmed) else self.outcome.alternatives
+        return () if isinstance(self.outcome, Confirmed | Compensated) else self.outcome.alternatives
 
     @property
     def confirmed_by(self) -> str:

@@ -14,7 +14,7 @@ from keras3conv.numerics.fingerprint import EXACT
 from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.planner.probe.option import Candidate, TensorSlice
-from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Confirmed, Forced
+from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Compensated, Confirmed, Forced
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.weights import is_weight
@@ -345,10 +345,18 @@ def _evidence(choice: Choice, run: TorchRun) -> tuple[Evidence, ...]:
         return (_evidence_of_parameter(choice, run),)
     if isinstance(outcome, Forced):
         return (Evidence(kind="forced", detail=_disagreement(outcome.comparison)),)
+    if isinstance(outcome, Compensated):
+        return (Evidence(kind="probe", detail=_compensation(outcome.comparison)),)
     if isinstance(outcome, Ambiguous):
         return (Evidence(kind="ambiguous", detail="other layers have the same output, and no later layer decides"),)
     rows = f"; the rows of torch are reordered: {choice.candidate.rows.name}" if choice.candidate.rows else ""
     return (Evidence(kind="probe", detail=_agreement(outcome, outcome.comparison) + rows),)
+
+
+def _compensation(comparison: Comparison) -> str:
+    differs = f"differs by {comparison.error:.2g} of the largest value"
+    differs = differs if np.isfinite(comparison.error) else "has another shape than torch's"
+    return f"its output {differs}, but the outputs of the models are equal, and only with these weights"
 
 
 def _disagreement(comparison: Comparison) -> str:

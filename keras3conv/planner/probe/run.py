@@ -20,7 +20,7 @@ from keras3conv.planner.evidence.parameters import held_parameters
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.planner.probe.candidates import CandidateFinder
-from keras3conv.planner.probe.outcome import Forced
+from keras3conv.planner.probe.outcome import Compensated, Forced
 from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
 from keras3conv.planner.probe.ranking import CandidateRanking
@@ -145,7 +145,7 @@ def _difference_notes(search: Search) -> Iterator[str]:
     errors = {
         choice.path: choice.outcome.comparison.error
         for choice in search.choices.values()
-        if choice.replaces_output and choice.outcome.comparison and not isinstance(choice.outcome, Forced)
+        if choice.replaces_output and choice.outcome.comparison and not isinstance(choice.outcome, Forced | Compensated)
     }
     if errors:
         shown = ", ".join(f"{path} by {error:.2g}" for path, error in list(errors.items())[:_SHOWN])

@@ -23,6 +23,7 @@ from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView
 from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of, has_nan
 from keras3conv.planner.probe.compare import LayerOutput
+from keras3conv.planner.probe.compensated import RunModel, compare_whole_models
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.trail import Backtrack
 from keras3conv.transforms import Array
@@ -52,8 +53,7 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
             try:
                 model(*args, training=False)
                 if search.replaced_an_output:
-                    handler.paused = True
-                    search.compare_outputs(_arrays(model(*args, training=False)))
+                    compare_whole_models(search, handler.whole(args))
             except raised_by_keras() as error:
                 raise keras_side.call_error(model, handler.stack, inputs, error) from error
         if handler.nan.path:
@@ -107,6 +107,20 @@ class _CallHandler:
         self.paused = False
         self.nan = _Nan()
         self.last_output: Array | None = None
+
+    def whole(self, args: tuple[Any, ...]) -> RunModel:
+        """Return a function that writes values, runs the whole model without the search, and returns its outputs.
+
+        Args:
+            args: The inputs of the model.
+        """
+
+        def run_model(values: Mapping[str, Array]) -> dict[str, Array]:
+            self.paused = True
+            self.write(values)
+            return _arrays(self.model(*args, training=False))
+
+        return run_model
 
     def called(
         self, original: Original, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -2,10 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from keras3conv.planner.probe.option import Candidate, TensorSlice
-from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Confirmed, Forced, Outcome, judge
+from keras3conv.planner.probe.outcome import (
+    Ambiguous,
+    Choice,
+    Comparison,
+    Compensated,
+    Confirmed,
+    Forced,
+    Outcome,
+    judge,
+)
 from keras3conv.planner.probe.record import TorchRun
 
 MOST_TRIES = 30
@@ -169,7 +178,7 @@ class Trail:
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
         self._release(path)
         self.choices[path] = Choice(path=path, candidate=candidate, outcome=outcome, open_calls=tuple(self._open_calls))
-        if not isinstance(outcome, Confirmed):
+        if not isinstance(outcome, Confirmed | Compensated):
             self._undecided[path] = None
         for tensor_slice in candidate.slices:
             self._taken.setdefault(tensor_slice.path, []).append(tensor_slice)
@@ -199,6 +208,17 @@ class Trail:
             if isinstance(choice.outcome, Ambiguous) and self._is_proven(choice, dependencies, run):
                 self.choices[choice.path] = choice.confirm(path)
                 del self._undecided[choice.path]
+
+    def compensate(self, path: str) -> None:
+        """Replace the outcome of a forced choice by `Compensated`: the outputs of the whole models prove its weights.
+
+        Args:
+            path: The path of the Keras layer, whose choice has an output that was compared.
+        """
+        choice = self.choices[path]
+        if comparison := choice.outcome.comparison:
+            self.choices[path] = replace(choice, outcome=Compensated(comparison=comparison))
+            del self._undecided[path]
 
     def _is_proven(self, choice: Choice, dependencies: int, run: TorchRun) -> bool:
         own = choice.candidate.bits(run)
