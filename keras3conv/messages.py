@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from keras3conv.errors import Problem
 from keras3conv.fixes import joined_fixes, listed_fixes
+from keras3conv.width import whole_lists
 
 # A number with leading zeros counts as text, because an integer would lose the zeros. So does one of over 9 digits.
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
@@ -353,10 +354,10 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
     Args:
         headline: The first line: the error and the models that it concerns.
         problems: The problems. Repeated blocks become one line, such as "layer{1..4}.conv".
-        limit: The number of problems to show; the message ends with the number of those left out.
+        limit: The number of problems to show, unless `whole_lists`; a last line has the number of those left out.
     """
     problems = collapse_problems(problems)
-    shown = problems[:limit]
+    shown = problems if whole_lists.get() else problems[:limit]
     width = max((len(problem.where) for problem in shown if problem.side), default=0)
     lines = [headline]
     for problem in shown:
@@ -366,8 +367,8 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
             lines += [f"  {problem.where}", f"      {problem.fact}"]
         else:
             lines.append(f"  {problem.fact}")
-    if len(problems) > limit:
-        lines.append(f"  ... and {len(problems) - limit} more")
+    if left_out := len(problems) - len(shown):
+        lines.append(f"  ... and {left_out} more")
     fixes = list(dict.fromkeys(fix for problem in problems for fix in problem.fixes))
     if fixes:
         is_choice = any(set(fixes[:2]) <= set(problem.fixes) for problem in problems)

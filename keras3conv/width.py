@@ -3,11 +3,15 @@
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from textwrap import wrap
 
 NARROWEST = 40
 """The least width to which a text is folded, even on a narrower terminal."""
+
+whole_lists: ContextVar[bool] = ContextVar("whole_lists", default=False)
+"""True while error messages list all their problems, not only the first ones."""
 
 _LINE_TO_PASTE = re.compile(r"^\s*(With [a-z ]+:  |-{3,})|  +keras3conv ")
 _FIX = re.compile(r"^\s*Fix:  ")

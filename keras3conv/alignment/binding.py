@@ -23,10 +23,15 @@ from keras3conv.transforms import Axes, Shape, Transform
 RULE = "torch.nn.Parameter <-> keras.Variable"
 """The name that replaces the name of a rule in pairs of single tensors, which are made without a rule."""
 
+REGISTER = "k3c.register(RULE)  # your rule for these layers"
+"""The line to paste where only a rule of the user says how the tensors of two layers correspond."""
+
 Names = str | Sequence[str]
 """One path, a list of paths, or several paths in one string, joined by " + "."""
 
 _SHOWN_NAMES = 3
+
+_ROWS_DO_NOT_FIT = "the rows of these layers do not fit"
 
 
 def make_pair(
@@ -148,13 +153,40 @@ def pair_by_hand(
     if mappings := packed_mappings(*named, heads) or _renamed(torch_layer, keras_layer, counts, heads):
         return _by_tensors(mappings, evidence)
     if not facts:
-        facts = [_no_rule(torch_layer, keras_layer, counts)]
-        facts = facts if heads == 1 else [f"the rows of these layers do not fit {heads} heads"]
+        facts = [_no_rule(torch_layer, keras_layer, counts) if heads == 1 else f"{_ROWS_DO_NOT_FIT} {heads} heads"]
         if all(len(layer.tensors) == 1 for layer in (*named[0], *named[1])):
-            fixes = call_that_fits(*([tensor for layer in layers for tensor in layer.tensors] for layers in named))
-    where = join_layers(torch_paths), join_layers(keras_paths)
-    problems = [Problem(torch=where[0], keras=where[1], fact=fact, fixes=fixes) for fact in dict.fromkeys(facts)]
+            fixes = call_that_fits(*map(_tensors_of, named))
+        elif counts == (1, 1) and heads == 1 and _is_of_unknown_class(torch_layer, keras_layer):
+            fixes = (REGISTER,)
+    first, second = join_layers(torch_paths), join_layers(keras_paths)
+    problems = [Problem(torch=first, keras=second, fact=fact, fixes=fixes) for fact in dict.fromkeys(facts)]
     raise AlignmentError(lay_out(f"cannot pair a layer of {torch.title} with one of {keras.title}", problems))
+
+
+def needs_rule(torch: LayerView, keras: LayerView) -> bool:
+    """Return whether only a rule of the user can pair two layers: of unknown classes, and of shapes that fit no rule.
+
+    Args:
+        torch: The torch layer.
+        keras: The Keras layer.
+    """
+    if not _is_of_unknown_class(torch, keras):
+        return False
+    shapes = [{tensor.path: tensor for tensor in layer.tensors} for layer in (torch, keras)]
+    for rule in lookup(torch.kinds, keras.kinds):
+        weights = make_pair(rule, torch, keras, ()).weights if may_apply(rule, torch) else ()
+        if weights and not any(misfit(mapping, *shapes) for mapping in weights):
+            return False
+    return not packed_mappings([torch], [keras], 1) and not _renamed(torch, keras, (1, 1), 1)
+
+
+def _tensors_of(layers: Iterable[LayerView]) -> tuple[TensorRef, ...]:
+    return tuple(tensor for layer in layers for tensor in layer.tensors)
+
+
+def _is_of_unknown_class(torch: LayerView, keras: LayerView) -> bool:
+    known = zip(known_classes(), (torch, keras), strict=True)
+    return any(not classes.intersection(layer.kinds) for classes, layer in known)
 
 
 def _renamed(torch: LayerView, keras: LayerView, counts: tuple[int, int], heads: int) -> tuple[WeightMapping, ...]:
@@ -188,6 +220,8 @@ def _without_rule(torch: LayerView, keras: LayerView) -> str:
     for known, layer in zip(known_classes(), (torch, keras), strict=True):
         if layer.kind and not known.intersection(layer.kinds):
             return f"; k3c.register adds a rule for {layer.kind}; on the command line, --import FILE.py runs your code"
+        if not layer.kind:
+            return "; a rule that you register says how their tensors correspond, see the guide on custom layers"
     reason = misnamed("torch", torch) or misnamed("keras", keras)
     return f"; {reason}" if reason else ""
 
@@ -266,9 +300,23 @@ def _pair_of_tensors(
             raise TransformError(fact)
     except TransformError as error:
         fixes = call_that_fits(tuple(torch_tensors.values()), tuple(keras_tensors.values()))
+        if fixes and _are_parts(torch, torch_tensors) and _are_parts(keras, keras_tensors):
+            fixes += (REGISTER,)
         problem = Problem(torch=torch_name, keras=keras_name, fact=message_of(error), fixes=fixes)
         raise AlignmentError(lay_out(headline, [problem])) from None
     return Pair(torch=torch_name, keras=keras_name, rule=RULE, weights=(mapping,), evidence=(evidence,))
+
+
+def _are_parts(view: ModelView, paths: Iterable[str]) -> bool:
+    """Return whether tensors are parts of one layer of an unknown class, which a rule of the user may pair as a whole.
+
+    Args:
+        view: The view of the model.
+        paths: The paths of the tensors.
+    """
+    wanted, known = set(paths), known_classes()[0 if view.side == "torch" else 1]
+    layers = [layer for layer in view.layers if wanted < {tensor.path for tensor in layer.tensors}]
+    return any(layer.path and not known.intersection(layer.kinds) for layer in layers)
 
 
 def _ambiguous(view: ModelView, paths: Iterable[str]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import prod
 
 from keras3conv.alignment.adapted import is_adapted, is_adapter, is_quantized_in_torch
+from keras3conv.alignment.binding import REGISTER, needs_rule
 from keras3conv.alignment.pair import Pair, Plan, belongs, misfit, tensors_by_path
 from keras3conv.alignment.proposals import call_that_fits
 from keras3conv.alignment.tables import OtherTable, other_table
@@ -266,6 +267,8 @@ def _unplaced_layer(
 def _pairing(side: Side, layer: LayerView, where: str, partner: LayerView) -> str:
     """Return the call of `plan.pair` that pairs two layers, or their only tensors if no rule has both classes.
 
+    If only a rule of the user can pair them, return the call that registers one.
+
     Args:
         side: The side of `layer`: "torch" or "keras".
         layer: A layer with unpaired tensors, or one tensor of it.
@@ -278,6 +281,8 @@ def _pairing(side: Side, layer: LayerView, where: str, partner: LayerView) -> st
         tensors = torch.tensors[0], keras.tensors[0]
         fitting = call_that_fits(tensors[:1], tensors[1:])
         return fitting[0] if fitting else f'plan = plan.pair("{tensors[0].path}", "{tensors[1].path}")'
+    if where == layer.path and needs_rule(torch, keras):
+        return REGISTER
     first, second = (where, partner.path) if side == "torch" else (partner.path, where)
     return f'plan = plan.pair("{first}", "{second}")'
 

@@ -161,7 +161,7 @@ def command(
     return register
 
 
-_Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every step with its seconds, and every table.")]
+_Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print every step, table and problem.")]
 _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit status is the result.")]
 
 _Imported = Annotated[
@@ -235,8 +235,10 @@ def _quieten_tensorflow() -> None:
 def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
     """Show the steps of a command on stderr while the with statement runs; with `quiet`, nothing is shown at all."""
     from keras3conv.cli.progress import shown
+    from keras3conv.width import whole_lists
 
     token, verbose_token = _errors.set(sys.stderr if quiet else None), _is_verbose.set(verbose)
+    whole = whole_lists.set(verbose)
     try:
         with ExitStack() as stack:
             if quiet:
@@ -248,6 +250,7 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
     finally:
         _errors.reset(token)
         _is_verbose.reset(verbose_token)
+        whole_lists.reset(whole)
 
 
 def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, arguments: Mapping[str, Any]) -> int:

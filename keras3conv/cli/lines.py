@@ -54,6 +54,7 @@ _NAMES = r'(\[(?:"[^"]*"(?:, )?)+\]|"[^"]*")'
 _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (rf"(?:plan = )?plan\.pair\({_NAMES}, {_NAMES}\)", _hint),
     (r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"(?:, side="(\w+)")?\)', _ignored),
+    (r"k3c\.register\(RULE\)(?=  # your rule)", f"{ALIGN} --import FILE.py"),
     (r'(?:plan = )?plan\.unpair\("[^"]*"\)', ALIGN),
     (r'k3c\.transfer\(source, model, plan, out="([^"]+)"\)', r"keras3conv transfer SOURCE net.py:make -o \1"),
     (r"k3c\.transfer\(source, target_model, plan, out=path\)", "keras3conv transfer SOURCE net.py:make -o FILE"),
@@ -113,6 +114,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r'\bexpected="([^"]+)"', r"--expected \1"),
     (r'\bentry="([^"]+)"', r"--entry \1"),
     (r"k3c\.align\(module, model, probe=False\)", f"{ALIGN} --no-probe"),
+    (r"^(  \.\.\. and \d+ more)$", r"\1, which --verbose shows"),
 )
 """Patterns of calls and arguments in Python, each with what it is on the command line; the first ones count first."""
 

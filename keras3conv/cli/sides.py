@@ -135,7 +135,7 @@ def names_for(
     """Return the replacements of placeholders in suggested commands: {"TORCH": "net.pt", "KERAS": "net.keras"}.
 
     "TORCH" and "KERAS" are replaced by the arguments of the running command, " --plan PLAN.json" by the options for
-    the plan and for the weights, and the start of an `align` command by this command with all options.
+    the plan, the weights and the state dict, and the start of an `align` command by this command with all options.
 
     Args:
         torch: The torch model: a file or a factory.
@@ -156,7 +156,7 @@ def names_for(
         VALIDATE: f"keras3conv validate {quote(torch)} {quote(keras)}{read}",
         "TORCH": quote(torch),
         "KERAS": quote(keras),
-        " --plan PLAN.json": (f" --plan {quote(str(plan))}" if plan else "") + weights,
+        " --plan PLAN.json": (f" --plan {quote(str(plan))}" if plan else "") + read,
     }
 
 

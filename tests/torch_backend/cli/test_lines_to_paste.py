@@ -13,6 +13,7 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.alignment.binding import REGISTER
 from keras3conv.cli.imported import imports
 from keras3conv.cli.lines import ALIGN, VALIDATE, as_options, with_options
 from keras3conv.cli.next_command import probed, validation
@@ -43,6 +44,7 @@ def make():
         ('plan = plan.pair("weight", ["a", "b"])', f'{ALIGN} --hint "weight=a + b"'),
         ('plan = plan.ignore("a", "no", side="torch")', f'{ALIGN} --ignore "torch:a=no"'),
         ('plan = plan.unpair("fc")', ALIGN),
+        (REGISTER, f"{ALIGN} --import FILE.py  # your rule for these layers"),
         ('k3c.transfer(source, model, plan, out="x.keras")', "keras3conv transfer SOURCE net.py:make -o x.keras"),
         ("k3c.transfer(source, target_model, plan, out=path)", "keras3conv transfer SOURCE net.py:make -o FILE"),
         (

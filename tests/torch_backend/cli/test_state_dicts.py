@@ -185,3 +185,13 @@ def test_tensors_without_a_prefix_are_refused_as_well(folder: Path) -> None:
     torch.save(checkpoint("", **{"criterion.weight": torch.ones(3)}), "plain.pt")
     done = run("validate", "net.py:make", "net.keras", "--torch-weights", "plain.pt")
     assert_refused(done, "criterion.weight  (torch)  the file has this tensor, but the module does not")
+
+
+def test_the_fix_of_a_failed_roundtrip_names_the_state_dict_that_was_compared(folder: Path) -> None:
+    command = ("validate", "net.py:make", "net.keras", "--torch-weights", "last.ckpt", "--entry", "ema")
+    failed = run(*command, "--proof", "roundtrip")
+    assert failed.exit_code == 1
+    line = "keras3conv transfer net.py:make net.keras --torch-weights last.ckpt --entry ema -o FILE"
+    assert line in failed.stdout
+    assert run(*line.replace("FILE", "moved.keras").split()[1:]).exit_code == 0
+    assert values(folder / "moved.keras") == {0.25}
