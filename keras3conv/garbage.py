@@ -1,8 +1,11 @@
-"""Collect cyclic garbage less often while many objects are made."""
+"""Collect cyclic garbage less often while many objects are made, and free no objects at the end of a program."""
 
+import atexit
 import gc
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 THRESHOLDS = (50_000, 20, 20)
 """The numbers that start a collection (see `gc.set_threshold`), about fifty times Python's own."""
@@ -67,3 +70,40 @@ def process_of_a_command() -> Iterator[None]:
         finally:
             gc.freeze()  # otherwise the end of `rare_collections` starts a search
     gc.freeze()
+
+
+@contextmanager
+def memory_left_to_the_system() -> Iterator[None]:
+    """Run a program in the `with` block; when it exits, Python frees no objects: the system frees the memory at once.
+
+    Python would free the modules and objects of the imported frameworks one by one, which takes over a second. All else
+    that Python does at the end of a program is done: it waits for threads, calls the functions of `atexit`, and flushes
+    the streams.
+
+    Only a `SystemExit` with a number ends the process in this way, and the caller must not catch it.
+    """
+    try:
+        yield
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            atexit.register(_end, ended.code)  # Python calls the function that was registered last first
+        raise
+
+
+def _end(status: int) -> None:
+    """End the process after all other functions of `atexit`."""
+    try:
+        _flush()
+    except (OSError, ValueError):
+        return  # Python reports at its own end that a stream cannot be written
+    atexit.unregister(_end)
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):
+        _flush()
+    os._exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

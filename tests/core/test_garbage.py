@@ -1,8 +1,12 @@
 """Cyclic garbage is collected less often for a time, and then as before."""
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +88,61 @@ def test_disabled_and_rarer_collections_stay_so() -> None:
         with rare_collections(), rare_collections():
             assert gc.get_threshold() == thresholds
         assert gc.get_threshold() == thresholds
+
+
+def at_the_end(ending: str, *, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Run a program that ends so in a new interpreter; each of its lines says what belongs to its end."""
+    code = f"""\
+import atexit, sys, threading, time
+from keras3conv.garbage import memory_left_to_the_system
+
+class Kept:
+    def __del__(self):
+        print("object freed", file=sys.stderr, flush=True)
+
+def wait():
+    time.sleep(0.2)
+    print("thread waited for", file=sys.stderr)
+
+kept = Kept()
+atexit.register(print, "registered before", file=sys.stderr)
+with memory_left_to_the_system():
+    atexit.register(print, "registered inside", file=sys.stderr)
+    threading.Thread(target=wait).start()
+    sys.stdout.write("not flushed")
+    {ending}
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(garbage.__file__).parents[1]), "PYTHONUNBUFFERED": ""}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+    )
+
+
+LAST_WORDS = ["thread waited for", "registered inside", "registered before"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [0, 1, 130])
+def test_a_program_ends_with_its_status_and_without_freeing_its_objects(status: int) -> None:
+    ended = at_the_end(f"sys.exit({status})")
+    assert (ended.returncode, ended.stdout) == (status, "not flushed")
+    assert ended.stderr.splitlines() == LAST_WORDS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ending", "status"), [("pass", 0), ("sys.exit()", 0), ("sys.exit('a text')", 1)])
+def test_a_program_without_a_status_ends_as_python_does(ending: str, status: int) -> None:
+    ended = at_the_end(ending)
+    assert (ended.returncode, ended.stdout) == (status, "not flushed")
+    assert {*LAST_WORDS, "object freed"} <= {*ended.stderr.splitlines()}
+
+
+@pytest.mark.slow
+def test_a_program_that_cannot_write_its_last_words_says_so_and_ends_as_python_does() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = at_the_end("sys.exit(0)", stdout=writing)
+    os.close(writing)
+    assert ended.returncode == 120
+    assert [ended.stderr.count(words) for words in LAST_WORDS] == [1, 1, 1]
+    assert "BrokenPipeError" in ended.stderr

@@ -7,6 +7,7 @@ from math import isclose, prod
 from keras3conv.alignment.pair import Pair
 from keras3conv.rules.rule import Config
 from keras3conv.transforms import Array
+from keras3conv.validators.running.smaller import on_smaller_images
 from keras3conv.validators.running.subject import Subject
 
 _TORCH = frozenset({*(f"torch.nn.BatchNorm{rank}d" for rank in (1, 2, 3)), "torch.nn.SyncBatchNorm"})
@@ -84,7 +85,8 @@ def masked(subject: Subject) -> list[Pair]:
 
 def _is_masked(subject: Subject, pair: Pair) -> bool:
     is_torchs_own = subject.torch_layers[pair.torch].kind in _TORCH
-    return is_torchs_own and _is_trained(subject, pair) and pair.keras in subject.keras_probe.masks
+    # The last question makes Keras run once more, in training mode.
+    return is_torchs_own and pair.keras in subject.keras_probe.masks and _is_trained(subject, pair)
 
 
 def batch_norms(subject: Subject, frozen: Collection[str] = ()) -> Iterator[BatchNorm]:
@@ -141,9 +143,15 @@ def _is_trained(subject: Subject, pair: Pair) -> bool:
 
 
 def _statistics_in_keras(subject: Subject) -> Mapping[str, bool]:
+    """Return for each batch normalisation of Keras if it uses the batch's statistics in training mode, by layer path.
+
+    Keras runs once more for it, on smaller images if it calls the same layers there.
+    """
     from keras3conv.frameworks.keras.batch_statistics import batch_statistics
 
-    return batch_statistics(subject.keras, subject.required_inputs.keras)
+    small, _ = on_smaller_images(subject)
+    found = {} if small is subject else small.once(_statistics_in_keras)
+    return found or batch_statistics(subject.keras, subject.required_inputs.keras)
 
 
 def _configs(subject: Subject, pair: Pair) -> tuple[Config, Config]:

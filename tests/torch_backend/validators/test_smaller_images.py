@@ -62,6 +62,24 @@ def test_the_runs_at_other_magnitudes_and_the_gradients_have_smaller_images() ->
     assert module.heights[128] == 1
 
 
+def test_the_statistics_in_training_mode_are_observed_on_smaller_images() -> None:
+    heights: list[int] = []
+
+    class Observed(layers.Layer):
+        """Notes the height of the images in training mode."""
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            if training:
+                heights.append(x.shape[1])
+            return x
+
+    module = Blocks()
+    found = proven(module, blocks(change=Observed()), "hyperparameters", "float64", "gradients")
+    assert {section.status for section in found.values()} == {"passed"}
+    assert "one step in training mode" in found["gradients"].summary
+    assert heights == [31]
+
+
 @pytest.mark.parametrize(("wrong", "fact"), [({"epsilon": 2e-5}, "norm"), ({"limit": 20.0}, "differs")])
 def test_a_mistake_that_other_magnitudes_show_is_found_on_smaller_images(wrong: dict[str, Any], fact: str) -> None:
     section = proven(Blocks(), blocks(**wrong), "float64")["float64"]
