@@ -60,8 +60,8 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True if at least one section passed, and none failed or is unconfirmed."""
-        return bool(self.with_status("passed")) and not self.with_status("failed") and not self.is_unconfirmed
+        """True if at least one section passed, none failed or is unconfirmed, and none asked by name was skipped."""
+        return self.status == "passed"
 
     @property
     def is_unconfirmed(self) -> bool:
@@ -70,13 +70,16 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The overall status as text: "Passed", "Failed", "Not confirmed" or "Nothing proven"."""
+        """The overall status as text: "Passed", "Failed", "Not confirmed", "Not proven" or "Nothing proven"."""
         words = {"passed": "Passed", "failed": "Failed", "unconfirmed": "Not confirmed"}
-        return words.get(self.status, "Nothing proven")
+        return words.get(self.status, "Not proven" if self.with_status("passed") else "Nothing proven")
 
     @property
     def status(self) -> Status:
-        """The overall status: "failed" if a section failed, else "unconfirmed", "passed" or "skipped" (none passed)."""
+        """The overall status: "failed" if a section failed, else "unconfirmed", "passed" or "skipped".
+
+        It is "skipped" if no section passed, or if a proof that was asked by name did not run.
+        """
         return overall_status(self.sections)
 
     @property
@@ -103,7 +106,7 @@ class Report:
         raise KeyError(f"the report has no section {name!r}; its sections are {known}")
 
     def raise_if_failed(self) -> None:
-        """Raise `ProofError` if a section failed or is unconfirmed, or if none passed.
+        """Raise `ProofError` if the report is not `ok`: a section failed, for example, or none passed.
 
         The message has the problems of all failed sections, those of the proof float64 first.
         """
@@ -119,7 +122,9 @@ class Report:
             problems = [Problem(fact=part.outcome) for part in self.with_status("unconfirmed")]
             raise ProofError(lay_out(f"no run has confirmed the pairs of layers in {self.title}", problems))
         skipped = [Problem(fact=f"{part.name} was skipped: {part.reason}") for part in self.with_status("skipped")]
-        raise ProofError(lay_out(f"nothing is proven in {self.title}: no section passed", skipped))
+        missing = f"{self.title} is not proven: a proof that was asked for did not run"
+        nothing = f"nothing is proven in {self.title}: no section passed"
+        raise ProofError(lay_out(missing if self.with_status("passed") else nothing, skipped))
 
     def to_json(self) -> str:
         """Return strict JSON in ASCII, from which `from_json` makes an equal report; REPORT.md describes the format."""

@@ -14,6 +14,9 @@ Status = Literal["passed", "failed", "unconfirmed", "skipped", "info"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """Every status of a section, in the order in which `Report.tally` counts them."""
 
+NAMED = "asked by name"
+"""The name of the fact in a skipped section that the user asked for exactly this proof."""
+
 NOT_CONFIRMED = "not confirmed"
 """The name of the fact of an unconfirmed section that says how much of it is meant, such as "4 of 6 pairs"."""
 
@@ -194,9 +197,14 @@ class Section:
 
 
 def overall_status(sections: Iterable[Section]) -> Status:
-    """Return the status of a report: "failed" if a section failed, else "unconfirmed", "passed", or "skipped"."""
-    found = {section.status for section in sections}
-    order: tuple[Status, ...] = ("failed", "unconfirmed", "passed")
+    """Return the status of a report: "failed" if a section failed, else "unconfirmed", "passed", or "skipped".
+
+    A report without a proof that the user named, because it was skipped, is not "passed".
+    """
+    every = tuple(sections)
+    found = {section.status for section in every}
+    is_missing = any(section.status == "skipped" and NAMED in section.facts for section in every)
+    order: tuple[Status, ...] = ("failed", "unconfirmed", *(() if is_missing else ("passed",)))
     return next((status for status in order if status in found), "skipped")
 
 

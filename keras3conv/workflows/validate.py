@@ -22,7 +22,7 @@ from keras3conv.model.wrappers import named_as
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
-from keras3conv.report.values import FILE_CANNOT_RUN, Section
+from keras3conv.report.values import FILE_CANNOT_RUN, NAMED, Section
 from keras3conv.transforms import Axes
 from keras3conv.validators.judges import Judge, judges, without_effect
 from keras3conv.validators.running.left_to_float64 import settled
@@ -173,7 +173,15 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
                 sections.append(check(subject))
             _require_fitting(subject, sections)
     float64 = next((section.status for section in sections if section.name == "float64"), None)
-    return [settled(section, float64) if section.name == "hyperparameters" else section for section in sections]
+    proven = [settled(section, float64) if section.name == "hyperparameters" else section for section in sections]
+    return [_with_question(section, subject.options.proofs) for section in proven]
+
+
+def _with_question(section: Section, named: Sequence[str]) -> Section:
+    """Return a section; if it was skipped, and the user named its proof, with a fact that says so."""
+    if section.status != "skipped" or section.name not in named:
+        return section
+    return replace(section, facts={**section.facts, NAMED: "so the verdict is not Passed while this proof is skipped"})
 
 
 _OF_THEIR_WEIGHTS = ("activations", "outputs")

@@ -1,5 +1,6 @@
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from keras3conv.errors import InputError, Problem, ProofError
 from keras3conv.report.report import Report, current_environment
-from keras3conv.report.values import Plot, Section, Series, Status, Table
+from keras3conv.report.values import NAMED, Plot, Section, Series, Status, Table
 
 
 def section(name: str, status: Status) -> Section:
@@ -62,6 +63,18 @@ def test_a_report_is_ok_if_at_least_one_section_passed_and_none_failed(
 ) -> None:
     judged = report(*statuses)
     assert (judged.ok, judged.verdict, judged.tally) == (ok, verdict, tally)
+
+
+def test_a_report_without_a_proof_that_was_asked_by_name_does_not_pass() -> None:
+    missing = replace(section("onnx", "skipped"), facts={NAMED: "so the verdict is not Passed"})
+    judged = Report(title="Net and net", sections=(section("structure", "passed"), missing))
+    assert (judged.ok, judged.status, judged.verdict) == (False, "skipped", "Not proven")
+    assert judged.tally == "1 passed, 1 skipped"
+    with pytest.raises(ProofError, match="Net and net is not proven: a proof that was asked for did not run"):
+        judged.raise_if_failed()
+    assert Report.from_json(judged.to_json()) == judged
+    failed = replace(judged, sections=(*judged.sections, section("float64", "failed")))
+    assert failed.verdict == "Failed"
 
 
 def test_a_report_that_is_ok_raises_nothing() -> None:
