@@ -29,8 +29,7 @@ def view_without_values(model: LiveModel, planned: ModelView | None = None) -> M
     """
     if model.side == "keras":
         return model.view()
-    from keras3conv.frameworks.torch.in_parts import planned_in_parts
-    from keras3conv.frameworks.torch.view import view
+    from keras3conv.frameworks.torch.view import planned_in_parts, view
 
     return view(model.source, empty=True, in_parts=planned_in_parts(model.source, planned))
 

@@ -186,7 +186,7 @@ def _shared(
         raise InputError('memory="share" needs two live models, but one side is a file\nFix:  memory="copy"')
     if out:
         raise InputError('memory="share" writes no files: save the model after the transfer\nFix:  out=()')
-    from keras3conv.frameworks.torch.memory import share
+    from keras3conv.frameworks.torch.tensors import share
 
     tensors = source.torch_tensors(), target.torch_tensors()
     with stages.stage("check"):

@@ -127,7 +127,7 @@ def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None
         True if all values are known to be finite; False if they were not looked at.
     """
     if backend() == "torch":
-        from keras3conv.frameworks.torch.memory import overwrite
+        from keras3conv.frameworks.torch.tensors import overwrite
 
         overwrite(variable._value, value, order)
         return False

@@ -80,7 +80,7 @@ def fill(variable: keras.Variable, values: Array, order: tuple[int, ...] | None 
             None to write into its memory.
     """
     if backend() == "torch" and tuple(variable.shape) == values.shape:
-        from keras3conv.frameworks.torch.memory import overwrite
+        from keras3conv.frameworks.torch.tensors import overwrite
 
         overwrite(variable._value, values, order)
     else:

@@ -17,7 +17,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.torch.standardized import computed_kernel, convolving_with, kernel_parts, write_kernel
+from keras3conv.frameworks.torch.behaviour import computed_kernel, convolving_with, kernel_parts, write_kernel
 from keras3conv.frameworks.torch.tensors import named_modules, named_tensors
 from keras3conv.messages import lay_out
 

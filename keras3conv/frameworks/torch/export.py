@@ -23,7 +23,6 @@ from keras3conv.frameworks.torch.exportable import TakenAlongAnyBatch, causal_ma
 from keras3conv.frameworks.torch.exporting import Exported, Inner, exported, with_two_examples
 from keras3conv.frameworks.torch.first_turns import constants_of
 from keras3conv.frameworks.torch.folding import is_number
-from keras3conv.frameworks.torch.in_parts import split_outside, with_plain_weights
 from keras3conv.frameworks.torch.modes import evaluating
 from keras3conv.frameworks.torch.module import call_arguments
 from keras3conv.frameworks.torch.observing import Arguments
@@ -46,7 +45,7 @@ from keras3conv.frameworks.torch.training_dropouts import (
     warn_of_missing,
 )
 from keras3conv.frameworks.torch.variables import variables_of
-from keras3conv.frameworks.torch.view import view
+from keras3conv.frameworks.torch.view import split_outside, view, with_plain_weights
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Tensor
 from keras3conv.model.views import ModelView

@@ -19,8 +19,6 @@ from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
 from keras3conv.frameworks.torch.derived import Derived, derived_tensors, held
 from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
-from keras3conv.frameworks.torch.in_parts import planned_in_parts
-from keras3conv.frameworks.torch.memory import overwrite
 from keras3conv.frameworks.torch.modes import (
     Float64,
     default_dtype,
@@ -40,12 +38,13 @@ from keras3conv.frameworks.torch.tensors import (
     floating_tensors,
     is_tensor,
     named_tensors,
+    overwrite,
     tensors_in,
     to_numpy,
     to_torch,
     version_of,
 )
-from keras3conv.frameworks.torch.view import stored_tensors, view
+from keras3conv.frameworks.torch.view import planned_in_parts, stored_tensors, view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
 from keras3conv.transforms import Array

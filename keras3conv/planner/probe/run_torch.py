@@ -15,11 +15,11 @@ from keras3conv.frameworks.shared.recording import Call, Recording, flatten, tra
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.derived import derived_tensors, held
 from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
-from keras3conv.frameworks.torch.in_parts import planned_in_parts
 from keras3conv.frameworks.torch.modes import Float64
 from keras3conv.frameworks.torch.observing import Arguments, forward_calls
 from keras3conv.frameworks.torch.substitutes import computed_weights, substituted
 from keras3conv.frameworks.torch.tensors import double_precision, is_tensor, named_tensors, tensors_in
+from keras3conv.frameworks.torch.view import planned_in_parts
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.numerics.fingerprint import EXACT, Fingerprint, fingerprint_of, has_nan

@@ -16,7 +16,7 @@ from keras3conv.errors import MalformedCheckpoint, ModelError, TransferError
 from keras3conv.frameworks.adapter import view
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.memory import overwrite
+from keras3conv.frameworks.torch.tensors import overwrite
 
 Wrap = Callable[[nn.Module], nn.Module]
 

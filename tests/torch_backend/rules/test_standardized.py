@@ -11,9 +11,9 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import ModelError
+from keras3conv.frameworks.torch import behaviour
 from keras3conv.frameworks.torch import derived as torch_derived
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch import standardized as torch_standardized
 from tests.support import stand_ins
 from tests.support.models import randomize
 
@@ -116,7 +116,7 @@ class Padded(nn.Conv2d):
 @pytest.mark.parametrize("cls", [ByHand, Masked])
 def test_an_unknown_standardized_class_is_transferred_in_both_directions(cls: type[nn.Conv2d]) -> None:
     module, other = (nn.Sequential(randomize(cls(3, 6, 3), seed)) for seed in (1, 2))
-    assert torch_standardized.kernel_parts(module[0]) == ("weight",)
+    assert behaviour.kernel_parts(module[0]) == ("weight",)
     model = keras.Sequential([keras.Input((8, 9, 3)), keras.layers.Conv2D(6, 3)])
     before = state(module)
     plan = k3c.align(module, model, inputs=IMAGES).check()
@@ -130,17 +130,17 @@ def test_an_unknown_standardized_class_is_transferred_in_both_directions(cls: ty
 
 def test_a_class_that_convolves_with_its_weight_is_a_plain_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     stem = randomize(Net()).stem
-    assert torch_standardized.kernel_parts(stem) == ("weight",)
+    assert behaviour.kernel_parts(stem) == ("weight",)
     monkeypatch.setattr(type(stem), "forward", nn.Conv2d.forward)
-    assert torch_standardized.kernel_parts(stem) == ()
-    assert torch_standardized.kernel_parts(Padded(3, 4, 2)) == ()
-    assert torch_standardized.kernel_parts(nn.Conv2d(3, 4, 2)) == ()
+    assert behaviour.kernel_parts(stem) == ()
+    assert behaviour.kernel_parts(Padded(3, 4, 2)) == ()
+    assert behaviour.kernel_parts(nn.Conv2d(3, 4, 2)) == ()
 
 
 def test_a_layer_that_computes_its_kernel_only_in_a_copy_is_refused() -> None:
     layer = randomize(ByHand(3, 6, 3))
     with (
-        torch_standardized.convolving_with(layer, torch.zeros(1, 1, 1, 1)),
+        behaviour.convolving_with(layer, torch.zeros(1, 1, 1, 1)),
         pytest.raises(RuntimeError, match="ByHand does not pass its kernel to a convolution function of torch"),
     ):
         layer(torch.from_numpy(IMAGES))
@@ -152,7 +152,7 @@ def test_the_observed_kernel_reproduces_the_layer_of_transformers() -> None:
     assert "in_channel" in inspect.signature(layers.WeightStandardizedConv2d).parameters
     layer = randomize(layers.WeightStandardizedConv2d(3, 4, 3, padding="SAME"))
     plain = nn.Conv2d(3, 4, 3, padding=1, bias=False)
-    plain.weight.data = torch_standardized.computed_kernel(layer)
+    plain.weight.data = behaviour.computed_kernel(layer)
     images = torch.from_numpy(IMAGES)
     with torch.no_grad():
         assert torch.allclose(layer(images), plain(images), atol=1e-6)

@@ -12,7 +12,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.backup import Backup
-from keras3conv.frameworks.torch.memory import overwrite
+from keras3conv.frameworks.torch.tensors import overwrite
 from keras3conv.transforms import Array
 from tests.support.models import randomize
 
