@@ -28,7 +28,7 @@ def step_difference(model: Any, conversion: Any) -> float:
     import torch
 
     import keras3conv as k3c
-    from keras3conv.frameworks.keras.precision import float64_mode
+    from keras3conv.frameworks.keras.modes import float64_mode
 
     module = copy.deepcopy(conversion.model).double().train()
     for part in module.modules():

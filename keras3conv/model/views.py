@@ -237,3 +237,10 @@ class Reader(Protocol):
         Args:
             path: The path of the tensor, such as "layer1.0.conv1.weight".
         """
+
+
+def plain(value: Any) -> bool:
+    """Return True if a value is a number, a string, a boolean, None, or a sequence of these."""
+    if isinstance(value, tuple | list):
+        return all(plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)

@@ -18,9 +18,10 @@ from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
 from keras3conv.formats.keras2.network import MODELS
 from keras3conv.formats.tensorflow.file import FORMAT as TENSORFLOW
-from keras3conv.frameworks.keras.internals import operation_modules, tensorflow_not_imported
+from keras3conv.frameworks.keras.internals import operation_modules
 from keras3conv.frameworks.keras.keras2.checkpoints import load_checkpoint
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
+from keras3conv.frameworks.keras.observing import tensorflow_not_imported
 from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.frameworks.keras.operations_in_files import operations_in
 from keras3conv.frameworks.keras.tree import require_built, view

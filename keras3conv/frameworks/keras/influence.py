@@ -7,7 +7,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.frameworks.keras.precision import float64_mode
+from keras3conv.frameworks.keras.modes import float64_mode
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.transforms import Array
 

@@ -4,8 +4,7 @@ If a new version of Keras moves or renames them, only this module must change.
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
 
@@ -26,7 +25,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.ops.numpy import GetItem, Reshape
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving import saving_lib
-from keras.src.utils import module_utils
+from keras.src.utils.module_utils import tensorflow
 from keras.src.utils.naming import to_snake_case
 
 NODE_MODULES: tuple[ModuleType, ...] = (keras.src.layers.layer, keras.src.ops.operation)
@@ -61,29 +60,6 @@ def operation_modules() -> list[ModuleType]:
     return [module for name in names if (module := sys.modules.get(name)) is not None]
 
 
-def backend_namespaces() -> tuple[ModuleType, ...]:
-    """Return the modules in which Keras looks up the core functions of the current backend, such as `cast`."""
-    return backend.core, sys.modules[backend.core.__name__.rpartition(".")[0]], backend
-
-
-@contextmanager
-def tensorflow_not_imported() -> Iterator[None]:
-    """Prevent Keras from importing TensorFlow inside the `with` block, unless it is imported already.
-
-    When Keras serializes an object it asks if the object is of a type of TensorFlow, and imports TensorFlow for that,
-    which takes seconds. No object is of such a type before TensorFlow is imported.
-    """
-    lazy = module_utils.tensorflow
-    if "tensorflow" in sys.modules or lazy._available is not None:
-        yield
-        return
-    lazy._available = False
-    try:
-        yield
-    finally:
-        lazy._available = None
-
-
 def public_name(cls: type) -> str:
     """Return the name under which Keras exports a class: "keras.layers.Dense"; for other classes module and name."""
     exported = str(get_name_from_symbol(cls))
@@ -111,7 +87,6 @@ __all__ = [
     "Reshape",
     "any_symbolic_tensors",
     "backend",
-    "backend_namespaces",
     "compute_output_spec",
     "dtypes",
     "get_keras_mask",
@@ -120,7 +95,7 @@ __all__ = [
     "public_name",
     "saving_lib",
     "set_keras_mask",
-    "tensorflow_not_imported",
+    "tensorflow",
     "to_snake_case",
     "unsaved_attributes",
 ]

@@ -4,22 +4,16 @@ import inspect
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.keras.internals import (
-    public_name,
-    saving_lib,
-    tensorflow_not_imported,
-    unsaved_attributes,
-)
-from keras3conv.frameworks.keras.observing import replaced
-from keras3conv.frameworks.keras.origin import original_name
+from keras3conv.frameworks.keras.internals import public_name, saving_lib, unsaved_attributes
+from keras3conv.frameworks.keras.observing import replaced, tensorflow_not_imported
 from keras3conv.frameworks.keras.values import backend, to_numpy
-from keras3conv.frameworks.shared.recording import plain
 from keras3conv.messages import lay_out
-from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef, made
+from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef, made, plain
 from keras3conv.transforms import Array
 
 
@@ -358,3 +352,27 @@ def call_arguments(model: keras.layers.Layer) -> tuple[str, ...]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [name for name, parameter in inspect.signature(model.call).parameters.items() if parameter.kind in kinds]
     return tuple(name for name in names if name != "training")
+
+
+_names: "WeakKeyDictionary[keras.layers.Layer, str]" = WeakKeyDictionary()
+
+
+def set_original_name(layer: keras.layers.Layer, name: str) -> None:
+    """Record the name of a layer in the file that it was read from; plans and reports use this name."""
+    _names[layer] = name
+
+
+def original_name(layer: keras.layers.Layer) -> str:
+    """Return the name of a layer in the file that it was read from, or its own name."""
+    return _names.get(layer) or str(layer.name)
+
+
+def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Return the model and each of its layers once, in no particular order; faster than `named_layers`."""
+    found, pending = {id(model): model}, [model]
+    while pending:
+        for child in pending.pop()._flatten_layers(include_self=False, recursive=False):
+            if id(child) not in found:
+                found[id(child)] = child
+                pending.append(child)
+    return list(found.values())

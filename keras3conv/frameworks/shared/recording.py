@@ -283,10 +283,3 @@ def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Ite
     elif isinstance(value, tuple | list):
         for index, item in enumerate(value):
             yield from flatten(item, is_leaf, f"{prefix}.{index}" if prefix else str(index))
-
-
-def plain(value: Any) -> bool:
-    """Return True if a value is a number, a string, a boolean, None, or a sequence of these."""
-    if isinstance(value, tuple | list):
-        return all(plain(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str)

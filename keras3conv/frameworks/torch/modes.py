@@ -11,9 +11,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.shared.recording import plain
 from keras3conv.frameworks.torch.tensors import named_modules
 from keras3conv.messages import lay_out
+from keras3conv.model.views import plain
 
 
 @contextmanager
@@ -63,19 +63,6 @@ def precise() -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
-
-
-@contextmanager
-def generators_kept() -> Iterator[None]:
-    """Restore the states of torch's random generators, including those of CUDA devices in use."""
-    devices = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not annotate it
-    before, of_devices = torch.get_rng_state(), torch.cuda.get_rng_state_all() if devices else []
-    try:
-        yield
-    finally:
-        torch.set_rng_state(before)
-        if devices:
-            torch.cuda.set_rng_state_all(of_devices)
 
 
 def indices_are_checked(module: nn.Module) -> bool:

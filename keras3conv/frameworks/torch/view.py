@@ -15,12 +15,11 @@ import torch
 from torch import nn
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.shared.recording import plain
 from keras3conv.frameworks.torch.behaviour import centred_norm, may_be_norm
 from keras3conv.frameworks.torch.derived import Derived, derived_tensors, is_parametrized
 from keras3conv.frameworks.torch.tensors import named_buffers, named_modules, named_tensors, to_numpy
 from keras3conv.messages import lay_out
-from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef, made
+from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef, made, plain
 
 
 def view(

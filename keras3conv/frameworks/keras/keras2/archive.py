@@ -16,8 +16,7 @@ from keras3conv.formats.keras2.layers import is_training_only
 from keras3conv.formats.keras2.network import MODELS, layers_in, name_of
 from keras3conv.frameworks.keras.keras2.classes import Config, layers_setting
 from keras3conv.frameworks.keras.keras2.weights import assign, in_order_of_axes
-from keras3conv.frameworks.keras.origin import original_name
-from keras3conv.frameworks.keras.tree import file_locations
+from keras3conv.frameworks.keras.tree import file_locations, original_name
 from keras3conv.transforms import Array
 
 

@@ -41,7 +41,7 @@ from keras3conv.frameworks.keras.keras2.deferred import as_tensors, call_functio
 from keras3conv.frameworks.keras.keras2.masks import layers_with_masks
 from keras3conv.frameworks.keras.keras2.names_of_operations import Operations
 from keras3conv.frameworks.keras.keras2.on_torch import layers_on_torch
-from keras3conv.frameworks.keras.origin import set_original_name
+from keras3conv.frameworks.keras.tree import set_original_name
 from keras3conv.frameworks.keras.values import error_message, raised_by_keras
 from keras3conv.messages import lay_out, with_article
 from keras3conv.model.graph import mapped

@@ -155,8 +155,3 @@ def layers_on_torch() -> Mapping[str, Any]:
     The result is empty on backends other than torch.
     """
     return _LAYERS if keras.backend.backend() == "torch" else {}
-
-
-def is_as_in_keras_2(layer: object) -> bool:
-    """Return True for the layers defined here, which pool averages and resize as Keras 2 does."""
-    return isinstance(layer, _WithoutPadding | _Cubic)

@@ -19,7 +19,7 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.formats.keras2.file import Group, role_of
-from keras3conv.frameworks.keras.origin import original_name
+from keras3conv.frameworks.keras.tree import original_name
 from keras3conv.messages import count, lay_out
 from keras3conv.transforms import Array, Shape
 

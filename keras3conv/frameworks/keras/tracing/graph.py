@@ -21,9 +21,9 @@ from keras3conv.errors import Problem
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.attributes import attribute_paths
 from keras3conv.frameworks.keras.internals import compute_output_spec
+from keras3conv.frameworks.keras.modes import tensors_kept
 from keras3conv.frameworks.keras.observing import Original, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
-from keras3conv.frameworks.keras.state import tensors_kept
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
 from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config, output_names
 from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow, corrected
