@@ -115,7 +115,7 @@ def _step_torch(module: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """Make one training step of the torch module; return the factors of the elements of each output in the loss."""
     import torch
 
-    from keras3conv.frameworks.torch.modes import Float64
+    from keras3conv.frameworks.torch.float64 import Float64
 
     parameters = [one for one in module.parameters() if one.requires_grad]
     with Float64(module):  # also where the code of the module asks for float32

@@ -134,7 +134,6 @@ def _aligned(
         raise InputError(f"probe=True needs to run both models, which is not possible: {reason}")
     if given is None or attempt is None:
         return _without_probe(sides, views, given, hints, reason or "probe=False", notes)
-    refuse_unprovable(given)
     try:
         probed = attempt.result(given)
     except ModelError as error:
@@ -193,6 +192,7 @@ class _Probe:
     def _probe(self, inputs: Inputs) -> ProbeResult:
         from keras3conv.planner.probe import run as probing
 
+        refuse_unprovable(inputs)
         with step("probe: run both models, pair their layers"):
             return probing.probe(self._sides.torch.source, self._sides.keras.source, self._views, inputs, self._hinted)
 

@@ -21,7 +21,7 @@ from keras3conv.builder.to_torch.lowering import lower
 from keras3conv.builder.to_torch.pairing import alignment_of
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem, UnsupportedLayerError, message_of
 from keras3conv.formats.safe.source import dtype_named
-from keras3conv.frameworks.shared.inputs_masked import padded, random_codes, random_mask
+from keras3conv.frameworks.shared.inputs_made import padded, random_codes, random_mask
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph, Node, Ref, Size, Tensor, mapped
 from keras3conv.rules.library import known_classes

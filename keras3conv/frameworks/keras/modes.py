@@ -60,7 +60,7 @@ def _torch_kernels() -> AbstractContextManager[object]:
     """Replace functions of the torch backend that are slow in float64, or that refuse a float32 constant beside it."""
     if backend() != "torch":
         return nullcontext()
-    from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
+    from keras3conv.frameworks.torch.float64 import Float64Kernels
 
     return Float64Kernels()
 

@@ -1,6 +1,6 @@
 """Make the inputs of both models: from given Keras inputs, or random ones from the Keras input specification."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from keras3conv.frameworks.shared.inputs import (
     require_numbers,
     together,
 )
-from keras3conv.frameworks.shared.inputs_masked import padded, random_codes, random_mask
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.messages import count
@@ -62,21 +61,27 @@ def both_inputs(
     Raises:
         InputError: The inputs are not given and cannot be made, or the Keras ones cannot be derived.
     """
+    if inputs is None and keras_inputs is None:
+        return _random_inputs(torch, keras, accepts)
     names = [spec.key or spec.name for spec in keras.input_specs]
     inputs, torch_note = only_array(inputs, torch.arguments, required=torch.required, known=names)
     keras_inputs, keras_note = only_array(keras_inputs, names, required=len(names), known=torch.arguments)
     inputs, dict_note = dict_as_argument(inputs, torch.keywords, required=torch.required)
-    notes = "".join(f"; {note}" for note in (torch_note, dict_note, keras_note) if note)
     if inputs is not None:
         require_arguments(inputs, torch)
         given = given_inputs(torch, keras, inputs, keras_inputs)
-        return replace(given, note=given.note + notes)
-    if keras_inputs is not None:
+    else:
         require_names(keras_inputs, names, "keras_inputs", keras.title)
         given = _from_keras(torch, keras, keras_inputs, accepts)
-        return replace(given, note=given.note + notes)
-    specs = _specs_to_fill(keras)
-    free = [spec for spec in specs if None in spec.shape[1:]]
+    notes = "".join(f"; {note}" for note in (torch_note, dict_note, keras_note) if note)
+    return replace(given, note=given.note + notes)
+
+
+def _random_inputs(torch: ModelView, keras: ModelView, accepts: Accepts | None) -> Inputs:
+    """Return random inputs of the shapes in the Keras input specification; see `both_inputs` for the arguments."""
+    if not keras.input_specs:
+        raise InputError(f"{keras.title} has no input specification: give inputs=..., the inputs of the torch module")
+    free = [spec for spec in keras.input_specs if None in spec.shape[1:]]
     layouts = _layouts(torch, keras)
     if not free and (accepts is None or len(layouts) == 1):
         return _made(torch, keras, 0, channels_first=layouts[0])
@@ -96,12 +101,6 @@ def both_inputs(
         f"{keras.title} takes an input of shape {free[0].shape}, with None for dynamic sizes{tried}: give inputs=..., "
         "the inputs of the torch module"
     )
-
-
-def _specs_to_fill(keras: ModelView) -> Sequence[InputSpec]:
-    if not keras.input_specs:
-        raise InputError(f"{keras.title} has no input specification: give inputs=..., the inputs of the torch module")
-    return keras.input_specs
 
 
 def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: Accepts | None) -> Inputs:
@@ -229,4 +228,62 @@ def _torch_layout(array: Array, *, sequences_first: bool) -> Array:
     """
     if array.ndim >= _IMAGE or (array.ndim == 3 and sequences_first):
         return np.ascontiguousarray(channels_first(array))
+    return array
+
+
+def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
+    """Return random row indices into a table with this number of rows, including the first and the last row.
+
+    Args:
+        generator: The generator of random numbers.
+        rows: The number of rows of the table.
+        shape: The shape of the array of indices.
+    """
+    codes = generator.integers(0, rows, shape)
+    steps = codes.reshape(len(codes), -1)
+    for sample, row in ((0, rows - 1), (-1, 0)):
+        steps[sample, 0] = row  # the first step of a sample is never padding
+    if len(codes) == 1:
+        steps[0, -1] = rows - 1
+    return codes
+
+
+def random_mask(shape: tuple[int, ...]) -> Array:
+    """Return a random boolean mask, True where a step is used.
+
+    In a mask of shape (batch, steps), a random number of last steps of each sample are False, as in padding. In one of
+    shape (batch, steps, steps), random elements are False, but not the first of a row, because a row without True has
+    no result. If there are several samples, all elements of the first one are True.
+    """
+    everything = np.ones(shape, dtype=bool)
+    if len(shape) < 2:
+        return everything
+    if len(shape) == 2:
+        return padded(everything, 0, replacement=True)
+    found = np.random.default_rng(SEED).random(shape) < 0.5
+    found[..., 0] = True
+    found[: 1 if len(found) > 1 else 0] = True
+    return found
+
+
+def padded(array: Array, padding: float | None, *, replacement: float | None = None, place: int = 0) -> Array:
+    """Return a batch of sequences with padding at the end of all samples but one, to different lengths.
+
+    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
+
+    Args:
+        array: The sequences: tokens of shape (batch, steps), or features of shape (batch, steps, features). A single
+            sample is padded.
+        padding: The value that the model masks; None if it masks nothing.
+        replacement: The value that replaces the padding value where the array has it by chance; by default 1, or 0.
+        place: The number of the input among several; it determines which sample has no padding.
+    """
+    if padding is None or array.ndim < 2:
+        return array
+    replacement = (1 if padding == 0 else 0) if replacement is None else replacement
+    array, steps = np.where(array == padding, np.asarray(replacement, array.dtype), array), array.shape[1]
+    whole = 1 if len(array) > 1 else 0
+    rows = [(place + number) % len(array) for number in range(whole, len(array))]
+    for number, row in enumerate(rows):
+        array[row, max(1, steps * (len(rows) - number) // (len(rows) + 1)) :] = padding
     return array

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras3conv.frameworks.shared.inputs import SEED, Inputs, as_array, is_array
+from keras3conv.frameworks.shared.inputs_made import padded, random_mask
 from keras3conv.frameworks.shared.inputs_scaled import with_arrays
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.frameworks.shared.recording import flatten
@@ -36,64 +37,6 @@ class Range:
     negative: Inputs | None
     between: Inputs | None = None
     is_given: bool = False
-
-
-def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return random row indices into a table with this number of rows, including the first and the last row.
-
-    Args:
-        generator: The generator of random numbers.
-        rows: The number of rows of the table.
-        shape: The shape of the array of indices.
-    """
-    codes = generator.integers(0, rows, shape)
-    steps = codes.reshape(len(codes), -1)
-    for sample, row in ((0, rows - 1), (-1, 0)):
-        steps[sample, 0] = row  # the first step of a sample is never padding
-    if len(codes) == 1:
-        steps[0, -1] = rows - 1
-    return codes
-
-
-def random_mask(shape: tuple[int, ...]) -> Array:
-    """Return a random boolean mask, True where a step is used.
-
-    In a mask of shape (batch, steps), a random number of last steps of each sample are False, as in padding. In one of
-    shape (batch, steps, steps), random elements are False, but not the first of a row, because a row without True has
-    no result. If there are several samples, all elements of the first one are True.
-    """
-    everything = np.ones(shape, dtype=bool)
-    if len(shape) < 2:
-        return everything
-    if len(shape) == 2:
-        return padded(everything, 0, replacement=True)
-    found = np.random.default_rng(SEED).random(shape) < 0.5
-    found[..., 0] = True
-    found[: 1 if len(found) > 1 else 0] = True
-    return found
-
-
-def padded(array: Array, padding: float | None, *, replacement: float | None = None, place: int = 0) -> Array:
-    """Return a batch of sequences with padding at the end of all samples but one, to different lengths.
-
-    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
-
-    Args:
-        array: The sequences: tokens of shape (batch, steps), or features of shape (batch, steps, features). A single
-            sample is padded.
-        padding: The value that the model masks; None if it masks nothing.
-        replacement: The value that replaces the padding value where the array has it by chance; by default 1, or 0.
-        place: The number of the input among several; it determines which sample has no padding.
-    """
-    if padding is None or array.ndim < 2:
-        return array
-    replacement = (1 if padding == 0 else 0) if replacement is None else replacement
-    array, steps = np.where(array == padding, np.asarray(replacement, array.dtype), array), array.shape[1]
-    whole = 1 if len(array) > 1 else 0
-    rows = [(place + number) % len(array) for number in range(whole, len(array))]
-    for number, row in enumerate(rows):
-        array[row, max(1, steps * (len(rows) - number) // (len(rows) + 1)) :] = padding
-    return array
 
 
 def with_padding(inputs: Inputs, specs: Sequence[InputSpec], mask_values: Sequence[float]) -> Inputs | None:

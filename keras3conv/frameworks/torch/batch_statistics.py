@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.random_state import generators_kept
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.substitutes import running_tensors, substituted
+from keras3conv.frameworks.torch.observing import running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import named_tensors
 
 _TRAINING = 5

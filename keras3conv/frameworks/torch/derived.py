@@ -5,8 +5,8 @@ it is written, its parts (the tensors that it is computed from) get suitable val
 the computed weight then has exactly the written value. `convert` keeps the parts instead, see `in_parts`.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -67,24 +67,6 @@ def derived_tensors(module: nn.Module, in_parts: Collection[str] = ()) -> dict[s
         for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
             found[derived.path] = derived
     return {path: derived for path, derived in found.items() if path not in in_parts}
-
-
-@contextmanager
-def held(derived: Mapping[str, Derived], values: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Make a module use given values in place of the weights that it computes, inside the `with` block.
-
-    Args:
-        derived: All computed weights of the module.
-        values: The values by path.
-    """
-    try:
-        with ExitStack() as contexts:
-            for path, value in values.items():
-                contexts.enter_context(derived[path].held(value))
-            yield
-    finally:
-        for weight in derived.values():
-            weight.refresh()
 
 
 def is_parametrized(module: nn.Module) -> bool:

@@ -11,10 +11,10 @@ from torch.overrides import TorchFunctionMode
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Backward, flatten
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.derived import derived_tensors, held
-from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
-from keras3conv.frameworks.torch.modes import Float64, default_dtype
-from keras3conv.frameworks.torch.substitutes import computed_weights, running_tensors, substituted
+from keras3conv.frameworks.torch.derived import derived_tensors
+from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
+from keras3conv.frameworks.torch.modes import default_dtype
+from keras3conv.frameworks.torch.observing import computed_weights, held, running_tensors, substituted
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array
 

@@ -1,4 +1,4 @@
-"""Define context managers for runs in evaluation mode, uncompiled, in float64 or in full precision."""
+"""Define context managers for runs in evaluation mode, uncompiled, or in full precision."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.torch.tensors import named_modules
@@ -93,50 +92,6 @@ def _require_hooks(module: nn.Module, modules: list[tuple[str, nn.Module]]) -> N
         fixes = ("module.load_state_dict(scripted.state_dict())",)
         problems = [Problem(torch=path or type(module).__name__, fact=fact, fixes=fixes) for path in outermost]
         raise ModelError(lay_out(f"{type(module).__name__} (torch) cannot be run", problems))
-
-
-_ROOT_OF_MEAN_SQUARE = (torch.rms_norm, nn.functional.rms_norm)
-_EPSILON = 3
-"""The index of the epsilon among the arguments of torch's functions for RMS normalization."""
-
-
-class Float64(TorchFunctionMode):
-    """Replaces float32 by float64 in the arguments of torch functions: `x.float()`, `dtype=torch.float32`.
-
-    Complex numbers of two float32 become those of two float64.
-
-    A float64 run checks the function that a model computes, without its rounding. Constants belong to the function: an
-    RMSNorm without an epsilon uses the machine epsilon of float32, also for half precision. In this mode it still uses
-    that of float32.
-
-    Args:
-        module: The module to run, with its own tensors. If they are float64, the machine epsilon of float64 is used.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        tensors = (*module.parameters(), *module.buffers())
-        own = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
-        self.epsilon = None if own == {torch.float64} else torch.finfo(torch.float32).eps
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a torch function, with float64 in the place of float32 in its arguments."""
-        if func is torch.Tensor.float:
-            return args[0].double()
-        if getattr(func, "__name__", "") == "cfloat":
-            return args[0].cdouble()
-        kwargs = {name: _as_float64(value) for name, value in (kwargs or {}).items()}
-        if func in _ROOT_OF_MEAN_SQUARE:
-            given = args[_EPSILON] if len(args) > _EPSILON else kwargs.get("eps")
-            kwargs["eps"] = self.epsilon if given is None else given
-            args = args[:_EPSILON]
-        return func(*map(_as_float64, args), **kwargs)
-
-
-def _as_float64(value: Any) -> Any:
-    if value is torch.complex64:
-        return torch.complex128
-    return torch.float64 if value is torch.float32 else value
 
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))

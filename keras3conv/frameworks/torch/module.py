@@ -17,10 +17,9 @@ from keras3conv.frameworks.shared.backup import Backup, restored_by
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
-from keras3conv.frameworks.torch.derived import Derived, derived_tensors, held
-from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
+from keras3conv.frameworks.torch.derived import Derived, derived_tensors
+from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.frameworks.torch.modes import (
-    Float64,
     default_dtype,
     evaluating,
     indices_are_checked,
@@ -28,10 +27,18 @@ from keras3conv.frameworks.torch.modes import (
     is_compiled,
     precise,
 )
-from keras3conv.frameworks.torch.observing import Arguments, OperationsFollowed, forward_calls
+from keras3conv.frameworks.torch.observing import (
+    Arguments,
+    OperationsFollowed,
+    before_running,
+    computed_weights,
+    forward_calls,
+    held,
+    running_tensors,
+    substituted,
+)
 from keras3conv.frameworks.torch.rounding import rounding_of_keras
 from keras3conv.frameworks.torch.state_dicts import left_out_of, state_dict_of
-from keras3conv.frameworks.torch.substitutes import before_running, computed_weights, running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import (
     device_of,
     double_precision,

@@ -13,11 +13,9 @@ from torch import nn
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.recording import Call, Recording, flatten, traced
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.derived import derived_tensors, held
-from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
-from keras3conv.frameworks.torch.modes import Float64
-from keras3conv.frameworks.torch.observing import Arguments, forward_calls
-from keras3conv.frameworks.torch.substitutes import computed_weights, substituted
+from keras3conv.frameworks.torch.derived import derived_tensors
+from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
+from keras3conv.frameworks.torch.observing import Arguments, computed_weights, forward_calls, held, substituted
 from keras3conv.frameworks.torch.tensors import double_precision, is_tensor, named_tensors, tensors_in
 from keras3conv.frameworks.torch.view import planned_in_parts
 from keras3conv.messages import lay_out

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras.src import backend
 
-from keras3conv.frameworks.keras import observing
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras import observing
 from keras3conv.numerics.difference import compare
 from keras3conv.transforms import Array
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.float64_kernels import Float64Kernels
+from keras3conv.frameworks.torch.float64 import Float64Kernels
 
 CONVOLUTIONS = [
     pytest.param(nn.Conv1d(3, 3, 3, groups=3, padding=1), (2, 3, 11), id="one axis"),

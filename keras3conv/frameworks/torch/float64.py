@@ -1,4 +1,6 @@
-"""Replace calls of torch functions in a float64 run that are slow, or that refuse a float32 constant.
+"""Define the function modes of a float64 run of torch: float64 in the place of float32, and other kernels.
+
+Kernels are replaced where torch is slow in float64, or refuses a float32 constant.
 
 A matrix product refuses operands of two dtypes. In a float64 run one of them may be a float32 constant that is no
 parameter and no buffer, such as a matrix of interpolation weights or the kernel of a blur: it is converted to float64,
@@ -201,3 +203,49 @@ def _terms(
         elements: torch.Tensor = weight[:, 0].flatten(1)[:, number]
         factor = elements.reshape(-1, *(1,) * len(axes))
         yield (slice(None), slice(None), *windows), factor
+
+
+_ROOT_OF_MEAN_SQUARE = (torch.rms_norm, nn.functional.rms_norm)
+
+
+_EPSILON = 3
+"""The index of the epsilon among the arguments of torch's functions for RMS normalization."""
+
+
+class Float64(TorchFunctionMode):
+    """Replaces float32 by float64 in the arguments of torch functions: `x.float()`, `dtype=torch.float32`.
+
+    Complex numbers of two float32 become those of two float64.
+
+    A float64 run checks the function that a model computes, without its rounding. Constants belong to the function: an
+    RMSNorm without an epsilon uses the machine epsilon of float32, also for half precision. In this mode it still uses
+    that of float32.
+
+    Args:
+        module: The module to run, with its own tensors. If they are float64, the machine epsilon of float64 is used.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        tensors = (*module.parameters(), *module.buffers())
+        own = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+        self.epsilon = None if own == {torch.float64} else torch.finfo(torch.float32).eps
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a torch function, with float64 in the place of float32 in its arguments."""
+        if func is torch.Tensor.float:
+            return args[0].double()
+        if getattr(func, "__name__", "") == "cfloat":
+            return args[0].cdouble()
+        kwargs = {name: _as_float64(value) for name, value in (kwargs or {}).items()}
+        if func in _ROOT_OF_MEAN_SQUARE:
+            given = args[_EPSILON] if len(args) > _EPSILON else kwargs.get("eps")
+            kwargs["eps"] = self.epsilon if given is None else given
+            args = args[:_EPSILON]
+        return func(*map(_as_float64, args), **kwargs)
+
+
+def _as_float64(value: Any) -> Any:
+    if value is torch.complex64:
+        return torch.complex128
+    return torch.float64 if value is torch.float32 else value
