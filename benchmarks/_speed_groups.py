@@ -172,8 +172,8 @@ def probes(rounds: int) -> Iterator[Ratio]:
     import torch
 
     from benchmarks.bench_probe import SIZE, keras_twin, torch_twin
-    from keras3conv.frameworks.adapter import view
     from keras3conv.frameworks.shared import inputs_made
+    from keras3conv.frameworks.sides import view
     from keras3conv.planner.probe import run as probing
 
     module, model = torch_twin(), keras_twin()

@@ -98,8 +98,8 @@ def measure(batch: int) -> dict[str, float]:
     import torch
 
     import keras3conv as k3c
-    from keras3conv.frameworks.adapter import view
     from keras3conv.frameworks.shared import inputs, inputs_made
+    from keras3conv.frameworks.sides import view
     from keras3conv.frameworks.torch import module as torch_side
     from keras3conv.planner.probe import run as probing
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from keras3conv.api import align, compare_onnx, convert, transfer, validate, verify
     from keras3conv.builder.conversion import Conversion
     from keras3conv.errors import Keras3ConvError
-    from keras3conv.frameworks.adapter import view
+    from keras3conv.frameworks.sides import view
     from keras3conv.numerics.difference import Diff, Tolerance, compare
     from keras3conv.report.report import Report
     from keras3conv.report.values import Section
@@ -85,7 +85,7 @@ _MODULE_OF = {
     "transfer": "api",
     "validate": "api",
     "verify": "api",
-    "view": "frameworks.adapter",
+    "view": "frameworks.sides",
 }
 """The module that defines each public name; it is imported when the name is first used."""
 

@@ -68,10 +68,9 @@ def align(
         >>> plan.check()
     """
     from keras3conv.workflows.align import align as run
-    from keras3conv.workflows.sources import with_weights
 
-    keras, _ = with_weights(keras, keras_weights, needed="")
-    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, hints=hints, probe=probe, entry=entry)
+    options: dict[str, Any] = {"hints": hints, "probe": probe, "entry": entry, "keras_weights": keras_weights}
+    return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, **options)
 
 
 @random_state_kept()

@@ -5,7 +5,6 @@ code that runs them, where the frameworks may be imported: `torch.module.TorchMo
 """
 
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Union
 
 from keras3conv import formats
-from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.messages import lay_out, with_article
+from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.transforms import Array
 
@@ -219,60 +218,3 @@ class KerasFile:
 
 ModelFile = TorchFile | KerasFile
 Adapter = Union[LiveModel, ModelFile]  # noqa: UP007 - `|` does not accept the forward reference in `KerasFile`
-
-
-def resolve(
-    model: Any, argument: str = "model", *, entry: str = "", keras_weights: str | Path | None = None
-) -> Adapter:
-    """Return the adapter of a model, through which workflows use it: of a torch module, a Keras model, or a file.
-
-    No framework is imported: an object can be a model of a framework only if that framework is imported already. The
-    exception is a Keras architecture without weights (.json), which becomes a live model.
-
-    Args:
-        model: The model or the path.
-        argument: The name of the argument, for the message of an error.
-        entry: The name of a state dict, if the model is a torch checkpoint that holds several.
-        keras_weights: The weights of a Keras architecture without weights (.json); None for initial weights.
-
-    Raises:
-        InputError: `model` is neither a module, nor a Keras model, nor a path.
-        FileError: The path has an unknown suffix, or the file has other content than its suffix says.
-        ModelError: Keras cannot make a model of an architecture, or the weights are of another model.
-    """
-    if formats.is_architecture(model):
-        from keras3conv.frameworks.keras import architecture
-        from keras3conv.frameworks.keras.model import KerasModel
-
-        return KerasModel(architecture.load(Path(model), None if keras_weights is None else Path(keras_weights)))
-    if isinstance(model, str | Path):
-        path = formats.file_of(model)
-        formats.check_content(path)
-        return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path, entry)
-    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
-    # On the torch backend a Keras layer is also a torch module, so Keras is tested first.
-    if keras is not None and isinstance(model, keras.layers.Layer):
-        from keras3conv.frameworks.keras.model import KerasModel
-
-        return KerasModel(model)
-    if torch is not None and isinstance(model, torch.nn.Module):
-        from keras3conv.frameworks.torch.module import TorchModule
-
-        return TorchModule(model)
-    raise InputError(
-        f"{argument} must be a torch module, a Keras model, or the path of a file, but is "
-        f"{with_article(type(model).__name__)}"
-    )
-
-
-def view(model: Model) -> ModelView:
-    """Return the view of a live model or of a file: its layers and named tensors.
-
-    Args:
-        model: A torch module, a Keras model, or the path of a file.
-
-    Raises:
-        InputError: `model` is neither a model nor a path.
-        FileError: The file cannot be read.
-    """
-    return resolve(model).view()

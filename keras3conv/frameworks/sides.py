@@ -1,21 +1,92 @@
-"""Hold the torch model and the Keras model of a workflow: their views, their inputs, and their runs."""
+"""Resolve the models that the user gave, and hold the two of a workflow: their views, their inputs, and their runs."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+from keras3conv import formats
 from keras3conv.errors import BudgetExceeded, InputError, ModelError, message_of
-from keras3conv.frameworks.adapter import Adapter, KerasFile, Model, ModelFile, TorchFile, resolve
+from keras3conv.frameworks.adapter import Adapter, KerasFile, Model, ModelFile, TorchFile
 from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
 from keras3conv.frameworks.shared.inputs_made import Accepts, both_inputs
 from keras3conv.frameworks.shared.recording import traced
+from keras3conv.messages import with_article
 from keras3conv.model.numbered import names_by_location
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Shape
 
 Views = tuple[ModelView, ModelView]
 """The views (layers and named tensors) of the torch side and the Keras side, as a pair."""
+
+
+def resolve(
+    model: Any, argument: str = "model", *, entry: str = "", keras_weights: str | Path | None = None
+) -> Adapter:
+    """Return the adapter of a model, through which workflows use it: of a torch module, a Keras model, or a file.
+
+    No framework is imported: an object can be a model of a framework only if that framework is imported already. The
+    exception is a Keras architecture without weights (.json), which becomes a live model.
+
+    Args:
+        model: The model or the path.
+        argument: The name of the argument, for the message of an error.
+        entry: The name of a state dict, if the model is a torch checkpoint that holds several.
+        keras_weights: The weights of a Keras architecture without weights (.json); None for initial weights.
+
+    Raises:
+        InputError: `model` is neither a module, nor a Keras model, nor a path.
+        FileError: The path has an unknown suffix, or the file has other content than its suffix says.
+        ModelError: Keras cannot make a model of an architecture, or the weights are of another model.
+    """
+    if formats.is_architecture(model):
+        from keras3conv.frameworks.keras import architecture
+        from keras3conv.frameworks.keras.model import KerasModel
+
+        return KerasModel(architecture.load(Path(model), None if keras_weights is None else Path(keras_weights)))
+    if isinstance(model, str | Path):
+        path = formats.file_of(model)
+        formats.check_content(path)
+        return KerasFile(path) if formats.side_of(path) == "keras" else TorchFile(path, entry)
+    keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
+    # On the torch backend a Keras layer is also a torch module, so Keras is tested first.
+    if keras is not None and isinstance(model, keras.layers.Layer):
+        from keras3conv.frameworks.keras.model import KerasModel
+
+        return KerasModel(model)
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from keras3conv.frameworks.torch.module import TorchModule
+
+        return TorchModule(model)
+    raise InputError(
+        f"{argument} must be a torch module, a Keras model, or the path of a file, but is "
+        f"{with_article(type(model).__name__)}"
+    )
+
+
+def require_architecture(keras: Model, weights: str | PathLike[str] | None) -> None:
+    """Raise `InputError` if weights are given for a Keras side that is no architecture without weights (.json)."""
+    if weights is not None and not formats.is_architecture(keras):
+        raise InputError(
+            "keras_weights is the file of weights of an architecture (.json), but the Keras side is no such file; "
+            "load the weights into the model first\nFix:  keras_weights=None"
+        )
+
+
+def view(model: Model) -> ModelView:
+    """Return the view of a live model or of a file: its layers and named tensors.
+
+    Args:
+        model: A torch module, a Keras model, or the path of a file.
+
+    Raises:
+        InputError: `model` is neither a model nor a path.
+        FileError: The file cannot be read.
+    """
+    return resolve(model).view()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,18 +98,22 @@ class Sides:
     not_run: str = ""
 
     @classmethod
-    def of(cls, torch: Model, keras: Model, *, entry: str = "") -> "Sides":
+    def of(cls, torch: Model, keras: Model, *, entry: str = "", keras_weights: str | Path | None = None) -> "Sides":
         """Return the two sides of a workflow for the user's arguments.
 
         Args:
             torch: The torch module, or a file of torch weights.
             keras: The Keras model, or a Keras file.
             entry: The name of the state dict in a torch checkpoint that holds several.
+            keras_weights: The weights of a Keras architecture without weights (.json); None for initial weights.
 
         Raises:
-            InputError: The arguments are not a torch side and a Keras side, in this order.
+            InputError: The arguments are not a torch side and a Keras side, in this order, or weights are given for a
+                Keras side that is no architecture.
         """
-        first, second = resolve(torch, "torch", entry=entry), resolve(keras, "keras")
+        require_architecture(keras, keras_weights)
+        first = resolve(torch, "torch", entry=entry)
+        second = resolve(keras, "keras", keras_weights=keras_weights)
         if (first.side, second.side) == ("keras", "torch"):
             raise InputError(
                 "the arguments are in the wrong order: the torch side is first, the Keras side second; exchange them"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment.adapted import is_adapted
@@ -27,14 +28,22 @@ from keras3conv.workflows.recorded import recorded_plan
 
 
 def align(
-    torch: Model, keras: Model, *, inputs: Any, keras_inputs: Any, hints: Hints, probe: bool | None, entry: str
+    torch: Model,
+    keras: Model,
+    *,
+    inputs: Any,
+    keras_inputs: Any,
+    hints: Hints,
+    probe: bool | None,
+    entry: str,
+    keras_weights: str | Path | None = None,
 ) -> Alignment:
     """Return the plan (the pairs of tensors) for two models; the arguments are those of `keras3conv.align`."""
-    given = Sides.of(torch, keras, entry=entry)
+    given = Sides.of(torch, keras, entry=entry, keras_weights=keras_weights)
     opened, notes = given.opened()
     if opened.torch.is_live or opened.keras.is_live:
         require_classes()
-    if not hints and not probe:
+    if given.files() and not hints and not probe:
         recorded, remarks = recorded_plan(given, opened)
         if recorded is not None:
             return recorded

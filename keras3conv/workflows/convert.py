@@ -15,9 +15,10 @@ from keras3conv.builder.source.moved_outputs import moved_outputs
 from keras3conv.builder.to_torch.build import SEED, Built, build, proof_inputs, require_none
 from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
-from keras3conv.frameworks.adapter import Adapter, ModelFile, resolve
+from keras3conv.frameworks.adapter import Adapter, ModelFile
 from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.frameworks.shared.inputs import dict_as_argument, only_array
+from keras3conv.frameworks.sides import resolve
 from keras3conv.garbage import rare_collections
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report

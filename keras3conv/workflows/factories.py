@@ -56,14 +56,15 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
         ModelError: The factory raised.
         FileError: The suffix of a file is unknown, or the weights cannot be read.
     """
-    from keras3conv.frameworks import adapter
+    from keras3conv.frameworks import sides
+    from keras3conv.frameworks.adapter import ModelFile
 
     factory = factory_of(argument)
     if factory is None:
-        return adapter.resolve(Path(argument), entry=weights.entry, keras_weights=weights.keras)
-    model = adapter.resolve(_make(*factory))
+        return sides.resolve(Path(argument), entry=weights.entry, keras_weights=weights.keras)
+    model = sides.resolve(_make(*factory))
     path = weights.of(model.side)
-    if path is not None and not isinstance(model, adapter.ModelFile):
+    if path is not None and not isinstance(model, ModelFile):
         model.load_weights(path, entry=weights.entry)
     return model
 
@@ -318,12 +319,12 @@ def _public_names(module: ModuleType) -> list[str]:
 
 
 def _is_model(value: object) -> bool:
-    from keras3conv.frameworks import adapter
+    from keras3conv.frameworks import sides
 
     if isinstance(value, str | Path | type):
         return False
     try:
-        adapter.resolve(value)
+        sides.resolve(value)
     except InputError:
         return False
     return True

@@ -11,7 +11,8 @@ from keras3conv.errors import InputError
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.shards import weight_map_files
 from keras3conv.formats.tensorflow import bundle
-from keras3conv.frameworks.adapter import Adapter, Model, resolve
+from keras3conv.frameworks.adapter import Adapter, Model
+from keras3conv.frameworks.sides import require_architecture, resolve
 from keras3conv.writing.digests import ReadFile, digest
 
 
@@ -28,12 +29,8 @@ def with_weights(
     Raises:
         InputError: The architecture has no weights although they are needed, or weights are given for another model.
     """
+    require_architecture(model, weights)
     if not formats.is_architecture(model):
-        if weights is not None:
-            raise InputError(
-                "keras_weights is the file of weights of an architecture (.json), but the Keras side is no such file; "
-                "load the weights into the model first\nFix:  keras_weights=None"
-            )
         return model, ()
     require_weights(model, weights, needed)
     path = None if weights is None else Path(weights)

@@ -16,8 +16,9 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
 from keras3conv.alignment.text import accepted_difference, decision, declared_loss, unconfirmed_reason
 from keras3conv.errors import FileError, InputError, Problem, TransferError
-from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile, resolve
+from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile
 from keras3conv.frameworks.shared.ports import remember_port
+from keras3conv.frameworks.sides import resolve
 from keras3conv.messages import count, lay_out, with_article
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment

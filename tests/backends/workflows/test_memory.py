@@ -13,7 +13,6 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.alignment.staging import stage
 from keras3conv.errors import InputError
-from keras3conv.frameworks.adapter import view
 from keras3conv.frameworks.keras import memory as keras_memory
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras import writing
@@ -21,6 +20,7 @@ from keras3conv.frameworks.keras.tree import variables_by_path
 from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.frameworks.shared import backup
 from keras3conv.frameworks.shared.backup import anonymous_memory
+from keras3conv.frameworks.sides import view
 
 
 def models() -> tuple[nn.Module, keras.Model]:

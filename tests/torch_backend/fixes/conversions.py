@@ -84,7 +84,7 @@ def an_architecture_to_write(folder: Path) -> Scope:
     return an_architecture_alone(folder) | {"out": folder / "new.weights.h5"}
 
 
-@case("keras3conv/workflows/sources.py:with_weights", "k3c.align(module, model, keras_weights=weights)")
+@case("keras3conv/frameworks/sides.py:require_architecture", "k3c.align(module, model, keras_weights=weights)")
 def weights_of_a_model_that_has_them(folder: Path) -> Scope:
     return an_architecture_alone(folder)
 

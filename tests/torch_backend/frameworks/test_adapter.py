@@ -8,9 +8,9 @@ from torch import nn
 
 from keras3conv import formats
 from keras3conv.errors import FileError, InputError
-from keras3conv.frameworks.adapter import KerasFile, resolve
+from keras3conv.frameworks.adapter import KerasFile
 from keras3conv.frameworks.keras.model import KerasModel
-from keras3conv.frameworks.sides import Sides
+from keras3conv.frameworks.sides import Sides, resolve
 
 
 def dense() -> keras.Model:

@@ -13,8 +13,8 @@ from torch.nn.utils import parametrizations, parametrize
 
 import keras3conv as k3c
 from keras3conv.errors import MalformedCheckpoint, ModelError, TransferError
-from keras3conv.frameworks.adapter import view
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.sides import view
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.tensors import overwrite
 

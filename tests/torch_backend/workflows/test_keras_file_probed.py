@@ -12,7 +12,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.alignment.located import named_for
 from keras3conv.errors import InputError, TransferError
-from keras3conv.frameworks.adapter import view
+from keras3conv.frameworks.sides import view
 from tests.support.models import randomize
 
 
