@@ -105,7 +105,7 @@ def _named(outputs: Any) -> dict[str, Any]:
     """Return the outputs whose gradient is needed (they depend on a weight), by name."""
     import torch
 
-    from keras3conv.frameworks.shared.recording import flatten
+    from keras3conv.frameworks.shared.inputs import flatten
 
     found = flatten(outputs, lambda leaf: isinstance(leaf, torch.Tensor))
     return {name: leaf for name, leaf in found if leaf.is_floating_point() and leaf.requires_grad}
@@ -141,7 +141,7 @@ def _step_keras(model: Any, inputs: Any, program: Any, factors: dict[str, Any]) 
     """Make one training step of the Keras model; outputs without names are in torch's order."""
     import torch
 
-    from keras3conv.frameworks.shared.recording import flatten
+    from keras3conv.frameworks.shared.inputs import flatten
     from keras3conv.model.graph import Ref
 
     arrays = [one.astype("float64") if one.dtype.kind == "f" else one for one in inputs]

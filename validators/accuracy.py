@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras3conv.errors import InputError, Problem
-from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.messages import count
 from keras3conv.numerics.difference import judge
 from keras3conv.report.pictures import Answer, Picture

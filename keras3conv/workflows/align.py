@@ -135,14 +135,15 @@ def _aligned(
     notes: tuple[str, ...],
 ) -> Alignment:
     """Return the plan for two models with these views; the arguments are those of `align_sides`."""
-    reason = _why_no_probe(sides, views, inputs)
-    attempt = None if reason or probe is False else _Probe(sides, views, hinted_paths(*views, hints))
-    given, refusal = sides.possible_inputs(views, inputs, keras_inputs, attempt)
-    reason = reason or refusal
+    attempt = _Probe(sides, views, hinted_paths(*views, hints))
+    reason = attempt.obstacle(inputs)
+    runs = probe is not False and not reason
+    given, refusal = sides.possible_inputs(views, inputs, keras_inputs, attempt if runs else None)
+    reason = reason or refusal or ("" if runs else "probe=False")
     if probe and reason:
         raise InputError(f"probe=True needs to run both models, which is not possible: {reason}")
-    if given is None or attempt is None:
-        return _without_probe(sides, views, given, hints, reason or "probe=False", notes)
+    if given is None or reason:
+        return _without_probe(sides, views, given, hints, reason, notes)
     try:
         probed = attempt.result(given)
     except ModelError as error:
@@ -172,6 +173,25 @@ class _Probe:
     def __init__(self, sides: Sides, views: Views, hinted: dict[str, str]) -> None:
         self._sides, self._views, self._hinted = sides, views, hinted
         self._outcome: ProbeResult | ModelError | None = None
+
+    def obstacle(self, inputs: Any) -> str:
+        """Return the reason why the models cannot be probed; empty if they can.
+
+        Args:
+            inputs: The user's inputs for the torch side, or None.
+        """
+        files = self._sides.files()
+        if files:
+            if self._sides.not_run:
+                return self._sides.not_run
+            names = {"torch": "torch", "keras": "Keras"}
+            return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
+        if not self._sides.can_run(self._views[1], inputs):
+            return "no inputs are given, and the Keras model has no input specification: give inputs=..."
+        if any(map(is_adapted, self._views[1].layers)):
+            reason = "the Keras model is quantized or adapted with LoRA"
+            return f"{reason}, so its variables are not the weights that torch has"
+        return ""
 
     def __call__(self, inputs: Inputs) -> bool:
         """Probe with inputs; return whether both models accept them, even if the probe fails for another reason.
@@ -260,18 +280,3 @@ def _without_probe(
 
 def _in_one_line(error: ModelError) -> str:
     return " ".join(message_of(error).split())
-
-
-def _why_no_probe(sides: Sides, views: Views, inputs: Any) -> str:
-    """Return the reason why a probe (a run of both models with the same random weights) is impossible; else ""."""
-    files = sides.files()
-    if files:
-        if sides.not_run:
-            return sides.not_run
-        names = {"torch": "torch", "keras": "Keras"}
-        return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
-    if not sides.can_run(views[1], inputs):
-        return "no inputs are given, and the Keras model has no input specification: give inputs=..."
-    if any(map(is_adapted, views[1].layers)):
-        return "the Keras model is quantized or adapted with LoRA, so its variables are not the weights that torch has"
-    return ""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.float64 import Float64
 from keras3conv.transforms import Array, Shape

@@ -13,8 +13,8 @@ import torch
 
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
+from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.layout import like_keras
-from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.rules.units import children_of, numbered, whole_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import Keras3ConvError, message_of, require
-from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.validators.onnx.inputs import keras_signature
 
 FEATURE = "validate(onnx=True)"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.frameworks.shared.recording import Recording, flatten
+from keras3conv.frameworks.shared.inputs import Inputs, flatten
+from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import judge, noise_floor
 from keras3conv.transforms import Array
 

@@ -191,13 +191,11 @@ def proof_inputs(module: Any, program: Program, inputs: Any) -> tuple[Any, ...]:
         program: The Keras program, which has the axis order of each input.
         inputs: The inputs of the torch module.
     """
-    from keras3conv.frameworks.shared.recording import flatten
     from keras3conv.frameworks.torch.module import call_arguments
-    from keras3conv.frameworks.torch.tensors import is_tensor, to_numpy
+    from keras3conv.frameworks.torch.tensors import tensors_in, to_numpy
 
     args, kwargs = call_arguments(module, inputs)
-    tensors = [tensor for _, tensor in (*flatten([*args], is_tensor), *flatten(kwargs, is_tensor))]
-    arrays = [np.array(to_numpy(tensor)) for tensor in tensors]
+    arrays = [np.array(to_numpy(tensor)) for tensor in tensors_in((args, kwargs))]
     return tuple(
         np.ascontiguousarray(array.transpose(value.order)) for array, value in zip(arrays, program.inputs, strict=True)
     )

@@ -13,7 +13,8 @@ from keras3conv.frameworks.keras.modes import state_kept
 from keras3conv.frameworks.keras.observing import Original, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers, variables_by_path
 from keras3conv.frameworks.keras.values import backend, raised_by_keras, to_numpy, to_tensors
-from keras3conv.frameworks.shared.recording import Backward, flatten
+from keras3conv.frameworks.shared.inputs import flatten
+from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.frameworks.torch.modes import precise as torch_precise
 from keras3conv.frameworks.torch.tensors import to_numpy as torch_to_numpy
 from keras3conv.messages import lay_out

@@ -11,7 +11,8 @@ from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.internals import get_keras_mask, set_keras_mask
 from keras3conv.frameworks.keras.observing import CallHandler, Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers
-from keras3conv.frameworks.shared.recording import Call, Recording, flatten
+from keras3conv.frameworks.shared.inputs import flatten
+from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.numerics.copying import own_copy
 from keras3conv.transforms import Array, Arrays
 

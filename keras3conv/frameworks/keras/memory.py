@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
-from keras3conv.frameworks.keras.tree import layers_of
+from keras3conv.frameworks.keras.modes import layers_of
 from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.numerics.copying import aligned_copy, aligned_empty, copy_into, is_finite
 from keras3conv.transforms import Array

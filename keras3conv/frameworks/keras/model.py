@@ -42,8 +42,8 @@ from keras3conv.frameworks.keras.values import (
 )
 from keras3conv.frameworks.keras.writing import settle, undone_on_failure, write
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.frameworks.shared.inputs import derive
-from keras3conv.frameworks.shared.recording import CallRecorder, Recording, flatten
+from keras3conv.frameworks.shared.inputs import derive, flatten
+from keras3conv.frameworks.shared.recording import CallRecorder, Recording
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
 from keras3conv.transforms import Array

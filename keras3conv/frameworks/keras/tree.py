@@ -11,7 +11,7 @@ import keras
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.internals import public_name, saving_lib, unsaved_attributes
 from keras3conv.frameworks.keras.observing import replaced, tensorflow_not_imported
-from keras3conv.frameworks.keras.values import backend, to_numpy
+from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.messages import lay_out
 from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef, made, plain
 from keras3conv.transforms import Array
@@ -93,19 +93,20 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
         ModelError: The model was never called, so a layer has no variables yet.
     """
     require_built(model)
-    locations = file_locations(model) if described else {}
-    attributes = _attribute_names(model) if described else {}
-    layers = tuple(
-        LayerView(
-            path=path,
-            kinds=kinds_of(layer),
-            config=config_of(layer) if described else None,
-            tensors=tuple(_tensor_ref(path, role, variable, locations) for role, variable in variables_of(layer)),
-            attribute=attributes.get(id(layer), ""),
+    with tensorflow_not_imported():
+        locations = file_locations(model) if described else {}
+        attributes = _attribute_names(model) if described else {}
+        layers = tuple(
+            LayerView(
+                path=path,
+                kinds=kinds_of(layer),
+                config=_config(layer) if described else None,
+                tensors=tuple(_tensor_ref(path, role, variable, locations) for role, variable in variables_of(layer)),
+                attribute=attributes.get(id(layer), ""),
+            )
+            for path, layer in named_layers(model)
+            if described or owns_variables(layer)
         )
-        for path, layer in named_layers(model)
-        if described or owns_variables(layer)
-    )
     values: dict[str, keras.Variable] = {}
 
     def read(path: str) -> Array:
@@ -121,7 +122,7 @@ def view(model: keras.layers.Layer, *, described: bool = True) -> ModelView:
         input_specs=input_specs(model),
         arguments=call_arguments(model),
         mask_values=tuple(sorted({value for value in paddings(model) if value is not None})),
-        facts={"format": f"live Keras model on the {backend()} backend"},
+        facts={"format": f"live Keras model on the {keras.backend.backend()} backend"},
     )
 
 
@@ -188,9 +189,14 @@ _SERIALIZED = ("activation", "layer", "backward_layer", "cell")
 
 def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
     """Return the configuration fields of a layer that rules can read; None if a custom layer has no `get_config`."""
+    with tensorflow_not_imported():
+        return _config(layer)
+
+
+def _config(layer: keras.layers.Layer) -> dict[str, Any] | None:
+    """Return the same as `config_of`; Keras imports TensorFlow for it, unless that is prevented."""
     try:
-        with tensorflow_not_imported():
-            config = layer.get_config()
+        config = layer.get_config()
     except (NotImplementedError, AttributeError, TypeError):  # a custom class with a missing or wrong `get_config`
         return None
     except OSError:  # Keras quotes the source of a function that it cannot serialize, and this one has none
@@ -213,7 +219,7 @@ def _config_without_source(layer: keras.layers.Layer) -> dict[str, Any] | None:
     try:
         for name in functions:
             setattr(layer, name, keras.activations.linear)
-        config = config_of(layer)
+        config = _config(layer)
     finally:
         for name, function in functions.items():
             setattr(layer, name, function)
@@ -365,14 +371,3 @@ def set_original_name(layer: keras.layers.Layer, name: str) -> None:
 def original_name(layer: keras.layers.Layer) -> str:
     """Return the name of a layer in the file that it was read from, or its own name."""
     return _names.get(layer) or str(layer.name)
-
-
-def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Return the model and each of its layers once, in no particular order; faster than `named_layers`."""
-    found, pending = {id(model): model}, [model]
-    while pending:
-        for child in pending.pop()._flatten_layers(include_self=False, recursive=False):
-            if id(child) not in found:
-                found[id(child)] = child
-                pending.append(child)
-    return list(found.values())

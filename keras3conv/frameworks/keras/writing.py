@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import keras
 
 from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
-from keras3conv.frameworks.keras.tree import layers_of, variables_by_path
+from keras3conv.frameworks.keras.modes import layers_of
+from keras3conv.frameworks.keras.tree import variables_by_path
 from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.frameworks.shared.backup import REFERENCES, Backup, restored_by
 from keras3conv.transforms import Array

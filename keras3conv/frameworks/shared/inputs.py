@@ -4,7 +4,7 @@ A model with one input takes a single array of any name, and the report names it
 an error, because the order of the arrays does not show which input each belongs to.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.layout import channels_last, moved
-from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.messages import count, with_article
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of
@@ -334,48 +333,19 @@ def dict_as_argument(inputs: Any, keywords: Collection[str], *, required: int) -
     return (inputs,), "the dict of inputs was given as the only argument that forward needs"
 
 
-def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) -> None:
-    """Raise `InputError` if a dict of inputs has a name that is not an input of the model; missing names are allowed.
+def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested tuples, lists and mappings with their names: "0", "logits", "hidden_states.3".
 
     Args:
-        inputs: The user's inputs; only a dict has names.
-        names: The names of the inputs of the model; empty if they are unknown.
-        argument: The argument with the inputs, such as "keras_inputs".
-        title: The model.
+        value: The nested structure.
+        is_leaf: Returns whether a value is a leaf; other values that are no containers are left out.
+        prefix: The name of the structure itself.
     """
-    if not isinstance(inputs, Mapping) or not names:
-        return
-    unknown = [str(name) for name in inputs if name not in names]
-    missing = [name for name in names if name not in inputs]
-    if unknown:
-        instead = f", and no {' and '.join(missing)}" if missing else ""
-        raise InputError(
-            f"{argument} has {' and '.join(unknown)}{instead}: the inputs of {title} are {', '.join(names)}"
-        )
-
-
-def require_arguments(inputs: Any, torch: ModelView) -> None:
-    """Raise `InputError` if a dict of inputs lacks required arguments of a torch module, or has names it does not take.
-
-    A dict without any name that the module takes is left alone if the module needs only one argument.
-
-    Args:
-        inputs: The user's inputs for the torch module; only a dict has names.
-        torch: The torch side, for the names of the arguments of its `forward`.
-    """
-    if not isinstance(inputs, Mapping) or not torch.keywords:
-        return
-    if torch.required <= 1 and not any(name in torch.keywords for name in inputs):
-        return
-    unknown = [str(name) for name in inputs if name not in torch.keywords]
-    required = torch.arguments[: torch.required]
-    missing = [name for name in required if name not in inputs]
-    if unknown or missing:
-        wrong = ", and ".join(
-            f"{word}{' and '.join(names)}" for word, names in (("", unknown), ("no ", missing)) if names
-        )
-        given = ", ".join(f'"{name}": {name}' for name in torch.keywords if name in required or name in inputs)
-        raise InputError(
-            f"inputs has {wrong}: the arguments of {torch.title} are {', '.join(torch.keywords)}\n"
-            f"Fix:  inputs={{{given}}}"
-        )
+    if is_leaf(value):
+        yield prefix, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from flatten(item, is_leaf, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            yield from flatten(item, is_leaf, f"{prefix}.{index}" if prefix else str(index))

@@ -1,6 +1,6 @@
 """Make the inputs of both models: from given Keras inputs, or random ones from the Keras input specification."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,16 +13,14 @@ from keras3conv.frameworks.shared.inputs import (
     Inputs,
     as_array,
     dict_as_argument,
+    flatten,
     given_inputs,
     is_array,
     only_array,
-    require_arguments,
-    require_names,
     require_numbers,
     together,
 )
 from keras3conv.frameworks.shared.layout import channels_first
-from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.messages import count
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.transforms import Array
@@ -287,3 +285,50 @@ def padded(array: Array, padding: float | None, *, replacement: float | None = N
     for number, row in enumerate(rows):
         array[row, max(1, steps * (len(rows) - number) // (len(rows) + 1)) :] = padding
     return array
+
+
+def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) -> None:
+    """Raise `InputError` if a dict of inputs has a name that is not an input of the model; missing names are allowed.
+
+    Args:
+        inputs: The user's inputs; only a dict has names.
+        names: The names of the inputs of the model; empty if they are unknown.
+        argument: The argument with the inputs, such as "keras_inputs".
+        title: The model.
+    """
+    if not isinstance(inputs, Mapping) or not names:
+        return
+    unknown = [str(name) for name in inputs if name not in names]
+    missing = [name for name in names if name not in inputs]
+    if unknown:
+        instead = f", and no {' and '.join(missing)}" if missing else ""
+        raise InputError(
+            f"{argument} has {' and '.join(unknown)}{instead}: the inputs of {title} are {', '.join(names)}"
+        )
+
+
+def require_arguments(inputs: Any, torch: ModelView) -> None:
+    """Raise `InputError` if a dict of inputs lacks required arguments of a torch module, or has names it does not take.
+
+    A dict without any name that the module takes is left alone if the module needs only one argument.
+
+    Args:
+        inputs: The user's inputs for the torch module; only a dict has names.
+        torch: The torch side, for the names of the arguments of its `forward`.
+    """
+    if not isinstance(inputs, Mapping) or not torch.keywords:
+        return
+    if torch.required <= 1 and not any(name in torch.keywords for name in inputs):
+        return
+    unknown = [str(name) for name in inputs if name not in torch.keywords]
+    required = torch.arguments[: torch.required]
+    missing = [name for name in required if name not in inputs]
+    if unknown or missing:
+        wrong = ", and ".join(
+            f"{word}{' and '.join(names)}" for word, names in (("", unknown), ("no ", missing)) if names
+        )
+        given = ", ".join(f'"{name}": {name}' for name in torch.keywords if name in required or name in inputs)
+        raise InputError(
+            f"inputs has {wrong}: the arguments of {torch.title} are {', '.join(torch.keywords)}\n"
+            f"Fix:  inputs={{{given}}}"
+        )

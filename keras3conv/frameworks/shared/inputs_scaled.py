@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import Inputs, as_array, is_array
-from keras3conv.frameworks.shared.recording import flatten
+from keras3conv.frameworks.shared.inputs import Inputs, as_array, flatten, is_array
 from keras3conv.transforms import Array
 
 _SCALED = ("float32", "float64")

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import Inputs, as_array, first_samples, is_array
+from keras3conv.frameworks.shared.inputs import Inputs, as_array, first_samples, flatten, is_array
 from keras3conv.frameworks.shared.inputs_scaled import changed, with_arrays
 from keras3conv.frameworks.shared.layout import channels_first
-from keras3conv.frameworks.shared.recording import flatten
 from keras3conv.model.views import InputSpec
 from keras3conv.transforms import Array
 

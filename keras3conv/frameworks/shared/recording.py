@@ -1,7 +1,7 @@
 """Record a run of a model: the layer calls in order, with inputs and outputs."""
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from math import prod
@@ -265,21 +265,3 @@ class CallRecorder:
 def _shape(value: Any) -> Shape | None:
     shape = getattr(value, "shape", None)
     return None if shape is None else tuple(int(size) for size in shape)
-
-
-def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested tuples, lists and mappings with their names: "0", "logits", "hidden_states.3".
-
-    Args:
-        value: The nested structure.
-        is_leaf: Returns whether a value is a leaf; other values that are no containers are left out.
-        prefix: The name of the structure itself.
-    """
-    if is_leaf(value):
-        yield prefix, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from flatten(item, is_leaf, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(value, tuple | list):
-        for index, item in enumerate(value):
-            yield from flatten(item, is_leaf, f"{prefix}.{index}" if prefix else str(index))

@@ -9,7 +9,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
-from keras3conv.frameworks.shared.recording import Backward, flatten
+from keras3conv.frameworks.shared.inputs import flatten
+from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.derived import derived_tensors
 from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels

@@ -15,8 +15,8 @@ from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem,
 from keras3conv.frameworks.own_classes import require_fields
 from keras3conv.frameworks.shared.backup import Backup, restored_by
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.frameworks.shared.inputs import input_arrays, no_input, require_numbers
-from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording, flatten
+from keras3conv.frameworks.shared.inputs import flatten, input_arrays, no_input, require_numbers
+from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording
 from keras3conv.frameworks.torch.derived import Derived, derived_tensors
 from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.frameworks.torch.modes import (
@@ -43,7 +43,6 @@ from keras3conv.frameworks.torch.tensors import (
     device_of,
     double_precision,
     floating_tensors,
-    is_tensor,
     named_tensors,
     overwrite,
     tensors_in,
@@ -172,7 +171,7 @@ def run(
             raise call_error(module, running, (args, kwargs), error) from error
     return Recording(
         calls=recorder.calls(),
-        outputs={name: _copy(value) for name, value in flatten(outputs, is_tensor)},
+        outputs={name: _copy(value) for name, value in flatten(outputs, torch.is_tensor)},
         changed=(*(path for path, old in before.items() if not _same(old, substitutes[path])), *attributes),
         flows=recorder.follower.flows() if watch else None,
         functions=frozenset(recorder.follower.functions),
@@ -262,7 +261,7 @@ def call_error(module: nn.Module, running: list[str], arguments: Arguments, erro
         error: The exception.
     """
     args, kwargs = arguments
-    inputs = [*flatten([*args], is_tensor), *flatten(kwargs, is_tensor)]
+    inputs = [*flatten([*args], torch.is_tensor), *flatten(kwargs, torch.is_tensor)]
     shapes = ", ".join(
         f"{tuple(tensor.shape)}" if name.isdecimal() else f"{name}: {tuple(tensor.shape)}" for name, tensor in inputs
     )

@@ -18,7 +18,6 @@ from keras3conv.frameworks.shared.recording import Flattened
 from keras3conv.frameworks.torch.derived import Derived
 from keras3conv.frameworks.torch.tensors import (
     double_precision,
-    is_tensor,
     named_buffers,
     named_modules,
     named_tensors,
@@ -229,7 +228,7 @@ class OperationsFollowed(TorchFunctionMode):
     def _note_flattening(self, flattened: Flattened, func: Any, args: Any, result: Any) -> None:
         """Record a tensor that a function reshaped to two axes, or computed elementwise from a reshaped tensor."""
         mixes = getattr(func, "__name__", "") in MIXES_FEATURES
-        if args and is_tensor(args[0]) and isinstance(result, torch.Tensor) and result.ndim == 2 and not mixes:
+        if args and torch.is_tensor(args[0]) and isinstance(result, torch.Tensor) and result.ndim == 2 and not mixes:
             flattened.note(args[0], result)
 
 

@@ -62,11 +62,6 @@ def double_precision(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype.is_floating_point else dtype
 
 
-def is_tensor(value: object) -> bool:
-    """Return whether a value is a torch tensor."""
-    return isinstance(value, torch.Tensor)
-
-
 def tensors_in(value: object) -> list[torch.Tensor]:
     """Return the tensors in nested tuples, lists and dicts."""
     found: list[torch.Tensor] = []

@@ -37,7 +37,8 @@ def view(
     Raises:
         ModelError: A tensor has no values (in a lazy module or on the meta device), or is not dense.
     """
-    tensors, modules, (names, required) = dict(named_tensors(module)), named_modules(module), arguments(module)
+    names, required = arguments(module)
+    tensors, modules = dict(named_tensors(module)), named_modules(module)
     derived, inner = derived_tensors(module, in_parts), inner_modules(module, in_parts)
     _require_values(module, tensors, empty=empty)
     by_owner: dict[str, dict[str, Derived]] = {}

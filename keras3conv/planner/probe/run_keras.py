@@ -17,7 +17,8 @@ from keras3conv.frameworks.keras.modes import state_kept
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import fill, raised_by_keras, to_numpy, to_tensors
-from keras3conv.frameworks.shared.recording import Call, flatten
+from keras3conv.frameworks.shared.inputs import flatten
+from keras3conv.frameworks.shared.recording import Call
 from keras3conv.messages import lay_out
 from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView

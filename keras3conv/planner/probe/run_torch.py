@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
-from keras3conv.frameworks.shared.recording import Call, Recording, flatten, traced
+from keras3conv.frameworks.shared.inputs import flatten
+from keras3conv.frameworks.shared.recording import Call, Recording, traced
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.frameworks.torch.derived import derived_tensors
 from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.frameworks.torch.observing import Arguments, computed_weights, forward_calls, held, substituted
-from keras3conv.frameworks.torch.tensors import double_precision, is_tensor, named_tensors, tensors_in
+from keras3conv.frameworks.torch.tensors import double_precision, named_tensors, tensors_in
 from keras3conv.frameworks.torch.view import planned_in_parts
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
@@ -46,17 +47,16 @@ def run(
     derived = derived_tensors(module, planned_in_parts(module, view))
     computed = computed_weights(derived, weights, float64=True)
     log = _Log.for_tensors(records, {**substitutes, **computed}, bits)
+    modes = Float64Kernels(), log.tracker, Float64(module)
     with ExitStack() as contexts:
-        for context in (_restored(module), held(derived, computed), _recorded(module, log)):
+        for context in (_restored(module), held(derived, computed), _recorded(module, log), *modes):
             contexts.enter_context(context)
-        for mode in (Float64Kernels(), log.tracker, Float64(module)):
-            contexts.enter_context(mode)
         try:
             with substituted(module, substitutes):
                 outputs = module(*args, **kwargs)
         except RAISED_BY_MODELS as error:
             raise torch_side.call_error(module, log.stack, (args, kwargs), error) from error
-    flat = dict(flatten(outputs, is_tensor))
+    flat = dict(flatten(outputs, torch.is_tensor))
     _require_finite(module, log)
     return TorchRun(
         view=traced(view, Recording(calls=tuple(sorted(log.shapes, key=lambda call: call.place)))),

@@ -44,7 +44,8 @@ class Masked(nn.Module):
 
 
 @case(
-    "keras3conv/frameworks/shared/inputs.py:require_arguments", 'k3c.align(module, model, inputs={"ids": a, "maks": b})'
+    "keras3conv/frameworks/shared/inputs_made.py:require_arguments",
+    'k3c.align(module, model, inputs={"ids": a, "maks": b})',
 )
 def a_misspelt_input(_: Path) -> Scope:
     given = [keras.Input((3,), name=name) for name in ("ids", "mask")]

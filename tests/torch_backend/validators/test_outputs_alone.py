@@ -52,7 +52,7 @@ def test_layers_are_not_inspected_if_no_proof_needs_them(monkeypatch: pytest.Mon
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("this is not needed to compare outputs")
 
-    for name in ("config_of", "file_locations", "_attribute_names"):
+    for name in ("_config", "file_locations", "_attribute_names"):
         monkeypatch.setattr(keras_tree, name, refuse)
     monkeypatch.setattr(keras_side, "_recording", refuse)
     monkeypatch.setattr(torch_side, "forward_calls", refuse)
