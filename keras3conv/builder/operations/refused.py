@@ -77,19 +77,6 @@ REFUSED: dict[str, str] = {f"keras.ops.{name}": reason for reason, names in _REA
 """For each operation that cannot be converted: the reason, by its public name ("keras.ops.qr"), for the error message.
 """
 
-NO_CALLS: dict[str, str] = {
-    **dict.fromkeys(
-        ("bartlett", "blackman", "empty", "hamming", "hanning", "kaiser"),
-        "is computed when the model is traced, and becomes a constant",
-    ),
-    **dict.fromkeys(("dtype", "is_tensor", "shape"), "is evaluated when the model is traced"),
-    **dict.fromkeys(("hard_swish", "swish"), "is an alias of hard_silu, silu"),
-    **dict.fromkeys(("custom_gradient", "vectorize"), "is traced into the operations that it calls"),
-    "convert_to_numpy": "needs the values of a tensor, which a traced model does not have",
-    "image.extract_patches_3d": "is refused: only patches of images are supported",
-}
-"""For each function of `keras.ops` that never becomes a node of a call graph: the reason why."""
-
 
 def refusal(kind: str) -> str:
     """Return why no call of a Keras operation or layer ("keras.ops.qr") can be converted; "" if some calls can."""

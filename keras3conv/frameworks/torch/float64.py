@@ -45,9 +45,7 @@ class Float64Kernels(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a torch function with its operands in one dtype; compute a depthwise convolution as a sum."""
         kwargs = kwargs or {}
-        if func in _OF_ONE_DTYPE and {torch.float32, torch.float64} <= {
-            one.dtype for one in tensors_in((args, kwargs))
-        }:
+        if func in _OF_ONE_DTYPE and {one.dtype for one in tensors_in((args, kwargs))} >= _BOTH:
             args, kwargs = _in_float64(args), _in_float64(kwargs)
         sums = depthwise(func, args, kwargs) if func in CONVOLUTIONS else None
         return func(*args, **kwargs) if sums is None else sums

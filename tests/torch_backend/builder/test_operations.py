@@ -13,7 +13,7 @@ from keras import ops
 
 from keras3conv.builder.operations import library as handlers
 from keras3conv.builder.operations.call import HANDLERS
-from keras3conv.builder.operations.refused import NO_CALLS, REFUSED
+from keras3conv.builder.operations.refused import REFUSED
 from keras3conv.errors import UnsupportedLayerError
 from keras3conv.frameworks.torch.generated import instance_of
 from tests.support.operation_cases import CASES
@@ -27,6 +27,19 @@ handlers.load()
 
 TABLE = Path(__file__).resolve().parents[3] / "docs" / "operations.md"
 PREFIX = "keras.ops."
+
+NO_CALLS: dict[str, str] = {
+    **dict.fromkeys(
+        ("bartlett", "blackman", "empty", "hamming", "hanning", "kaiser"),
+        "is computed when the model is traced, and becomes a constant",
+    ),
+    **dict.fromkeys(("dtype", "is_tensor", "shape"), "is evaluated when the model is traced"),
+    **dict.fromkeys(("hard_swish", "swish"), "is an alias of hard_silu, silu"),
+    **dict.fromkeys(("custom_gradient", "vectorize"), "is traced into the operations that it calls"),
+    "convert_to_numpy": "needs the values of a tensor, which a traced model does not have",
+    "image.extract_patches_3d": "is refused: only patches of images are supported",
+}
+"""For each function of `keras.ops` that never becomes a node of a call graph: the reason why."""
 
 
 def each(cases: dict[str, list[Case]]) -> list[Any]:

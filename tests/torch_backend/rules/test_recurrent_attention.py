@@ -11,10 +11,9 @@ import torch
 
 from keras3conv.errors import RuleError
 from keras3conv.numerics.difference import compare
-from keras3conv.rules.families.attention.multi_head import half_split_rows
 from keras3conv.rules.library import find, list_rules
 from keras3conv.rules.rule import Example, LayerSpec
-from keras3conv.transforms import Array, from_json
+from keras3conv.transforms import Array, Axes, Chain, from_json
 from tests.support.laws import law_float64, law_transforms
 from tests.support.trials import Trial, config_of, keras_outputs, make_trial, spec_of_layer
 from tests.torch_backend.rules.mutants.test_common import layered
@@ -193,6 +192,23 @@ def test_a_boolean_mask_is_inverted_and_a_float_mask_is_added_to_the_scores() ->
     assert compare(*opposite).max_rel < 1e-6
     assert compare(*numbers).max_rel < 1e-6
     assert not compare(*alike).max_rel < 1e-2  # NaN where torch then masks everything
+
+
+def half_split_rows(heads: int, pattern: str = "r i -> r i") -> Chain:
+    """Return the permutation of the rows of a query or key weight between two conventions of the rotary embedding.
+
+    The embedding rotates pairs of rows of a head. Before the permutation, a pair is two neighbours: (0, 1), (2, 3), ...
+    After it, a pair has a row of each half: (0, d/2), (1, d/2 + 1), ... The inverse leads back to neighbours. Values
+    are not rotated, so their rows are not permuted.
+
+    Args:
+        heads: The number of heads; for the key of a grouped-query attention, the number of key heads.
+        pattern: The transform that follows the permutation, as a pattern in which "r" is the axis of the rows: "r i ->
+            i r" for a Keras kernel, "r -> r" for a bias.
+    """
+    axes = pattern.partition("->")[0].split()
+    before, after = (" ".join(rows if axis == "r" else axis for axis in axes) for rows in ("(n p t)", "(n t p)"))
+    return Chain(Axes(f"{before} -> {after}", n=heads, t=2), Axes(pattern))
 
 
 def rotated(rows: Array, angles: Array, *, halves: bool) -> Array:

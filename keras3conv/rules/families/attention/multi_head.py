@@ -164,20 +164,3 @@ register(
         ),
     )
 )
-
-
-def half_split_rows(heads: int, pattern: str = "r i -> r i") -> Chain:
-    """Return the permutation of the rows of a query or key weight between two conventions of the rotary embedding.
-
-    The embedding rotates pairs of rows of a head. Before the permutation, a pair is two neighbours: (0, 1), (2, 3), ...
-    After it, a pair has a row of each half: (0, d/2), (1, d/2 + 1), ... The inverse leads back to neighbours. Values
-    are not rotated, so their rows are not permuted.
-
-    Args:
-        heads: The number of heads; for the key of a grouped-query attention, the number of key heads.
-        pattern: The transform that follows the permutation, as a pattern in which "r" is the axis of the rows: "r i ->
-            i r" for a Keras kernel, "r -> r" for a bias.
-    """
-    axes = pattern.partition("->")[0].split()
-    before, after = (" ".join(rows if axis == "r" else axis for axis in axes) for rows in ("(n p t)", "(n t p)"))
-    return Chain(Axes(f"{before} -> {after}", n=heads, t=2), Axes(pattern))
