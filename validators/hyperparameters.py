@@ -7,6 +7,7 @@ training has no effect on the outputs. To find such a field, the torch layer is 
 side.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Literal
 
 from keras3conv.alignment.audit import FieldPair
+from keras3conv.alignment.beside import Beside
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Problem, listed
 from keras3conv.messages import count
@@ -303,31 +305,41 @@ def _problem(judged: _JudgedField, port: Side | None) -> Problem:
         keras_beside = f", {field.keras_beside}" if field.keras_beside else ""
         fact += f", {field.keras_field} is {_show(field.keras_value)} in Keras"
         fact += f"; it must be {_show(field.wanted)}{keras_beside}"
-        in_keras = _fix(field.keras_field, field.wanted, field.keras_value, f"{field.keras}{keras_beside}")
+        in_keras = _fix(field.keras_field, field.wanted, field.keras_value, field.keras, field.keras_beside)
     else:
         fact += f"; Keras' behaviour corresponds to {_show(field.in_torch)} in torch{beside}"
     in_torch: tuple[str, ...] = ()
     if field.torch_field and field.in_torch is not None:
-        place = f"{field.torch or 'the module itself'}{beside}"
-        in_torch = _fix(field.torch_field, field.in_torch, field.torch_value, place)
+        place = field.torch or "the module itself"
+        in_torch = _fix(field.torch_field, field.in_torch, field.torch_value, place, field.beside)
     fixes = (*in_keras, *in_torch) if port == "keras" else (*in_torch, *in_keras)
     return Problem(torch=field.torch, keras=field.keras, fact=f"{fact} ({judged.note})", fixes=fixes)
 
 
-def _fix(name: str, value: object, present: object, place: str) -> tuple[str, ...]:
-    """Return the line of code that sets a field to a new value, in a tuple; () if the field has this value already.
+def _fix(name: str, value: object, present: object, place: str, beside: Beside) -> tuple[str, ...]:
+    """Return the lines of code that set a field to a new value, in a tuple; () if the field has this value already.
 
     Args:
         name: The field: "units", or "layer.units" for the layer inside a wrapper such as Bidirectional.
         value: The new value.
         present: The present value.
-        place: The layer that has the field, in words, for the comment after the line.
+        place: The layer that has the field, for the comment after the line.
+        beside: The layers that are needed before or after it.
     """
     if same_value(value, present):
         return ()
     inner, _, argument = name.rpartition(".")
     inside = f"{inner} of " if inner and not inner.isdigit() else ""
-    return (f"{argument if inside else name}={value!r}  # {inside}{place}",)
+    line = f"{argument if inside else name}={_code(argument, value)}  # {inside}{place}"
+    return (beside.with_lines(line, place),)
+
+
+def _code(argument: str, value: object) -> str:
+    """Return a value as code, in the form of the other proofs: a text in double quotes, equal padding as one number."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    is_equal_padding = argument == "padding" and isinstance(value, tuple) and len(set(value)) == 1
+    return repr(value[0] if is_equal_padding and isinstance(value, tuple) else value)
 
 
 def _table(fields: list[_JudgedField], failed: list[int]) -> Table:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from keras3conv.alignment.beside import NOTHING, Beside, only_at_size
 from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.rules.applying import keras_specs, torch_config
@@ -44,9 +45,8 @@ class FieldPair:
             translate the field.
         agrees: Whether both values mean the same, such as padding 1 and "same"; None if that cannot be decided.
         note: The reason why `agrees` is None.
-        beside: As code, the layers that torch needs in addition to compute what the Keras layer does: "after
-            nn.ZeroPad2d(...)".
-        keras_beside: As code, the layers that Keras needs in addition to compute what the torch layer does.
+        beside: The layers that torch needs in addition to compute what the Keras layer does, such as a `ZeroPad2d`.
+        keras_beside: The layers that Keras needs in addition to compute what the torch layer does.
         acts: When the field has an effect: always, in training only, or through the state with which the next call
             begins.
         is_built_in: Whether torch has no such field, and always computes with the fixed value `torch_value`.
@@ -66,8 +66,8 @@ class FieldPair:
     in_torch: Any = None
     agrees: bool | None = None
     note: str = ""
-    beside: str = ""
-    keras_beside: str = ""
+    beside: Beside = NOTHING
+    keras_beside: Beside = NOTHING
     acts: Acts = "always"
     is_built_in: bool = False
     selects: bool = False
@@ -240,36 +240,34 @@ def _with_named_functions(value: Any) -> Any:
     return name_of(value) if isinstance(value, Mapping) and value.get("class_name") == "function" else value
 
 
-def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], str]:
+def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], Beside]:
     """Return the torch fields that a rule computes from a Keras layer, and the additional torch layers that it needs.
 
-    The fields are values by name. The layers are text, "after nn.ZeroPad2d(padding=1)". Both are empty if the rule
-    cannot translate the Keras layer.
+    The fields are values by name. Both are empty if the rule cannot translate the Keras layer.
     """
     try:
         specs = rule.to_torch(keras_specs(rule, keras))
     except REFUSALS:
-        return {}, ""
+        return {}, NOTHING
     if rule.torch_count != 1:
         owners = [spec for spec in specs if rule.torch.endswith(spec.kind)]  # not a padding before them
         if len(owners) != rule.torch_count:
-            return _fields_of_each(specs), ""
+            return _fields_of_each(specs), NOTHING
         return _fields_of_each(tuple(owners)), _beside(specs, owners[0], owners[-1])
     owner = next((spec for spec in specs if spec.kind == rule.torch), specs[-1])
-    return {name: value for name, value in owner.config.items() if name in rule.fields}, _beside(specs, owner)
+    beside = _beside(specs, owner, note=_at_this_size(keras))
+    return {name: value for name, value in owner.config.items() if name in rule.fields}, beside
 
 
-def _beside_in_keras(rule: Rule, config: Config) -> str:
-    """Return, as code, the Keras layers besides the one with the weights: "after layers.ZeroPadding2D(padding=1)".
-
-    The result is empty if the rule makes no other layers.
+def _beside_in_keras(rule: Rule, config: Config) -> Beside:
+    """Return the Keras layers besides the one with the weights, such as a `ZeroPadding2D` before it.
 
     Args:
         rule: The rule. If it makes several Keras layers with weights, the result is empty.
         config: The configuration of the torch layer.
     """
     if rule.keras_count != 1:
-        return ""
+        return NOTHING
     specs = rule.to_keras(config)
     owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
     return _beside(specs, owner)
@@ -295,24 +293,25 @@ def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
     }
 
 
-def _beside(specs: LayerSpecs, owner: LayerSpec, last: LayerSpec | None = None) -> str:
-    """Return, as code, the layers before and after the layer with the weights, such as "after nn.ZeroPad2d(padding=1)".
+def _beside(specs: LayerSpecs, owner: LayerSpec, last: LayerSpec | None = None, note: str = "") -> Beside:
+    """Return the layers before and after the layer with the weights.
 
     Args:
         specs: The layers in the order of their calls.
         owner: The layer among them that has the weights.
         last: The last such layer, if there are several.
+        note: The end of a comment on them.
     """
     place = next(number for number, spec in enumerate(specs) if spec is owner)
     end = next(number for number, spec in enumerate(specs) if spec is (last or owner))
-    texts = []
-    for word, others in (("after", specs[:place]), ("before", specs[end + 1 :])):
-        if others:
-            texts.append(f"{word} {', '.join(map(_written, others))}")
-    return " and ".join(texts)
+    return Beside(before=specs[:place], after=specs[end + 1 :], note=note)
 
 
-def _written(spec: LayerSpec) -> str:
-    arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
-    kind = spec.kind.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
-    return f"{kind}({arguments})"
+def _at_this_size(keras: LayerView) -> str:
+    """Return the end of a comment that a padding "same" of a Keras layer depends on the size of its input; or empty."""
+    config, shapes = keras.config or {}, keras.run.inputs or ()
+    strides = config.get("strides", 1)
+    if config.get("padding") != "same" or not shapes:
+        return ""
+    axes = shapes[0][2:] if config.get("data_format") == "channels_first" else shapes[0][1:-1]
+    return only_at_size(axes, strides if isinstance(strides, tuple) else (strides,) * len(axes))

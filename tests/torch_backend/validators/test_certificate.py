@@ -322,13 +322,15 @@ def test_an_asymmetric_padding_is_fixed_with_an_additional_padding_layer() -> No
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, strides=2, padding="same")])
     module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
     k3c.transfer(model, module, k3c.align(module, model), accept_difference=True)
-    section = next(section for section in k3c.validate(module, model).sections if section.name == "hyperparameters")
-    assert section.status == "failed"
-    problem = section.problems[0]
+    report = k3c.validate(module, model)
+    assert report.section("hyperparameters").status == "failed"
+    problem = report.section("hyperparameters").problems[0]
     in_torch, in_keras = problem.fixes  # torch first: its module is the one that transfer filled
-    assert in_keras.startswith("padding='valid'  # conv2d")
-    assert "after layers.ZeroPadding2D(padding=((1, 1), (1, 1))" in in_keras
-    assert in_torch == "padding=(0, 0)  # 0, after nn.ZeroPad2d(padding=(0, 1, 0, 1))"
+    note = '; for inputs of 8x8: at another size "same" pads differently'
+    assert in_torch == f"x = F.pad(x, (0, 1, 0, 1))  # before 0{note}\npadding=0  # 0"
+    padded = "x = keras.layers.ZeroPadding2D(((1, 1), (1, 1)))(x)  # before conv2d"
+    assert in_keras == f'{padded}\npadding="valid"  # conv2d'
+    assert report.section("float64").problems[0].fixes == problem.fixes, "both proofs print the same lines"
 
 
 def test_a_tied_weight_has_its_gradient_under_each_name() -> None:

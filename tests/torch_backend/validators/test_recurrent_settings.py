@@ -82,9 +82,9 @@ def test_equal_layers_have_no_difference(kind: str, both: bool) -> None:
 @pytest.mark.parametrize(
     ("settings", "fix"),
     [
-        ({"recurrent_activation": "hard_sigmoid"}, "recurrent_activation='sigmoid'  # rnn"),
+        ({"recurrent_activation": "hard_sigmoid"}, 'recurrent_activation="sigmoid"  # rnn'),
         ({"go_backwards": True}, "go_backwards=False  # rnn"),
-        ({"activation": "softsign"}, "activation='tanh'  # rnn"),
+        ({"activation": "softsign"}, 'activation="tanh"  # rnn'),
     ],
 )
 def test_the_setting_that_differs_is_blamed_and_not_return_sequences(settings: dict[str, Any], fix: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras3conv.alignment.beside import only_at_size
 from keras3conv.frameworks.torch.replay import Change, Key, Operation
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.transferred import TO_KERAS
@@ -295,10 +296,7 @@ def only_at_this_size(operation: Operation, stride: tuple[int, ...]) -> str:
         operation: A convolution or a pooling.
         stride: The stride along each axis of the window.
     """
-    if max(stride) == 1:
-        return ""
-    size = "x".join(map(str, operation.get("input")[-len(stride) :]))
-    return f'; for inputs of {size}: at another size "same" pads differently'
+    return only_at_size(tuple(operation.get("input")[-len(stride) :]), stride)
 
 
 def with_arguments(**changed: Any) -> Change:

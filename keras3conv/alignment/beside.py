@@ -1,0 +1,76 @@
+"""Describe the layers that a framework needs before or after a layer to compute what the other framework's layer does.
+
+A convolution of Keras with padding "same" and a stride pads one side more than the other. Torch needs a `ZeroPad2d`
+before its convolution for that.
+"""
+
+from dataclasses import dataclass
+
+from keras3conv.rules.rule import LayerSpec, LayerSpecs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """The layers to call before and after a layer; as text "after nn.ZeroPad2d(padding=1)", empty without any.
+
+    Attributes:
+        before: The layers to call before it, in the order of their calls.
+        after: The layers to call after it.
+        note: The end of a comment on them, such as on the sizes for which they are right; may be empty.
+    """
+
+    before: LayerSpecs = ()
+    after: LayerSpecs = ()
+    note: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.before or self.after)
+
+    def __str__(self) -> str:
+        texts = []
+        for word, specs in (("after", self.before), ("before", self.after)):
+            if specs:
+                texts.append(f"{word} {', '.join(map(_written, specs))}")
+        return " and ".join(texts)
+
+    def with_lines(self, line: str, path: str) -> str:
+        """Return lines to paste: one that changes an argument of the layer, between the calls of the other layers.
+
+        Args:
+            line: The line that changes the argument.
+            path: The path of the layer, for the comments.
+        """
+        before = [f"x = {_call(spec)}  # before {path}{self.note}" for spec in self.before]
+        after = [f"x = {_call(spec)}  # after {path}" for spec in self.after]
+        return "\n".join([*before, line, *after])
+
+
+NOTHING = Beside()
+
+
+def only_at_size(sizes: tuple[int | None, ...], strides: tuple[int, ...]) -> str:
+    """Return the end of a comment: at a stride above 1, the padding of "same" depends on the size of the input.
+
+    Args:
+        sizes: The sizes of the input along the axes of the window; None or empty if they are unknown.
+        strides: The stride along each axis of the window.
+    """
+    if max(strides, default=1) == 1 or not sizes or None in sizes:
+        return ""
+    return f'; for inputs of {"x".join(map(str, sizes))}: at another size "same" pads differently'
+
+
+def _written(spec: LayerSpec) -> str:
+    arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
+    kind = spec.kind.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
+    return f"{kind}({arguments})"
+
+
+def _call(spec: LayerSpec) -> str:
+    padding = spec.config.get("padding")
+    if spec.kind.startswith("torch.nn.ZeroPad") and isinstance(padding, tuple):
+        return f"F.pad(x, {padding!r})"
+    if spec.kind.startswith("keras.layers.ZeroPadding") and set(spec.config) == {"padding"}:
+        return f"{spec.kind}({padding!r})(x)"
+    arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
+    return f"{spec.kind.replace('torch.nn.', 'nn.')}({arguments})(x)"
