@@ -119,7 +119,7 @@ def _scored(subject: Subject, labels: Array) -> OutputPair:
         number = count(len(labels), "label")
         raise InputError(
             f"labels has {number}, but no output has the shape ({len(labels)}, classes): torch returns {shapes}; "
-            "give one label for each sample"
+            "give one label for each sample; labels of pixels or of steps (segmentation) are not compared"
         )
     return pairs[0]  # the models return different numbers of arrays; this pair has the mismatch message
 

@@ -214,7 +214,7 @@ def _may_be_rounding(diff: Diff | None) -> bool:
 
 
 def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) -> str:
-    """Return the largest errors of the layers and of the model outputs in a run, as text.
+    """Return the largest errors of the layers and of the model outputs in a run, as text; one for a further run.
 
     Args:
         calls: The layer calls of the run.
@@ -226,7 +226,7 @@ def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) 
     worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)
     parts = [f"outputs agree to {worst_output:.2g}", f"{count(len(judged), 'layer call')} to {worst_layer:.2g}"]
     if variation:
-        parts = [f"outputs to {worst_output:.2g}, layers to {worst_layer:.2g} {variation}"]
+        parts = [f"all to {max(worst_output, worst_layer):.2g} {variation}"]
     compensated = sum(call.note == NOTE for call in calls)
     rounding = sum(call.note == ROUNDING for call in calls)
     if compensated and not variation:

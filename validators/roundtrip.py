@@ -77,7 +77,7 @@ def _without_weights(new: Sequence[Problem]) -> str:
     """
     names = " and ".join(problem.where for problem in new)
     return (
-        f": {names} {'was' if len(new) == 1 else 'were'} called without a file of weights, so the weights are new ones"
+        f": {names} {'was' if len(new) == 1 else 'were'} called without a file of weights, so these are random ones"
         if new
         else ""
     )
@@ -102,7 +102,7 @@ def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]
         if sum(drawn[side]) >= max(1, _NEARLY_ALL * len(drawn[side])):
             option = f"--{side}-weights"
             fact = (
-                f"was called without {option}, so it made new weights, which differ from those of the other model. "
+                f"was called without {option}, so its weights are new random ones, not those of the other model. "
                 "Give the file of its weights, or let the function load or seed them"
             )
             yield Problem.on(side, name, fact, (f"{option} FILE",))

@@ -9,7 +9,7 @@ from keras3conv.messages import collapse, collapse_problems, count, lay_out
 from keras3conv.report import notebook
 from keras3conv.report.cells import visible
 from keras3conv.report.grids import LONG
-from keras3conv.report.values import Status
+from keras3conv.report.values import Cell, Status, Table
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.width import columns, fitted_table, folded, keeps_words
 
@@ -205,6 +205,17 @@ def decision(pair: Pair) -> str:
     """Return what decided a pair, for a table, with a mark for an unconfirmed pair: "definition order (?)"."""
     decided = pair.decided_by or "nothing"
     return f"{decided} (?)" if pair.unconfirmed else decided
+
+
+def pairs_table(plan: Plan) -> Table:
+    """Return the table of all pairs for a report; if some are not confirmed, with the other candidates of each."""
+    columns: tuple[str, ...] = ("torch", "keras", "tensors", "decided by")
+    rows: list[tuple[Cell, ...]] = [(pair.torch, pair.keras, len(pair.weights), decision(pair)) for pair in plan.pairs]
+    if any(pair.unconfirmed for pair in plan.pairs):
+        columns = (*columns, "other candidates")
+        found = [_others(pair) if pair.unconfirmed else None for pair in plan.pairs]
+        rows = [(*row, others) for row, others in zip(rows, found, strict=True)]
+    return Table(title="pairs", columns=columns, rows=tuple(rows))
 
 
 def _unconfirmed_rows(plan: Plan) -> Iterator[tuple[str, ...]]:

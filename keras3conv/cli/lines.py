@@ -109,6 +109,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r'\bchannels="(first|last)"', r"--channels \1"),
     (r'\bproofs="(\w+)"', r"--proof \1"),
     (r"\bonnx=True", "--onnx"),
+    (r'\bonnx="([^"]+)"', r"--onnx-dir \1"),
     (r"\blabels=labels(?![.\[])", "--labels FILE.npy"),
     (r"\blabels=(labels[.\[].*)", r'numpy.save("FILE.npy", \1)'),
     (r'\bexpected="([^"]+)"', r"--expected \1"),

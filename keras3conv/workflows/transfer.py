@@ -14,7 +14,7 @@ from keras3conv import formats
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
-from keras3conv.alignment.text import accepted_difference, decision, declared_loss, unconfirmed_reason
+from keras3conv.alignment.text import accepted_difference, declared_loss, pairs_table, unconfirmed_reason
 from keras3conv.errors import FileError, InputError, Problem, TransferError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile
 from keras3conv.frameworks.shared.ports import remember_port
@@ -23,7 +23,7 @@ from keras3conv.messages import count, lay_out, with_article
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
-from keras3conv.report.values import NOT_CONFIRMED, Section, Table
+from keras3conv.report.values import NOT_CONFIRMED, Section
 from keras3conv.steps import report_fraction
 from keras3conv.transforms import Array
 from keras3conv.workflows.clusters import shards_on_ray
@@ -371,7 +371,6 @@ def _report(
     plan, target = staging.plan, staging.target
     loss = declared_loss(plan.mappings)
     numbers = sum(int(np.prod(tensor.shape)) for tensor in target.tensors() if staging.has(tensor))
-    rows = tuple((pair.torch, pair.keras, len(pair.weights), decision(pair)) for pair in plan.pairs)
     unconfirmed = () if accept_unconfirmed else plan.unconfirmed
     section = Section(
         name="transfer",
@@ -386,7 +385,7 @@ def _report(
             **({"declared loss": loss} if loss else {}),
             **accepted_difference(plan),
         },
-        tables=(Table(title="pairs", columns=("torch", "keras", "tensors", "decided by"), rows=rows),),
+        tables=(pairs_table(plan),),
     )
     title = f"Transfer: {staging.source.title} -> {target.title}"
     return Report(

@@ -166,7 +166,7 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
             reason = CLAIMED_AFTER_STRUCTURE
             sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
         elif name in _OF_THEIR_WEIGHTS and (factories := _without_weights(sections)):
-            reason = f"{factories} made other weights than those that were transferred, see roundtrip"
+            reason = f"the weights of {factories} are random ones, not those that were transferred: see roundtrip"
             sections.append(Section(name=name, status="skipped", claim="", summary="not run", reason=reason))
         else:
             with stages.stage(name):

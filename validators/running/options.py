@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,9 @@ def _require_new_folder(folder: Path) -> None:
     if not folder.absolute().parent.is_dir():
         raise InputError(f"the ONNX files cannot be kept in {folder}, because {folder.parent} does not exist")
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(f"the ONNX files cannot be kept in {folder}, because it exists and is no empty folder")
+        free = next(name for number in count(2) if not os.path.lexists(name := f"{folder}_{number}"))
+        fact = f"the ONNX files cannot be kept in {folder}, because it exists and is no empty folder"
+        raise InputError(f'{fact}\nFix:  onnx="{free}"')
 
 
 def _class_names(class_names: Any, labels: Any) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ def test_a_factory_that_draws_new_weights_is_named_first(
     failed = run("validate", *sides)
     said = " ".join(failed.stdout.split())
     assert failed.exit_code == 1
-    reason = "models.py:make (torch) was called without --torch-weights, so it made new weights, which differ from"
+    reason = "models.py:make (torch) was called without --torch-weights, so its weights are new random ones, not those"
     assert 0 < said.index(reason) < said.index("structure")
     assert "load or seed them" in said
     assert "transfer" not in said  # that is what the user has just done
@@ -169,7 +169,7 @@ def test_a_factory_that_draws_new_weights_is_named_first(
     found = {section["name"]: section for section in data["sections"]}
     assert found["roundtrip"]["facts"]["called without a file of weights"] == "models.py:make"
     assert found["activations"]["status"] == found["outputs"]["status"] == "skipped"
-    assert "other weights than those that were transferred" in found["outputs"]["reason"]
+    assert "are random ones, not those that were transferred" in found["outputs"]["reason"]
 
 
 @pytest.mark.slow

@@ -54,6 +54,17 @@ def a_misspelt_input(_: Path) -> Scope:
     return NAMES | {"module": Masked(), "model": model, "a": ids, "b": mask, "ids": ids, "mask": mask}
 
 
+@case(
+    "validators/running/options.py:_require_new_folder",
+    'k3c.validate(module, model, inputs=inputs, onnx="kept", proofs=["structure"])',
+)
+def a_folder_of_onnx_files_that_exists(folder: Path) -> Scope:
+    (folder / "kept").mkdir()
+    (folder / "kept" / "torch.onnx").touch()
+    (folder / "kept_2").mkdir()
+    return moved()
+
+
 @case("validators/judges.py:judges", 'k3c.validate(module, model, inputs=inputs, proofs=["output"])')
 def a_proof_that_is_misspelt(_: Path) -> Scope:
     return moved()

@@ -319,7 +319,8 @@ def test_relative_differences_of_one_in_a_million_fail_float64() -> None:
 
 
 def test_an_asymmetric_padding_is_fixed_with_an_additional_padding_layer() -> None:
-    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, strides=2, padding="same")])
+    convolution = keras.layers.Conv2D(4, 3, strides=2, padding="same", name="c")
+    model = keras.Sequential([keras.Input((8, 8, 3)), convolution])
     module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1))
     k3c.transfer(model, module, k3c.align(module, model), accept_difference=True)
     report = k3c.validate(module, model)
@@ -328,8 +329,8 @@ def test_an_asymmetric_padding_is_fixed_with_an_additional_padding_layer() -> No
     in_torch, in_keras = problem.fixes  # torch first: its module is the one that transfer filled
     note = '; for inputs of 8x8: at another size "same" pads differently'
     assert in_torch == f"x = F.pad(x, (0, 1, 0, 1))  # before 0{note}\npadding=0  # 0"
-    padded = "x = keras.layers.ZeroPadding2D(((1, 1), (1, 1)))(x)  # before conv2d"
-    assert in_keras == f'{padded}\npadding="valid"  # conv2d'
+    padded = "x = keras.layers.ZeroPadding2D(((1, 1), (1, 1)))(x)  # before c"
+    assert in_keras == f'{padded}\npadding="valid"  # c'
     assert report.section("float64").problems[0].fixes == problem.fixes, "both proofs print the same lines"
 
 

@@ -100,3 +100,15 @@ def test_the_command_line_has_a_separate_exit_status_for_unconfirmed_pairs(tmp_p
     assert "Not confirmed" in done.output
     accepted = CliRunner().invoke(app, [*run, "-o", f"{tmp_path}/b.keras", "--accept-unconfirmed"])
     assert accepted.exit_code == 0, accepted.output
+
+
+def test_the_table_of_a_transfer_has_the_other_candidates_of_unconfirmed_pairs_only(tmp_path: Path) -> None:
+    path, model = tmp_path / "x.pt", two_layers()
+    torch.save(randomize(OtherOrder()).state_dict(), path)
+    plan = k3c.align(path, model)
+    (table,) = k3c.transfer(path, model, plan).section("transfer").tables
+    assert table.columns[-1] == "other candidates"
+    assert {row[-1] for row in table.rows} == {layer.name for layer in model.layers}
+    module = randomize(OtherOrder())
+    (table,) = k3c.transfer(module, model, k3c.align(module, model)).section("transfer").tables
+    assert table.columns == ("torch", "keras", "tensors", "decided by")
