@@ -6,6 +6,7 @@ from typing import Any
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.recording import Recording, traced
+from keras3conv.garbage import rare_collections
 from keras3conv.messages import count
 from keras3conv.model.views import ModelView
 from keras3conv.planner.evidence.keys import (
@@ -35,6 +36,7 @@ from keras3conv.rules.units import units
 _SHOWN = 3
 
 
+@rare_collections()
 def probe(
     torch: Any, keras: Any, views: tuple[ModelView, ModelView], inputs: Inputs, hinted: dict[str, str]
 ) -> ProbeResult:
