@@ -16,7 +16,7 @@ import numpy as np
 
 from keras3conv.errors import RAISED_BY_MODELS, message_of
 from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
-from keras3conv.numerics.copying import aligned_copy, aligned_empty, contiguous, copy_into, is_finite
+from keras3conv.numerics.copying import aligned_copy, aligned_empty, copy_into, is_finite
 from keras3conv.transforms import Array
 
 
@@ -77,23 +77,6 @@ def error_message(error: Exception) -> str:
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in message_of(error).splitlines()]
     own = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
     return own[0] if own else "the error has no message"
-
-
-def fill(variable: keras.Variable, values: Array, order: tuple[int, ...] | None = None) -> None:
-    """Assign values to a variable, on the torch backend without an intermediate copy.
-
-    Args:
-        variable: The variable.
-        values: The values, with the variable's shape; on JAX the variable may share their memory afterwards.
-        order: The axes from the slowest to the fastest in memory, for new memory of the variable on the torch backend;
-            None to write into its memory.
-    """
-    if backend() == "torch" and tuple(variable.shape) == values.shape:
-        from keras3conv.frameworks.torch.tensors import overwrite
-
-        overwrite(variable._value, values, order)
-    else:
-        variable.assign(contiguous(values))
 
 
 def to_tensors(inputs: Any) -> Any:

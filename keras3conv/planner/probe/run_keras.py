@@ -15,7 +15,7 @@ from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.modes import state_kept
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
-from keras3conv.frameworks.keras.values import fill, memory_orders, raised_by_keras, to_numpy, to_tensors
+from keras3conv.frameworks.keras.values import assign, memory_orders, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import Call
 from keras3conv.messages import lay_out
@@ -276,7 +276,7 @@ class _CallHandler:
         """
         for path, value in values.items():
             variable = self.variables[path]
-            fill(variable, value, self.orders.get(id(variable)))
+            assign(variable, value, self.orders.get(id(variable)))
 
 
 def _with_first(returned: Any, value: Any) -> Any:
