@@ -21,8 +21,8 @@ from keras3conv.planner.evidence.parameters import held_parameters
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.planner.probe.candidates import CandidateFinder
+from keras3conv.planner.probe.compare import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.outcome import Compensated, Forced
-from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
 from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
