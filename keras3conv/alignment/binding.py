@@ -151,7 +151,7 @@ def pair_by_hand(
             return pair
         facts += misfits
     if mappings := packed_mappings(*named, heads) or _renamed(torch_layer, keras_layer, counts, heads):
-        return pair_of_mappings(*mappings, evidence=(evidence,))
+        return _by_tensors(mappings, evidence)
     if not facts:
         facts = [_no_rule(torch_layer, keras_layer, counts) if heads == 1 else f"{_ROWS_DO_NOT_FIT} {heads} heads"]
         if all(len(layer.tensors) == 1 for layer in (*named[0], *named[1])):
@@ -193,19 +193,10 @@ def _renamed(torch: LayerView, keras: LayerView, counts: tuple[int, int], heads:
     return tuple(renamed_mappings(torch, keras)) if counts == (1, 1) and heads == 1 else ()
 
 
-def pair_of_mappings(
-    *mappings: WeightMapping, evidence: tuple[Evidence, ...], candidates: tuple[str, ...] = ()
-) -> Pair:
-    """Return a pair of tensors without a rule; it has the paths of the tensors in place of those of layers.
-
-    Args:
-        mappings: The tensors of both sides, and the transforms between them.
-        evidence: The reasons for the pair.
-        candidates: The names of other tensors that fit as well.
-    """
+def _by_tensors(mappings: tuple[WeightMapping, ...], evidence: Evidence) -> Pair:
     torch = join_layers(path for mapping in mappings for path in mapping.torch)
     keras = join_layers(path for mapping in mappings for path in mapping.keras)
-    return Pair(torch=torch, keras=keras, rule=RULE, weights=mappings, evidence=evidence, candidates=candidates)
+    return Pair(torch=torch, keras=keras, rule=RULE, weights=mappings, evidence=(evidence,))
 
 
 def _no_rule(torch: LayerView, keras: LayerView, counts: tuple[int, int]) -> str:
@@ -313,7 +304,7 @@ def _pair_of_tensors(
             fixes += (REGISTER,)
         problem = Problem(torch=torch_name, keras=keras_name, fact=message_of(error), fixes=fixes)
         raise AlignmentError(lay_out(headline, [problem])) from None
-    return pair_of_mappings(mapping, evidence=(evidence,))
+    return Pair(torch=torch_name, keras=keras_name, rule=RULE, weights=(mapping,), evidence=(evidence,))
 
 
 def _are_parts(view: ModelView, paths: Iterable[str]) -> bool:

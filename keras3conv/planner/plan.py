@@ -9,6 +9,7 @@ from dataclasses import replace
 from keras3conv.alignment.pair import Ignored, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.model.views import LayerView, ModelView
+from keras3conv.planner.evidence.attention import attention_pairs
 from keras3conv.planner.evidence.bare import bare_pairs
 from keras3conv.planner.evidence.experts import stacked_pairs
 from keras3conv.planner.evidence.flattened import with_unseen_flattens
@@ -16,8 +17,9 @@ from keras3conv.planner.evidence.flow import positions
 from keras3conv.planner.evidence.hints import Hints, hinted_pairs
 from keras3conv.planner.evidence.matching import anchors, match_groups, numbers
 from keras3conv.planner.evidence.one_sided import bare_normalizations, fitting_by_core, fitting_one_sided, with_zeros
-from keras3conv.planner.evidence.packed import attention_pairs, packed_pairs, with_doubtful_rows
-from keras3conv.planner.evidence.parameters import named_pairs, renamed_pairs
+from keras3conv.planner.evidence.packed import packed_pairs, with_doubtful_rows
+from keras3conv.planner.evidence.parameters import named_pairs
+from keras3conv.planner.evidence.renamed import renamed_pairs
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
 from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs

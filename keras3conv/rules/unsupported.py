@@ -6,6 +6,19 @@ fails if a new version of a framework adds a class.
 
 from collections.abc import Mapping
 
+AUGMENTATIONS = (
+    "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
+    "RandomContrast", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale",
+    "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation", "RandomSaturation",
+    "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom",
+)  # fmt: skip
+"""The classes of `keras.layers` that augment images in training, and return them unchanged in inference.
+
+`RandomCrop` is none of them: Keras infers the shape of the crop also where it returns the whole image.
+"""
+
+_NAMES_OF_AUGMENTATIONS = " ".join(AUGMENTATIONS)
+
 _REASONS: Mapping[str, Mapping[str, str]] = {
     "torch.nn": {
         "Container Module ModuleDict ModuleList ParameterDict ParameterList Sequential": "holds layers or parameters; "
@@ -34,15 +47,14 @@ _REASONS: Mapping[str, Mapping[str, str]] = {
         "Masking": "torch has no layer that skips masked steps",
         "FlaxLayer JaxLayer TFSMLayer TorchModuleWrapper": "wraps a model of another framework",
         "Lambda": "contains code, which keras3conv never runs from a file; write a layer and register a rule for it",
-        "AugMix AutoContrast CenterCrop ContrastLimitedAdaptiveHistogramEqualization CutMix Equalization "
-        "MaxNumBoundingBoxes MixUp Pipeline RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter "
-        "RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur "
-        "RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation "
-        "RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom Resizing Solarization": "prepares "
-        "images before training; it is part of the data pipeline, not of the model",
+        _NAMES_OF_AUGMENTATIONS: "augments images in training, and returns them unchanged in inference; `convert` "
+        "leaves it out",
+        "AutoContrast ContrastLimitedAdaptiveHistogramEqualization Equalization MaxNumBoundingBoxes Pipeline "
+        "RandomCrop Solarization": "prepares images before training; it is part of the data pipeline, not of the model",
+        "CenterCrop Resizing": "has no weights, and no torch module; `convert` writes it as operations",
         "CategoryEncoding Discretization HashedCrossing Hashing IntegerLookup StringLookup TextVectorization": "turns "
         "tables and text into numbers; it is part of the data pipeline, not of the model",
-        "MelSpectrogram STFTSpectrogram": "turns sound into images; it is part of the data pipeline, not of the model",
+        "MelSpectrogram STFTSpectrogram": "turns sound into images, without weights; `convert` writes it as operations",
     },
 }
 

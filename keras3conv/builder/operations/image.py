@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
-from keras3conv.builder.operations.expressions import F, along, behind, fixed, is_float, tuple_of
+from keras3conv.builder.operations.expressions import F, along, behind, converted, fixed, is_float, tuple_of
 from keras3conv.builder.operations.layers import images, padded, same_pads, torch_pads
 from keras3conv.builder.program.operation import Expression, chained
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
+from keras3conv.rules.unsupported import AUGMENTATIONS
 
 _MODES = {"reflect": "reflect", "symmetric": "replicate"}
 
@@ -215,6 +216,12 @@ def _center_crop(call: Call) -> None:
         )
     cropped = (_centred(size, wanted) for size, wanted in zip(sizes, target, strict=True))
     call.returns(given[..., *cropped], given.order)
+
+
+@handles(*(f"keras.layers.{name}" for name in AUGMENTATIONS))
+def _not_augmented(call: Call) -> None:
+    """Convert an augmentation to nothing, as in inference; only the dtype changes."""
+    call.passes(converted(call, call.tensor, call.dtype))
 
 
 @handles("keras.ops.image.extract_patches")

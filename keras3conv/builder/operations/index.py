@@ -16,7 +16,7 @@ from keras3conv.builder.operations.expressions import (
     torch_dtype,
     without,
 )
-from keras3conv.builder.operations.indexing import ALL, full_key, sliced
+from keras3conv.builder.operations.indexing import ALL, full_key, indexed, is_all, sliced
 from keras3conv.builder.program.operation import Dtype, Expression, Operation, operator
 from keras3conv.builder.program.program import Value, identity
 from keras3conv.model.graph import Size
@@ -27,9 +27,17 @@ _INT32 = Dtype("int32")
 @handles("keras.ops.get_item")
 def _get_item(call: Call) -> None:
     given, key = call["x"], call["key"]
-    if isinstance(key, list) and any(part is None or part is Ellipsis or isinstance(part, slice) for part in key):
+    if isinstance(key, list):
         key = tuple(key)  # a saved Keras model has lists instead of tuples
-    expression, order = sliced(call, given, full_key(call, key, given.rank))
+    entries = full_key(call, key, given.rank)
+    arrays = [axis for axis, entry in enumerate(entries) if isinstance(entry, Value)]
+    if len(arrays) == 1 and all(axis in arrays or is_all(entry) for axis, entry in enumerate(entries)):
+        _picked(call, given, entries[arrays[0]], arrays[0])
+        return
+    if arrays:
+        call.returns(indexed(call, given, entries))
+        return
+    expression, order = sliced(call, given, entries)
     if expression == given:
         call.passes(given, order)
     else:

@@ -59,7 +59,7 @@ def sliced(call: Call, tensor: Value, key: Sequence[Any]) -> tuple[Expression, O
             order.append(entries.number[axis])
     index += [None] * len(entries.new_behind)
     order += entries.new_behind
-    while index and _is_all(index[-1]):
+    while index and is_all(index[-1]):
         index.pop()
     expression: Expression = tensor
     if flipped:
@@ -67,6 +67,33 @@ def sliced(call: Call, tensor: Value, key: Sequence[Any]) -> tuple[Expression, O
     if index:
         expression = expression[tuple(index) if len(index) > 1 else index[0]]
     return expression, tuple(order)
+
+
+def indexed(call: Call, tensor: Value, entries: Sequence[Any]) -> Expression:
+    """Return the torch expression that indexes a value with arrays: `x[rows, columns]`, in the axis order of Keras.
+
+    Args:
+        call: The call.
+        tensor: The value to index.
+        entries: A number, slice or array of integers for every axis in the order of Keras, and None for new axes.
+
+    Raises:
+        RuleError: A number and an array are separated by a slice, or an entry is of another type.
+    """
+    selecting = [place for place, entry in enumerate(entries) if entry is not None and not isinstance(entry, slice)]
+    arrays = [place for place in selecting if isinstance(entries[place], Value)]
+    if len(arrays) < len(selecting) and selecting[-1] - selecting[0] >= len(selecting):
+        raise call.refuse(
+            "an index with an integer and an array on two sides of a slice gives other axis orders on other Keras "
+            "backends; index twice"
+        )
+    index = [
+        call.keras_order(entry) if place in arrays else entry if entry is None else _checked(call, entry)
+        for place, entry in enumerate(entries)
+    ]
+    while is_all(index[-1]):
+        index.pop()
+    return call.keras_order(tensor)[tuple(index)]
 
 
 @dataclass(kw_only=True)
@@ -126,7 +153,8 @@ def _mirrored(call: Call, entry: slice) -> slice:
     return slice(start, stop, -_step(call, entry))
 
 
-def _is_all(entry: Any) -> bool:
+def is_all(entry: Any) -> bool:
+    """Return True for the slice `:`."""
     return isinstance(entry, slice) and entry.start is entry.stop is None and entry.step in (None, 1)
 
 
@@ -144,7 +172,7 @@ def _checked(call: Call, entry: Any) -> Any:
 
 def _bound(call: Call, value: Any) -> int | Size:
     if isinstance(value, Value):
-        raise call.refuse("an index in brackets that is a tensor is not supported; use keras.ops.take")
+        raise call.refuse("a bound of a slice that is a tensor is not supported; use keras.ops.take")
     if isinstance(value, bool) or not isinstance(value, int | Size):
         raise call.refuse(
             f"an index in brackets must be an integer or a slice, found {with_article(type(value).__name__)}"

@@ -9,18 +9,17 @@ from keras3conv.builder.operations.call import HANDLERS, Call, handles
 from keras3conv.builder.operations.library import load
 
 _REASONS: dict[str, tuple[str, ...]] = {
-    "complex numbers are not supported in a conversion to torch: no layer of Keras uses them": (
-        "fft", "fft2", "ifft2", "imag", "irfft", "istft", "polar", "rfft", "stft", "view_as_complex", "view_as_real",
-    ),
+    "tensors of complex numbers are not supported in a conversion to torch; Keras' fft, rfft and stft, which return "
+    "the real and the imaginary part, are": ("imag", "polar", "view_as_complex", "view_as_real"),
     "it chooses one of two functions when the model runs; compute both, and choose with keras.ops.where": ("cond",),
     "it chooses one of several functions when the model runs; compute all, and choose with keras.ops.where": (
         "switch",
     ),
-    "it repeats a function when the model runs; write a Python loop with a fixed number of steps, which is traced": (
+    "it repeats a function as often as the values say; write a loop with a fixed number of steps, which is traced": (
         "fori_loop", "while_loop",
     ),
     "it calls a function for each part of a tensor; write a Python loop over the parts, or operations on the whole": (
-        "associative_scan", "map", "scan", "vectorized_map",
+        "associative_scan", "map", "vectorized_map",
     ),
     "it computes the derivative of a function, which a traced graph does not have": ("jvp",),
     "it is a loss or a metric, not a part of the deployed model": (
@@ -50,7 +49,6 @@ _REASONS: dict[str, tuple[str, ...]] = {
     "its arguments start and stop are tensors, which is not supported; use numbers": (
         "geomspace", "linspace", "logspace",
     ),
-    "its result is known before the model runs: use the shape of the tensor instead": ("ndim", "size"),
     "its result differs between Keras' backends; use keras.ops.clip and keras.ops.cast": ("saturate_cast",),
     "it reinterprets the bits of numbers, which is not supported": ("view",),
     "its conversion is not implemented yet; write it with other functions of keras.ops": (
@@ -62,11 +60,8 @@ _LAYERS: dict[str, tuple[str, ...]] = {
     "it looks up words and categories: run it on the data, before the model": (
         "HashedCrossing", "Hashing", "IntegerLookup", "StringLookup", "TextVectorization",
     ),
-    "it augments images at random in training: run it on the data, and convert the model that comes after it": (
-        "AugMix", "CutMix", "MixUp", "RandAugment", "RandomBrightness", "RandomColorDegeneration", "RandomColorJitter",
-        "RandomContrast", "RandomCrop", "RandomElasticTransform", "RandomErasing", "RandomFlip", "RandomGaussianBlur",
-        "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
-        "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom",
+    "it crops images at random in training: run it on the data, and convert the model that comes after it": (
+        "RandomCrop",
     ),
 }  # fmt: skip
 

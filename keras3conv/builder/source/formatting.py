@@ -68,19 +68,6 @@ def docstring(indent: int, text: str) -> Iterator[str]:
     yield f'{before}"""'
 
 
-def _outside_strings(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the place and the letter for each letter of a source code that is not in a string."""
-    quote = ""
-    for place, letter in enumerate(text):
-        if quote:
-            if letter == quote and text[place - 1] != "\\":
-                quote = ""
-        elif letter in "\"'":
-            quote = letter
-        else:
-            yield place, letter
-
-
 def _spans(text: str) -> list[tuple[int, int]]:
     """Return the start and end of each outermost pair of brackets that is not empty.
 
@@ -88,8 +75,14 @@ def _spans(text: str) -> list[tuple[int, int]]:
     """
     found: list[tuple[int, int]] = []
     stack: list[int] = []
-    for place, letter in _outside_strings(text):
-        if letter in _OPENING:
+    quote = ""
+    for place, letter in enumerate(text):
+        if quote:
+            if letter == quote and text[place - 1] != "\\":
+                quote = ""
+        elif letter in "\"'":
+            quote = letter
+        elif letter in _OPENING:
             stack.append(place)
         elif letter in _CLOSING:
             start = stack.pop()
@@ -100,10 +93,18 @@ def _spans(text: str) -> list[tuple[int, int]]:
 
 def _parts(text: str) -> list[str]:
     """Split a text at its commas, except those inside brackets and strings."""
-    parts, depth, start = [], 0, 0
-    for place, letter in _outside_strings(text):
-        depth += (letter in _OPENING) - (letter in _CLOSING)
-        if letter == "," and depth == 0:
+    parts, depth, quote, start = [], 0, "", 0
+    for place, letter in enumerate(text):
+        if quote:
+            if letter == quote and text[place - 1] != "\\":
+                quote = ""
+        elif letter in "\"'":
+            quote = letter
+        elif letter in _OPENING:
+            depth += 1
+        elif letter in _CLOSING:
+            depth -= 1
+        elif letter == "," and depth == 0:
             parts.append(text[start:place].strip())
             start = place + 1
     rest = text[start:].strip()

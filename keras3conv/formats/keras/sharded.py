@@ -5,14 +5,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint, quoted
+from keras3conv.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint, quoted
 from keras3conv.formats.keras import weights_h5
 from keras3conv.formats.keras.layers import distinct, layers_of, reader_of
 from keras3conv.formats.safe.hdf5_dataset import Attribute, Dataset
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
 from keras3conv.formats.safe.hdf5_tree import Tree
-from keras3conv.formats.safe.shards import read_index, require_plain, shard_path
-from keras3conv.formats.safe.source import Source
+from keras3conv.formats.safe.shards import is_plain, shard_path
+from keras3conv.formats.safe.source import Source, check_count, parse_json
 from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
@@ -68,14 +68,31 @@ def weight_map_of(source: Source) -> dict[str, tuple[str, ...]]:
 
     The keys are the HDF5 groups of variables, the values the names of the shards that contain the group.
     """
-    weight_map = read_index(source, _MAX_INDEX)["weight_map"]
+    if source.size > _MAX_INDEX:
+        raise MalformedCheckpoint(
+            f"{source.path} has {source.size:,} bytes, too many for the index of a sharded checkpoint; the limit is "
+            f"{_MAX_INDEX:,}"
+        )
+    with source.open() as file:
+        raw = bytes(source.read(file, 0, source.size))
+    check_count(raw.count(b'"') // 4, str(source.path))
+    content = parse_json(raw, str(source.path))
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise MalformedCheckpoint(
+            f"{source.path} has no key weight_map, so it is not the index of a sharded checkpoint"
+        )
     return {group: tuple(_names(source, group, value)) for group, value in weight_map.items()}
 
 
 def _names(source: Source, group: str, value: Any) -> list[str]:
     names = value if isinstance(value, list) else [value]
     for name in names:
-        require_plain(source, group, name, ".weights.h5")
+        if not is_plain(name, ".weights.h5"):
+            raise UnsafeCheckpoint(
+                f"{source.path}: {quoted(group)} is in the shard {quoted(name)}, which is not a file name in the "
+                "folder of the index"
+            )
     return names
 
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, listed, quoted
-from keras3conv.formats.safe.shards import read_index, require_plain, shard_path
-from keras3conv.formats.safe.source import Source, check_count, zero_tail
+from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, UnsafeCheckpoint, listed, quoted
+from keras3conv.formats.safe.shards import is_plain, shard_path
+from keras3conv.formats.safe.source import Source, check_count, parse_json, zero_tail
 from keras3conv.formats.safetensors import file as safetensors_file
 from keras3conv.formats.safetensors.header import Entry, parse
 from keras3conv.formats.torch.names import layers_of
@@ -53,12 +53,28 @@ def read_weight_map(source: Source, suffix: str) -> tuple[dict[str, str], dict[s
         source: The index.
         suffix: The suffix of the shards, such as ".safetensors".
     """
-    content = read_index(source, _MAX_INDEX)
-    weight_map = content["weight_map"]
+    if source.size > _MAX_INDEX:
+        raise MalformedCheckpoint(
+            f"{source.path} has {source.size:,} bytes, too many for the index of a sharded checkpoint; the limit is "
+            f"{_MAX_INDEX:,}"
+        )
+    with source.open() as file:
+        raw = bytes(source.read(file, 0, source.size))
+    check_count(raw.count(b'"') // 4, str(source.path))  # before the index is parsed; 4 quotes per entry
+    content = parse_json(raw, str(source.path))
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise MalformedCheckpoint(
+            f"{source.path} has no key weight_map, so it is not the index of a sharded checkpoint"
+        )
     check_count(len(weight_map), str(source.path))
     _check_numbers(source, weight_map.values())
     for key, name in weight_map.items():
-        require_plain(source, key, name, suffix)
+        if not is_plain(name, suffix):
+            raise UnsafeCheckpoint(
+                f"{source.path}: {quoted(key)} is in the shard {quoted(name)}, which is not a file name in the folder "
+                "of the index"
+            )
     metadata = content.get("metadata")
     return weight_map, metadata if isinstance(metadata, dict) else {}
 

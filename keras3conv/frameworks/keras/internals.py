@@ -25,6 +25,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.ops.numpy import GetItem, Reshape
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving import saving_lib
+from keras.src.utils.backend_utils import DynamicBackend
 from keras.src.utils.module_utils import tensorflow
 from keras.src.utils.naming import to_snake_case
 
@@ -82,6 +83,7 @@ __all__ = [
     "OPERATION_NAMESPACES",
     "BaseDepthwiseConv",
     "BaseSeparableConv",
+    "DynamicBackend",
     "GetItem",
     "LayerScale",
     "Reshape",

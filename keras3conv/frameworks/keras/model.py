@@ -15,14 +15,8 @@ import numpy as np
 from keras3conv import formats
 from keras3conv.errors import InputError, ModelError, Problem
 from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
-from keras3conv.frameworks.keras.modes import (
-    float64_mode,
-    layers_of,
-    narrow_compute_dtype,
-    precise,
-    state_kept,
-    without_gradients,
-)
+from keras3conv.frameworks.keras.memory import arrange_kernels, assign, memory_orders
+from keras3conv.frameworks.keras.modes import float64_mode, narrow_compute_dtype, precise, state_kept, without_gradients
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.origin import deviation_notes, notes_of
 from keras3conv.frameworks.keras.tree import (
@@ -38,12 +32,9 @@ from keras3conv.frameworks.keras.tree import (
     view,
 )
 from keras3conv.frameworks.keras.values import (
-    arrange_kernels,
-    assign,
     backend,
     error_message,
     is_parameter,
-    memory_orders,
     raised_by_keras,
     to_numpy,
     to_tensors,
@@ -90,7 +81,7 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
         model: The model.
         values: Arrays by the path of the variable; the other variables keep their values.
     """
-    variables, orders = variables_by_path(model), memory_orders(layers_of(model), float64=True)
+    variables, orders = variables_by_path(model), memory_orders(model, float64=True)
     overwritten = {id(variables[path]) for path in values}
     with precise(), float64_mode(model, overwritten):  # restores every value, so no backup is needed
         for path, value in values.items():
@@ -333,7 +324,7 @@ class KerasModel:
         from keras3conv.frameworks.keras.files import load_weights
 
         load_weights(self.source, path)
-        arrange_kernels(layers_of(self.source))
+        arrange_kernels(self.source)
 
     def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
         """Call the model if it was never called, so that Keras creates its variables.

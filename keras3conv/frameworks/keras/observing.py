@@ -75,6 +75,11 @@ def batch_normalizations(handle: CallHandler) -> AbstractContextManager[None]:
     return _calls_handled(keras.layers.BatchNormalization, "call", handle)
 
 
+def added_losses(handle: CallHandler) -> AbstractContextManager[None]:
+    """Call a handler instead of `Layer.add_loss` inside the `with` block."""
+    return _calls_handled(keras.layers.Layer, "add_loss", handle)
+
+
 def operation_calls(handle: CallHandler) -> AbstractContextManager[None]:
     """Call a handler instead of `Operation.__call__`, except for layers, inside the `with` block.
 

@@ -10,21 +10,26 @@ from typing import Any
 import keras
 
 from keras3conv.frameworks.keras.tree import named_layers
+from keras3conv.rules.unsupported import AUGMENTATIONS
 
 _LISTED = 3
 
 
-def training_only(model: keras.layers.Layer, written: Mapping[str, str], entered: Collection[str]) -> tuple[str, ...]:
+def training_only(
+    model: keras.layers.Layer, written: Mapping[str, str], entered: Collection[str], losses: Collection[str]
+) -> tuple[str, ...]:
     """Return a sentence for each part of a model that acts in training only and is not converted, with its layers.
 
     Args:
         model: The model.
         written: The paths of layers as the user's code names them, by path: {"encoder/dense_3": "encoder/project"}.
         entered: The paths of the layers that are written as their operations in inference mode.
+        losses: The paths of the layers whose code calls `add_loss`.
     """
     layers: dict[str, list[str]] = {}
     for path, layer in named_layers(model):
-        for sentence in (*_sentences(layer), *(_of_operations(layer) if path in entered else ())):
+        added = ["adds a term to the loss by add_loss, which is not converted"] if path in losses else []
+        for sentence in (*_sentences(layer), *(_of_operations(layer) if path in entered else ()), *added):
             layers.setdefault(sentence, []).append(written.get(path, path) or layer.name)
     return tuple(f"{_listed(paths)}: {sentence}" for sentence, paths in layers.items())
 
@@ -35,6 +40,8 @@ def _listed(paths: list[str]) -> str:
 
 
 def _sentences(layer: keras.layers.Layer) -> Iterator[str]:
+    if any(type(layer) is getattr(keras.layers, name, None) for name in AUGMENTATIONS):
+        yield "augments the inputs in training, and is not converted: augment the data for torch"
     rates = {name: vars(layer).get(name) for name in ("dropout", "recurrent_dropout")}
     if rates["recurrent_dropout"] is not None and any(rates.values()):
         listed = ", ".join(f"{name}={rate:g}" for name, rate in rates.items() if rate)

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import keras
 
+from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
 from keras3conv.frameworks.keras.modes import layers_of
 from keras3conv.frameworks.keras.tree import variables_by_path
-from keras3conv.frameworks.keras.values import Orders, assign, assign_all, backend, memory_orders, to_numpy
+from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.frameworks.shared.backup import REFERENCES, Backup, restored_by
 from keras3conv.transforms import Array
 
@@ -19,7 +20,7 @@ def write(
 ) -> None:
     """Write values into the variables of a model; after any exception all variables have their old values.
 
-    On the torch backend the kernels of convolutions get the memory order in which they run fastest; see `values`.
+    On the torch backend the kernels of convolutions get the memory order in which they run fastest; see `memory`.
 
     Args:
         model: The model.
@@ -31,7 +32,7 @@ def write(
     pairs = values.items() if isinstance(values, Mapping) else values
     found: set[int] = set()
     with undone_on_failure(model, variables) as backup:
-        assign_all(_kept(pairs, variables, memory_orders(layers_of(model)), backup, found, finite), found)
+        assign_all(_kept(pairs, variables, memory_orders(model), backup, found, finite), found)
         settle(model)
 
 

@@ -7,8 +7,9 @@ The first axis of the tensor has one index for each layer: (experts, inputs, out
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from keras3conv.alignment.binding import pair_of_mappings
+from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence, Pair
+from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.evidence.series import in_series
 from keras3conv.rules.rule import WeightMapping
@@ -103,4 +104,10 @@ def _pair(packed: TensorRef, members: Members, side: Side) -> Pair:
         mapping = WeightMapping(torch=(packed.path,), keras=paths, transform=Chain(*steps))
     else:
         mapping = WeightMapping(torch=paths, keras=(packed.path,), transform=Chain(*steps))
-    return pair_of_mappings(mapping, evidence=(_EVIDENCE,))
+    return Pair(
+        torch=join_layers(mapping.torch),
+        keras=join_layers(mapping.keras),
+        rule=RULE,
+        weights=(mapping,),
+        evidence=(_EVIDENCE,),
+    )

@@ -7,7 +7,6 @@ has the parameter, the transfer fails unless its values are zeros or ones.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
@@ -26,8 +25,6 @@ from keras3conv.rules.units import without_parts
 from keras3conv.transforms import Drop, Fill, Shape
 
 ROLE = "bias"
-
-_Mark = TypeVar("_Mark", Key, OneSidedKey)
 
 
 def bare_normalizations(view: ModelView) -> tuple[LayerView, ...]:
@@ -74,10 +71,9 @@ def fitting_by_core(unmatched: Unmatched) -> Iterator[Group]:
     torch, keras = one_sided_torch_keys(torch_layers, scales=True), one_sided_keras_keys(keras_layers, scales=True)
     shapes = _neutral_shapes([*torch.values(), *keras.values()])
     differing = {core for core in one_sided_cores(torch, keras) if len(shapes[core]) == len(dict(shapes[core]))}
-    by_torch_core = _grouped((key.core, layer) for key, layer in _first_keys(torch_layers, torch, differing, "torch"))
-    by_keras_core = _grouped((key.core, layer) for key, layer in _first_keys(keras_layers, keras, differing, "keras"))
-    for core, layers in by_torch_core.items():
-        others = by_keras_core.get(core, [])
+    by_core = _by_core(torch_layers, torch, differing, "torch"), _by_core(keras_layers, keras, differing, "keras")
+    for core, layers in by_core[0].items():
+        others = by_core[1].get(core, [])
         if len(layers) == len(others):
             rules: dict[tuple[Side, str], list[str]] = {}
             rules |= {("torch", layer.path): _rules_of(torch[layer.path], core) for layer in layers}
@@ -96,6 +92,26 @@ def _neutral_shapes(keys: Iterable[OneSidedKeys]) -> dict[Key, set[tuple[str, Sh
     for entry in keys:
         for key in entry:
             found.setdefault(key.core, set()).update(key.neutral)
+    return found
+
+
+def _by_core(
+    layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], cores: set[Key], side: Side
+) -> dict[Key, list[LayerView]]:
+    """Group layers by class and shapes without biases and scales: by the first `core` of their keys that is in `cores`.
+
+    Layers without such a key are left out, and so are layers inside a layer that has one.
+
+    Args:
+        layers: The layers of one model.
+        keys: The keys of each layer, by path.
+        cores: The classes with shapes, without biases and scales, to group by.
+        side: The side of the layers: "torch" or "keras".
+    """
+    fit = [layer for layer in layers if any(key.core in cores for key in keys[layer.path])]
+    found: dict[Key, list[LayerView]] = {}
+    for layer in without_parts(fit, fit, side):
+        found.setdefault(next(key.core for key in keys[layer.path] if key.core in cores), []).append(layer)
     return found
 
 
@@ -120,8 +136,8 @@ def _groups(
         keras: The keys of each Keras layer, by path.
     """
     shared = _cores(torch) & _cores(keras)
-    by_torch_key = _grouped(_first_keys(torch_layers, torch, shared, "torch"))
-    by_keras_key = _grouped(_first_keys(keras_layers, keras, shared, "keras"))
+    by_torch_key = _by_first_key(torch_layers, torch, shared, "torch")
+    by_keras_key = _by_first_key(keras_layers, keras, shared, "keras")
     for key, layers in by_torch_key.items():
         other = next((other for other in by_keras_key if other.core == key.core and other.neutral != key.neutral), None)
         if other is None:
@@ -137,28 +153,24 @@ def _cores(keys: Mapping[str, OneSidedKeys]) -> set[Key]:
     return {key.core for entry in keys.values() for key in entry}
 
 
-def _first_keys(
-    layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], cores: set[Key], side: Side
-) -> Iterator[tuple[OneSidedKey, LayerView]]:
-    """Yield each layer with the first of its keys whose `core` (class and shapes without biases and scales) is given.
+def _by_first_key(
+    layers: Iterable[LayerView], keys: Mapping[str, OneSidedKeys], shared: set[Key], side: Side
+) -> dict[OneSidedKey, list[LayerView]]:
+    """Group layers by key: each by the first of its keys whose `core` (the key without biases and scales) is shared.
 
     Layers without such a key are left out, and so are layers inside another layer that has one.
 
     Args:
         layers: The layers of one model.
         keys: The keys of each layer, by path.
-        cores: The values of `core` to look for.
+        shared: The values of `core` that keys of layers of both sides have.
         side: The side of the layers: "torch" or "keras".
     """
-    fit = [layer for layer in layers if any(key.core in cores for key in keys[layer.path])]
+    fit = [layer for layer in layers if shared & {key.core for key in keys[layer.path]}]
+    found: dict[OneSidedKey, list[LayerView]] = {}
     for layer in without_parts(fit, fit, side):
-        yield next(key for key in keys[layer.path] if key.core in cores), layer
-
-
-def _grouped(entries: Iterable[tuple[_Mark, LayerView]]) -> dict[_Mark, list[LayerView]]:
-    found: dict[_Mark, list[LayerView]] = {}
-    for key, layer in entries:
-        found.setdefault(key, []).append(layer)
+        first = next(key for key in keys[layer.path] if key.core in shared)
+        found.setdefault(first, []).append(layer)
     return found
 
 

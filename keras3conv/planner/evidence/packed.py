@@ -5,8 +5,6 @@ up. The packed weight is assumed to have all rows of the query first, then those
 But the rows may also go head by head: query, key and value of the first attention head, then those of the second. Names
 and shapes do not show this, so the pairs are unconfirmed until both models ran. A layer called "query_key_value" is not
 paired, because models with this name go head by head.
-
-Attentions of a torch file whose query, key and value have different numbers of inputs (`kdim`, `vdim`) are paired, too.
 """
 
 import json
@@ -14,14 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 
-from keras3conv.alignment.binding import RULE, pair_of_mappings
+from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.packed import as_linear, packed_mappings
 from keras3conv.alignment.pair import Evidence, Pair
-from keras3conv.model.paths import separator
+from keras3conv.model.paths import join_layers, separator
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.evidence import names
-from keras3conv.planner.evidence.matching import match_groups
-from keras3conv.planner.evidence.structure import Unmatched, fitting
+from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Same, Shape
@@ -71,7 +68,7 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
                     others = tuple(_other_orders(torch_layers, keras_layers, order))
                     biases = _biases_of(torch_layers, unmatched.torch_layers)
                     for mapping in packed_mappings(torch_layers, keras_layers):
-                        yield pair_of_mappings(_with_bias(mapping, biases), evidence=(_EVIDENCE,), candidates=others)
+                        yield _pair(_with_bias(mapping, biases), others)
 
 
 def _biases_of(packed: tuple[LayerView, ...], layers: Iterable[LayerView]) -> dict[str, TensorRef]:
@@ -202,33 +199,12 @@ def _may_be_packed(pair: Pair, shape: Shape, inputs: set[int]) -> bool:
     return shape[0] not in inputs and any(part > _SMALLEST_PART and part in inputs for part in parts)
 
 
-_SEPARATE = {"q_proj_weight", "k_proj_weight", "v_proj_weight"}
-
-
-def attention_pairs(unmatched: Unmatched) -> Iterator[Pair]:
-    """Pair each attention of a torch file that has `q_proj_weight` with a Keras attention of the same sizes.
-
-    A `torch.nn.MultiheadAttention` with different numbers of inputs has the parameters `q_proj_weight`,
-    `k_proj_weight` and `v_proj_weight`, names that no other class of torch has. A file does not store the class, so
-    these names show it.
-
-    Args:
-        unmatched: The layers that are in no pair yet.
-    """
-    layers = unmatched.torch_layers
-    torch = tuple(_with_output(layer, layers) for layer in layers if not layer.kinds and set(layer.shapes) >= _SEPARATE)
-    if torch:
-        keras = tuple(layer for layer in unmatched.keras_layers if any(lookup((_ATTENTION,), layer.kinds)))
-        yield from match_groups(fitting(Unmatched(torch_layers=torch, keras_layers=keras)), {})
-
-
-def _with_output(layer: LayerView, layers: tuple[LayerView, ...]) -> LayerView:
-    """Return an attention layer of a file with its class, and with the tensors of its `out_proj` layer added.
-
-    Args:
-        layer: The layer that has the tensors `q_proj_weight`, `k_proj_weight` and `v_proj_weight`.
-        layers: All torch layers; one of them may be the `out_proj` of the attention.
-    """
-    outputs = (other for other in layers if other.path == f"{layer.path}.out_proj".lstrip("."))
-    inner = (replace(tensor, role=f"out_proj.{tensor.role}") for other in outputs for tensor in other.tensors)
-    return replace(layer, kinds=(_ATTENTION,), tensors=(*layer.tensors, *inner))
+def _pair(mapping: WeightMapping, others: tuple[str, ...]) -> Pair:
+    return Pair(
+        torch=join_layers(mapping.torch),
+        keras=join_layers(mapping.keras),
+        rule=RULE,
+        weights=(mapping,),
+        evidence=(_EVIDENCE,),
+        candidates=others,
+    )

@@ -1,26 +1,21 @@
-"""Pair by name, whatever the classes: a torch parameter with a Keras layer that has one variable and nothing else.
+"""Pair a torch parameter with the Keras layer of the same name that has one variable and nothing else.
 
 A torch module may own a parameter and compute with it: a class token, a scale, the magnitude of a weight norm. A Keras
 model has a layer for such a parameter, for example an `EinsumDense` that is called with ones. If the layer is named
 after the parameter ("encoder_cls_token" for "encoder.cls_token"), the names decide, whatever the class of the module.
-
-Layers of a Keras file in which variables have unusual names (`weight` for a kernel) are paired by name as well; these
-names are listed in the module `alignment.renamed`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from math import prod
 from typing import TypeVar
 
-from keras3conv.alignment.binding import pair_of_mappings
+from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence, Pair
-from keras3conv.alignment.renamed import renamed_mappings
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.evidence import names
-from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.rules.library import known_classes
 from keras3conv.rules.rule import WeightMapping
@@ -85,7 +80,13 @@ def named_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> It
             continue
         mapping = WeightMapping(torch=(held.torch.path,), keras=(held.keras.path,), transform=transforms[0])
         evidence = Evidence(kind="name", detail=f"the layer holds one variable, and has the name of {held.torch.path}")
-        yield pair_of_mappings(mapping, evidence=(evidence, _DOUBT) if len(transforms) > 1 else (evidence,))
+        yield Pair(
+            torch=held.torch.path,
+            keras=held.keras.path,
+            rule=RULE,
+            weights=(mapping,),
+            evidence=(evidence, _DOUBT) if len(transforms) > 1 else (evidence,),
+        )
 
 
 def holds_one_parameter(layer: LayerView) -> bool:
@@ -140,19 +141,3 @@ def _moves_channels(transform: Transform, tensor: TensorRef) -> bool:
     moved = [named[axis] for axis in (*range(2, len(named)), 1, 0) if named[axis]]
     right = str(getattr(transform, "pattern", "")).rpartition("->")[2]
     return [name for name in right.split() if name != "1"] == moved
-
-
-def renamed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
-    """Pair torch and Keras layers whose paths have the same words, if their tensors fit by shape in only one way."""
-    keras, torch = _layers_by_words(unmatched.keras_layers), _layers_by_words(unmatched.torch_layers)
-    for words, layers in torch.items():
-        others = keras.get(words, [])
-        if len(layers) == len(others) == 1 and (mappings := renamed_mappings(layers[0], others[0])):
-            yield pair_of_mappings(*mappings, evidence=(Evidence(kind="name", detail=" ".join(words)),))
-
-
-def _layers_by_words(layers: Sequence[LayerView]) -> dict[tuple[str, ...], list[LayerView]]:
-    found: dict[tuple[str, ...], list[LayerView]] = {}
-    for layer in layers:
-        found.setdefault(names.words(names.name_of(layer)), []).append(layer)
-    return found

@@ -7,10 +7,10 @@ torch weights give the Keras layer the recorded output, so the search forced its
 from collections.abc import Callable, Iterator, Mapping
 
 from keras3conv.numerics.probe_values import other_values
-from keras3conv.planner.probe.compare import compare_outputs
 from keras3conv.planner.probe.nearness import output_limit
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Forced
+from keras3conv.planner.probe.outputs import compare_outputs
 from keras3conv.planner.probe.search import OUTPUTS, Search
 from keras3conv.transforms import Array
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras3conv.alignment.binding import make_pair, pair_of_mappings
+from keras3conv.alignment.binding import RULE, make_pair
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.errors import RuleError
+from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.numerics.fingerprint import EXACT
 from keras3conv.planner.evidence import names
@@ -123,7 +124,7 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
             mapping = WeightMapping(torch=(fitting[0].path,), keras=(tensor.path,), transform=ways[0])
             detail = "no other unpaired tensor has this shape; its layer never ran"
             evidence = (Evidence(kind="shape", detail=detail),)
-            yield pair_of_mappings(mapping, evidence=evidence)
+            yield Pair(torch=fitting[0].path, keras=tensor.path, rule=RULE, weights=(mapping,), evidence=evidence)
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
@@ -189,7 +190,14 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
         return
     for mapping in candidate.mappings:
         complete = _with_real_tensors(mapping, candidate)
-        yield pair_of_mappings(complete, evidence=evidence, candidates=candidates)
+        yield Pair(
+            torch=join_layers(complete.torch),
+            keras=join_layers(complete.keras),
+            rule=RULE,
+            weights=(complete,),
+            evidence=evidence,
+            candidates=candidates,
+        )
 
 
 def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMapping:
@@ -260,7 +268,14 @@ def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
                 _each([entry.transform for entry in mappings]),
             ),
         )
-        yield pair_of_mappings(combined, evidence=evidence, candidates=candidates)
+        yield Pair(
+            torch=slices[0].path,
+            keras=join_layers(keras),
+            rule=RULE,
+            weights=(combined,),
+            evidence=evidence,
+            candidates=candidates,
+        )
 
 
 def _by_rule(

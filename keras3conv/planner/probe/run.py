@@ -6,7 +6,6 @@ from typing import Any
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.recording import Recording, traced
-from keras3conv.garbage import rare_collections
 from keras3conv.messages import count
 from keras3conv.model.views import ModelView
 from keras3conv.planner.evidence.keys import (
@@ -21,8 +20,8 @@ from keras3conv.planner.evidence.parameters import held_parameters
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.planner.probe.candidates import CandidateFinder
-from keras3conv.planner.probe.compare import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.outcome import Compensated, Forced
+from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
 from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
@@ -36,7 +35,6 @@ from keras3conv.rules.units import units
 _SHOWN = 3
 
 
-@rare_collections()
 def probe(
     torch: Any, keras: Any, views: tuple[ModelView, ModelView], inputs: Inputs, hinted: dict[str, str]
 ) -> ProbeResult:

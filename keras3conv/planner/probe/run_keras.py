@@ -12,10 +12,11 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras.memory import memory_orders
 from keras3conv.frameworks.keras.modes import state_kept
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
-from keras3conv.frameworks.keras.values import assign, memory_orders, raised_by_keras, to_numpy, to_tensors
+from keras3conv.frameworks.keras.values import fill, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import Call
 from keras3conv.messages import lay_out
@@ -47,8 +48,8 @@ def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object,
         ModelError: The model raised, or returned NaN where torch did not; the message names the layer.
     """
     args = to_tensors(inputs if isinstance(inputs, tuple) else (inputs,))
-    handler = _CallHandler(model, units, search)
     with keras_side.precise(), state_kept(model), keras_side.float64_mode(model), keras_side.without_gradients():
+        handler = _CallHandler(model, units, search)
         with layer_calls(handler.called):
             try:
                 model(*args, training=False)
@@ -96,7 +97,7 @@ class _CallHandler:
             for path, layer in named
             for role, variable in variables_of(layer)
         }
-        self.orders = memory_orders((layer for _, layer in named), float64=True)
+        self.orders = memory_orders(model, float64=True)
         between = separator("keras")
         self.containers = {unit.path.rpartition(between)[0] for unit in units}
         for path in list(self.containers):
@@ -276,7 +277,7 @@ class _CallHandler:
         """
         for path, value in values.items():
             variable = self.variables[path]
-            assign(variable, value, self.orders.get(id(variable)))
+            fill(variable, value, self.orders.get(id(variable)))
 
 
 def _with_first(returned: Any, value: Any) -> Any:

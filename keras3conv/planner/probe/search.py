@@ -17,7 +17,7 @@ from typing import Any
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint
 from keras3conv.numerics.probe_values import other_values
-from keras3conv.planner.probe import compare
+from keras3conv.planner.probe.compare import Measurement, RunLayer, has_recorded_size, measure
 from keras3conv.planner.probe.nearness import (
     CLOSE_LIMIT,
     InputMatch,
@@ -29,6 +29,7 @@ from keras3conv.planner.probe.nearness import (
 )
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Choice
+from keras3conv.planner.probe.outputs import NOT_COMPARED, ROUNDED_CONSTANTS, OutputComparison, compare_outputs
 from keras3conv.planner.probe.ranking import CandidateRanking, RankedCandidate
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
@@ -68,7 +69,7 @@ class _LayerCall:
 
     keras: LayerView
     fingerprint: Fingerprint | None
-    run: compare.RunLayer
+    run: RunLayer
 
     @property
     def path(self) -> str:
@@ -93,7 +94,7 @@ class Search:
     ranking: CandidateRanking
     stacks: Mapping[str, Stack] = field(default_factory=dict)
     outputs_agree: bool = False
-    output_comparison: compare.OutputComparison = compare.NOT_COMPARED
+    output_comparison: OutputComparison = NOT_COMPARED
     must_agree: int = -1
 
     @property
@@ -124,7 +125,7 @@ class Search:
         """
         if self.output_comparison.result == "unknown":
             return self.outputs_agree or not self.replaced_an_output
-        return self.output_comparison.result == "equal" or self.output_comparison.error <= compare.ROUNDED_CONSTANTS
+        return self.output_comparison.result == "equal" or self.output_comparison.error <= ROUNDED_CONSTANTS
 
     @property
     def first_difference(self) -> int:
@@ -149,7 +150,7 @@ class Search:
             return self.choices[keras.path].candidate.kind == "layer"
         return any(self.trail.allows(keras.path, candidate) for candidate in self.ranking.finder.by_rule(keras))
 
-    def fill(self, keras: LayerView, inputs: tuple[Fingerprint, ...], run: compare.RunLayer) -> Any:
+    def fill(self, keras: LayerView, inputs: tuple[Fingerprint, ...], run: RunLayer) -> Any:
         """Choose the weights of a layer during its call, and return its output or the recorded torch output.
 
         Args:
@@ -218,7 +219,7 @@ class Search:
         Return for each Keras output the torch tensors that the equal torch value was computed from, as an integer with
         one bit per tensor; None for an output that equals no recorded value.
         """
-        self.output_comparison = compare.compare_outputs(self.run.outputs, outputs, output_limit(self.run))
+        self.output_comparison = compare_outputs(self.run.outputs, outputs, output_limit(self.run))
         found = [find_recorded(self.run, array) for array in outputs.values()]
         self.outputs_agree = None not in found and not outputs_are_swapped(self.run, outputs)
         return found
@@ -240,14 +241,14 @@ class Search:
                 break
             candidate = entry.candidate
             output = call.run(candidate.values(self.run.weights))
-            measurement = compare.measure(self.run, candidate, output)
+            measurement = measure(self.run, candidate, output)
             if measurement.comparison.agrees:
                 equals = [other.candidate for other in ranked if other.match == entry.match != InputMatch.OTHER]
                 self._accept(call, candidate, measurement, equals)
                 return output.returned
             if measurement.comparison.error <= NEAR:
                 near.append((measurement.comparison.error, entry))
-            has_size = entry.match != InputMatch.OTHER and compare.has_recorded_size(self.run, candidate, output)
+            has_size = entry.match != InputMatch.OTHER and has_recorded_size(self.run, candidate, output)
             is_comparable |= candidate.kind != "tensors" or has_size
         if not is_comparable and self._fits_each_variable(call):
             return self._fill_each_variable(call)
@@ -269,7 +270,7 @@ class Search:
             yield from (entry for entry in others if entry.match != InputMatch.SAME)
 
     def _accept(
-        self, call: _LayerCall, candidate: Candidate, measurement: compare.Measurement, equals: Iterable[Candidate]
+        self, call: _LayerCall, candidate: Candidate, measurement: Measurement, equals: Iterable[Candidate]
     ) -> None:
         """Choose a candidate that reproduces its recorded output, and confirm the earlier choices that this proves.
 
@@ -306,10 +307,10 @@ class Search:
         similar = [entry for error, entry in near if error <= 10 * smallest]  # best rank first
         candidate = similar[0].candidate
         random_output = call.run(other_values(candidate.values(self.run.weights)))
-        if smallest > _SIGNIFICANT * compare.measure(self.run, candidate, random_output).comparison.error:
+        if smallest > _SIGNIFICANT * measure(self.run, candidate, random_output).comparison.error:
             return self._force(call, similar)
         output = call.run(candidate.values(self.run.weights))
-        measurement = compare.measure(self.run, candidate, output)
+        measurement = measure(self.run, candidate, output)
         self._accept(call, candidate, measurement, [entry.candidate for entry in similar])
         return measurement.returned(output)
 
@@ -328,7 +329,7 @@ class Search:
             raise Abandoned
         candidate = ranked[0].candidate
         output = call.run(candidate.values(self.run.weights))
-        measurement = compare.measure(self.run, candidate, output)
+        measurement = measure(self.run, candidate, output)
         alternatives = [entry.candidate for entry in ranked[1 : 1 + _MOST_FORCED_ALTERNATIVES]]
         hidden_tensors = 0
         for recorded in self.run.calls_of(candidate.layers[0].path):
@@ -348,7 +349,7 @@ class Search:
         if (not input_agrees or self.trail.has_rejections(call.path)) and not self.trail.has_given_up(call.path):
             self.trail.backtrack(call.path)
 
-    def _repeat(self, choice: Choice, run: compare.RunLayer, call_index: int) -> Any:
+    def _repeat(self, choice: Choice, run: RunLayer, call_index: int) -> Any:
         """Call a layer whose weights were written at an earlier call; return its output.
 
         If the recorded torch output replaced the output of the earlier call, it also replaces this output.

@@ -13,8 +13,8 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.alignment.staging import stage
 from keras3conv.errors import InputError
+from keras3conv.frameworks.keras import memory as keras_memory
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.frameworks.keras import values as keras_values
 from keras3conv.frameworks.keras import writing
 from keras3conv.frameworks.keras.tree import variables_by_path
 from keras3conv.frameworks.keras.values import to_numpy
@@ -75,7 +75,7 @@ def test_a_failure_while_values_are_written_is_undone_from_memory_and_from_the_f
         for number, one in enumerate(given):
             if number == 4:
                 raise MemoryError
-            keras_values.assign(*one)
+            keras_memory.assign(*one)
 
     monkeypatch.setattr(writing, "assign_all", failing)
     monkeypatch.setattr(writing, "Backup", lambda: backup.Backup(limit))
@@ -88,8 +88,8 @@ def test_a_failure_while_values_are_written_is_undone_from_memory_and_from_the_f
 def test_small_and_large_values_are_written_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     module, model = models()
     plan = k3c.align(module, model)
-    monkeypatch.setattr(keras_values, "_TOGETHER", 100)
-    monkeypatch.setattr(keras_values, "_LARGE", 100)
+    monkeypatch.setattr(keras_memory, "_TOGETHER", 100)
+    monkeypatch.setattr(keras_memory, "_LARGE", 100)
     k3c.transfer(module, model, plan)
     expected = dict(stage(plan, view(module), view(model)).values())
     for path, variable in variables_by_path(model).items():
@@ -114,7 +114,7 @@ def test_values_that_are_not_finite_are_found_while_they_are_copied(width: int) 
 def test_an_interrupt_between_any_two_values_restores_all(monkeypatch: pytest.MonkeyPatch, place: int) -> None:
     module, model = models()
     plan, before = k3c.align(module, model), values(model)
-    monkeypatch.setattr(keras_values, "_TOGETHER", 100)  # some values are assigned at once, others wait
+    monkeypatch.setattr(keras_memory, "_TOGETHER", 100)  # some values are assigned at once, others wait
     keep, calls = backup.Backup.keep, iter(range(100))
 
     def interrupted(self: backup.Backup, *arguments: Any, **keywords: Any) -> None:

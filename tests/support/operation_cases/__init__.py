@@ -10,6 +10,7 @@ from tests.support.operation_cases import (
     products,
     reduction,
     shape,
+    spectra,
 )
 from tests.support.operations import Case
 
@@ -23,5 +24,6 @@ CASES: dict[str, list[Case]] = {
     **products.CASES,
     **layers.CASES,
     **images.CASES,
+    **spectra.CASES,
 }
 """The cases by the name of the operation in `keras.ops`."""

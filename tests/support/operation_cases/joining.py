@@ -1,5 +1,6 @@
 """Cases of operations that concatenate, split and select."""
 
+import numpy as np
 from keras import layers, ops
 
 from tests.support.operations import IMAGE, SEQUENCE, VECTOR, Case, Function, Given, case, named
@@ -12,6 +13,22 @@ _CLASSES = Given((2, 3), "int32", -1, 4)
 def _item(function: Function, numpy_only: bool = False) -> Case:
     return case(function, IMAGE, by_numpy=function if numpy_only else None)
 
+
+_PLACES = np.array([3, 0, -2])
+_BY_ARRAYS = (
+    lambda x: x[None][0],
+    lambda x: x[1:],
+    lambda x: x[:, _PLACES],
+    lambda x: x[:, [2, 1]],
+    lambda x: x[:, _PLACES, :2],
+    lambda x: x[:, _PLACES[:, None], _PLACES],
+    lambda x: x[:, _PLACES, :, _PLACES],
+    lambda x: x[:, 1, _PLACES],
+    lambda x: x[:, _PLACES, None, 1:],
+    lambda x: x[..., np.array([True, False, True, False])],
+    lambda x: x[:, ops.argmax(x[:, :, 0, 0], axis=-1)],
+)
+"""Index expressions that an eager tensor accepts, and that Keras does not trace."""
 
 CASES: dict[str, list[Case]] = {
     "concatenate": [
@@ -61,6 +78,8 @@ CASES: dict[str, list[Case]] = {
         case(lambda x: x[:, :-1], SEQUENCE),
         case(lambda x: x[:, -1], SEQUENCE),
         case(lambda x: x[:, : ops.shape(x)[1] - 1], SEQUENCE, inside=True),
+        *(case(function, IMAGE, inside=True) for function in _BY_ARRAYS),
+        case(lambda x, i: x[ops.arange(ops.shape(x)[0]), i % 6], IMAGE, Given((), "int32", 0, 5), inside=True),
     ],
     "take": [
         *(case(lambda x, i, axis=axis: ops.take(x, i[0], axis=axis), IMAGE, _ROW) for axis in (-1, 1)),

@@ -21,6 +21,7 @@ from tests.support.operation_cases.categories import LAYERS as CATEGORIES
 from tests.support.operation_cases.images import LAYERS
 from tests.support.operation_cases.pointwise import RELU
 from tests.support.operation_cases.reduction import SOFTMAX_LAYERS
+from tests.support.operation_cases.spectra import LAYERS as SPECTRA
 from tests.support.operations import IMAGE, SEQUENCE, VECTOR, Case, Given, case, converted, named
 
 handlers.load()
@@ -33,8 +34,9 @@ NO_CALLS: dict[str, str] = {
         ("bartlett", "blackman", "empty", "hamming", "hanning", "kaiser"),
         "is computed when the model is traced, and becomes a constant",
     ),
-    **dict.fromkeys(("dtype", "is_tensor", "shape"), "is evaluated when the model is traced"),
+    **dict.fromkeys(("dtype", "is_tensor", "ndim", "shape", "size"), "is evaluated when the model is traced"),
     **dict.fromkeys(("hard_swish", "swish"), "is an alias of hard_silu, silu"),
+    "scan": "is traced into the operations of its steps",
     **dict.fromkeys(("custom_gradient", "vectorize"), "is traced into the operations that it calls"),
     "convert_to_numpy": "needs the values of a tensor, which a traced model does not have",
     "image.extract_patches_3d": "is refused: only patches of images are supported",
@@ -57,7 +59,7 @@ def test_an_operation_returns_the_same_in_torch_and_in_keras(one: Case) -> None:
     assert converted(one).differences() == []
 
 
-@pytest.mark.parametrize("one", [*RELU, *SOFTMAX_LAYERS, *LAYERS.values(), *CATEGORIES.values()])
+@pytest.mark.parametrize("one", [*RELU, *SOFTMAX_LAYERS, *LAYERS.values(), *CATEGORIES.values(), *SPECTRA.values()])
 def test_a_layer_without_a_torch_module_returns_the_same(one: Case) -> None:
     assert converted(one).differences() == []
 
@@ -100,7 +102,13 @@ _WITHOUT_CASES: dict[str, str] = {}
 WHOLE = Given(IMAGE, "int32")
 
 REFUSALS: dict[str, tuple[Case, str]] = {
-    "fft": (case(lambda x: ops.fft((x, x))[0], VECTOR), "complex numbers"),
+    "complex": (case(lambda x: ops.real(ops.view_as_complex(ops.stack([x, x], -1))), VECTOR), "complex numbers"),
+    "window of an odd length": (case(lambda x: ops.stft(x, 7, 3, 16)[0], (40,)), "differs between Keras' backends"),
+    "no window in longer frames": (case(lambda x: ops.stft(x, 6, 3, 8, window=None)[0], (40,)), "backends differ"),
+    "istft without center": (
+        case(lambda x: ops.istft(ops.stft(x, 8, 4, 8, center=False), 8, 4, 8, center=False), (40,)),
+        "only with center=True",
+    ),
     "argpartition": (case(lambda x: ops.argpartition(x, 1), VECTOR), "is not unique"),
     "nanmax": (case(named("nanmax", axis=1), IMAGE), "missing values"),
     "sobel": (case(ops.image.sobel_edges, IMAGE), "belongs to the data"),

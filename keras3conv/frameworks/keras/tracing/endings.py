@@ -1,4 +1,4 @@
-"""Separate the final activation from a traced layer, and apply a `TimeDistributed` to all steps at once."""
+"""Separate the final activation from a traced layer, and name the outputs of a model."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,37 +22,6 @@ def mixed(model: keras.layers.Layer) -> Iterator[Problem]:
             inside = "".join(f'.get_layer("{name}")' for name in path.split("/")[:-1])
             fix = f'for layer in model{inside}.layers: layer.dtype_policy = "float32"  # then convert the model again'
             yield Problem(keras=path, fact=f"{fact} does so around a module, not the module itself", fixes=(fix,))
-
-
-def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-    """Compute a `TimeDistributed` by one call of its inner layer, with the time steps as rows of the batch.
-
-    Keras itself loops over the time steps. A batch normalization, and a model, is called for each step here too: in
-    training a batch normalization computes the statistics of each step.
-
-    Args:
-        layer: The `TimeDistributed`.
-        inputs: Its input, of shape (batch, steps, ...).
-        training: Whether the inner layer runs in training mode; None for the default.
-        mask: The mask of the input, of shape (batch, steps, ...); None if it has none.
-    """
-    if isinstance(layer.layer, keras.layers.BatchNormalization):
-        if inputs.shape[1] is None:
-            raise NotImplementedError(
-                "a TimeDistributed layer with a dynamic number of steps is not supported in training: batch "
-                "statistics differ from step to step"
-                "; fix the number of steps in the input specification"
-            )
-        masks = [{} if mask is None else {"mask": mask[:, step]} for step in range(inputs.shape[1])]
-        return keras.ops.stack([layer.layer(inputs[:, step], **given) for step, given in enumerate(masks)], axis=1)
-    if isinstance(layer.layer, keras.Model):
-        return layer.call(inputs, mask=mask)
-    rows = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))
-    given = {}
-    if mask is not None and layer.layer._call_has_mask_arg:
-        given["mask"] = keras.ops.reshape(mask, (-1, *mask.shape[2:]))
-    output = layer.layer(rows, **given)
-    return keras.ops.reshape(output, (-1, inputs.shape[1], *output.shape[1:]))
 
 
 def final_activation(layer: keras.layers.Layer) -> Callable[[Any], Any] | None:

@@ -22,13 +22,15 @@ from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.attributes import attribute_paths
 from keras3conv.frameworks.keras.internals import compute_output_spec
 from keras3conv.frameworks.keras.modes import tensors_kept
-from keras3conv.frameworks.keras.observing import Original, layer_calls, symbolic_calls
+from keras3conv.frameworks.keras.observing import Original, added_losses, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
-from keras3conv.frameworks.keras.tracing.endings import distributed, final_activation, noted_config, output_names
+from keras3conv.frameworks.keras.tracing.endings import final_activation, noted_config, output_names
+from keras3conv.frameworks.keras.tracing.indexing import every_index
+from keras3conv.frameworks.keras.tracing.loops import distributed, has_own_cell, step_by_step, unrolled
 from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow, corrected
-from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged
-from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
+from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged, number_of
+from keras3conv.frameworks.keras.tracing.variables import symbolic_attributes, symbolic_variables
 from keras3conv.frameworks.keras.training_only import training_only
 from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE, named_layers, variables_of
 from keras3conv.frameworks.keras.values import raised_by_keras
@@ -64,7 +66,8 @@ def graph_of(
             for which in (0, 1)
         )
         graph, problems = merged(first.graph, second.graph, sizes)
-        return replace(graph, remarks=training_only(model, written, first.entered)), (*first.problems, *problems)
+        remarks = training_only(model, written, first.entered, first.losses)
+        return replace(graph, remarks=remarks), (*first.problems, *problems)
 
     sizes, (graph, problems) = at_accepted_sizes(Sizes.of(model, inputs), partial(traced, creations=False))
     if any(DEPENDS in problem.fact for problem in problems):
@@ -94,18 +97,20 @@ class Traced:
         graph: The call graph.
         problems: The problems of layers that cannot be traced.
         entered: The paths of the layers of which the graph has the operations, in inference mode.
+        losses: The paths of the layers that add a term to the loss.
     """
 
     graph: Graph
     problems: tuple[Problem, ...]
     entered: frozenset[str]
+    losses: frozenset[str]
 
 
 def _trace(model: keras.layers.Layer, tracer: "_Tracer", inputs_of_call: Any, view: ModelView) -> Traced:
     inputs = [tensor for tensor in keras.tree.flatten(inputs_of_call) if tensor is not None]
     named = tuple(tracer.named(tensor) for tensor in inputs)
     with ExitStack() as contexts:
-        for context in (tensors_kept(model), _traced(tracer), draws_noted(tracer.drawn), numbers_kept()):
+        for context in (tensors_kept(model), _traced(tracer), draws_noted(tracer.drawn), numbers_kept(), every_index()):
             contexts.enter_context(context)
         contexts.enter_context(creations_recorded(tracer.created))
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
@@ -124,7 +129,8 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", inputs_of_call: Any, vi
         parameters=tuple(tracer.parameters.values()),
         constants=tracer.constants,
     )
-    return Traced(graph=graph, problems=tuple(tracer.problems), entered=frozenset(tracer.entered))
+    noted = {"entered": frozenset(tracer.entered), "losses": frozenset(tracer.losses)}
+    return Traced(graph=graph, problems=tuple(tracer.problems), **noted)
 
 
 class _Tracer:
@@ -144,6 +150,7 @@ class _Tracer:
         self.constants: dict[str, Array] = {}
         self.inside: list[str] = []
         self.entered: set[str] = set()
+        self.losses: set[str] = set()
         self.calls: list[str] = []
         self._numbers = count()
         self.shapes_only = 0
@@ -265,11 +272,13 @@ class _Tracer:
         self.inside.append(path)
         self.calls.append(f"{path}:{next(self._numbers)}")
         try:
-            with _symbolic_variables(layer, self):
+            with symbolic_attributes(layer, self.variables, self.parameter):
                 if isinstance(layer, keras.layers.Activation):
                     return self.activation(layer.activation, args[0])
                 if isinstance(layer, keras.layers.TimeDistributed):
                     return distributed(layer, *args, **kwargs)
+                if has_own_cell(layer):
+                    return step_by_step(layer, *args, **kwargs)
                 return layer.call(*args, **kwargs)
         except raised_by_keras() as error:
             if len(self.inside) == 1:
@@ -328,6 +337,10 @@ def _traced(tracer: _Tracer) -> Iterator[None]:
     """Let a tracer record all calls of layers and operations inside the `with` block."""
 
     def on_operation(original: Original, operation: Any, args: Any, kwargs: Any) -> Any:
+        if (number := number_of(operation, args, kwargs)) is not None:
+            return number
+        if not tracer.shapes_only and (loop := unrolled(operation, args, kwargs)) is not None:
+            return loop()
         outputs = corrected(operation, args, kwargs, original(operation, *args, **kwargs))
         if not tracer.shapes_only:
             tracer.note(operation, args, kwargs, outputs)
@@ -338,44 +351,15 @@ def _traced(tracer: _Tracer) -> Iterator[None]:
             args = keras.tree.map_structure(tracer.symbol, args)  # or the layer's weights would become a constant
         return original(layer, *args, **kwargs)
 
-    with symbolic_calls(tracer.on_layer, on_operation), layer_calls(on_call):
+    def on_loss(original: Original, layer: Any, args: Any, kwargs: Any) -> None:
+        tracer.losses.add(tracer.paths.get(id(layer), layer.name))
+
+    with symbolic_calls(tracer.on_layer, on_operation), layer_calls(on_call), added_losses(on_loss):
         yield
 
 
 def _any_symbolic(args: Any, kwargs: Any) -> bool:
     return any(isinstance(leaf, keras.KerasTensor) for leaf in keras.tree.flatten((args, kwargs)))
-
-
-@contextmanager
-def _symbolic_variables(layer: keras.layers.Layer, tracer: _Tracer) -> Iterator[None]:
-    """Replace the variables in the attributes of a layer by symbolic tensors inside the `with` block."""
-
-    def swapped(value: Any) -> Any:
-        if isinstance(value, keras.Variable):
-            return tracer.parameter(value) if id(value) in tracer.variables else value
-        if type(value) in (list, tuple, dict) and _has_variable(value):
-            return mapped(value, swapped)
-        return value
-
-    before = dict(vars(layer))
-    kept = {"_trainable_variables", "_non_trainable_variables", "_tracker"}
-    changed = {name: swapped(value) for name, value in before.items() if name not in kept}
-    changed = {name: value for name, value in changed.items() if value is not before[name]}
-    vars(layer).update(changed)
-    try:
-        yield
-    finally:
-        vars(layer).update({name: before[name] for name in changed})
-
-
-def _has_variable(value: Any) -> bool:
-    """Return True if nested lists, tuples and dicts contain a Keras variable.
-
-    `keras.tree.flatten` is of no use: it sorts the keys of a dict, which are layers in a compiled model.
-    """
-    if type(value) in (list, tuple, dict):
-        return any(map(_has_variable, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, keras.Variable)
 
 
 def _last(kind: str) -> str:
@@ -389,8 +373,8 @@ def leaf_by_name(known: Mapping[str, object]) -> IsLeaf:
     """
 
     def is_leaf(layer: keras.layers.Layer, kinds: tuple[str, ...]) -> bool:
-        if isinstance(layer, keras.layers.Activation):
-            return False  # its function is traced
+        if isinstance(layer, keras.layers.Activation) or has_own_cell(layer):
+            return False  # the function of the activation, or the cell, is traced
         bases: tuple[Any, ...] = type(layer).__mro__
         for base in bases:
             if issubclass(base, keras.layers.Layer) and keras_side.class_name(base) in known:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem
+from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.tree import call_arguments
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Size, Tensor, leaves, mapped
@@ -141,6 +142,21 @@ class Sizes:
                 if not rest and abs(offset) <= _OFFSET + self.margin:
                     found.append(Size(symbols=symbols, factor=factor, offset=offset))
         return min(found, key=lambda size: abs(size.offset), default=None)
+
+
+def number_of(operation: keras.Operation, args: Any, kwargs: Any) -> int | None:
+    """Return the result of `keras.ops.ndim` or `keras.ops.size` in a trace, as a number; None for other operations.
+
+    Args:
+        operation: The operation.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
+    """
+    kind = kind_of_operation(operation)
+    if kind not in ("keras.ops.ndim", "keras.ops.size"):
+        return None
+    shape = arguments_of(operation, args, kwargs)["x"].shape
+    return len(shape) if kind == "keras.ops.ndim" else prod(shape)
 
 
 def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes, T]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras3conv.planner.probe.compare import compare_outputs
+from keras3conv.planner.probe.outputs import compare_outputs
 from keras3conv.transforms import Array
 
 LIMIT = 1e-9
