@@ -140,5 +140,5 @@ def test_a_rule_that_reads_settings_is_not_applied_to_a_file_of_weights_alone(tm
 
 def test_a_hint_for_a_class_without_a_rule_names_the_way_to_add_one(tmp_path: Path) -> None:
     view = keras_file(tmp_path, "archive")
-    with pytest.raises(AlignmentError, match=r"k3c.register adds a rule for lab.KGate; on the command line, --import"):
+    with pytest.raises(AlignmentError, match=r"a rule that you register says how their tensors correspond"):
         plan(torch_file(), view, {"1": "head"})
