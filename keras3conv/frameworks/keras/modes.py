@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras3conv.frameworks.keras.internals import LAYER_MODULES, dtypes
-from keras3conv.frameworks.keras.observing import float64_kernels
+from keras3conv.frameworks.keras.observing import float64_kernels, replaced
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.frameworks.shared.inputs import flatten
@@ -27,7 +27,7 @@ def float64_mode(model: keras.layers.Layer, overwritten: Collection[int] = ()) -
         model: The model.
         overwritten: The ids of the variables that the `with` block overwrites first; their values need no cast.
     """
-    with _float64_allowed(), float64_kernels(), _torch_kernels():
+    with _float64_allowed(), float64_kernels(), _torch_kernels(), _mel_weights_in_float32():
         layers = [layer for _, layer in named_layers(model)]
         policies = [(layer, layer._dtype_policy) for layer in layers]
         named = (entry for layer in layers for entry in (*variables_of(layer), *untracked_variables(layer)))
@@ -166,6 +166,27 @@ def _float64_allowed() -> Iterator[None]:
         dtypes.PYTHON_DTYPES_MAP.update(names)
         dtypes.BIT64_TO_BIT32_DTYPE["float64"] = narrowing
         keras.config.set_floatx(floatx)
+
+
+def _mel_weights_in_float32() -> AbstractContextManager[None]:
+    """Let `MelSpectrogram` compute its constant matrix in float32 inside the `with` block of a float64 run.
+
+    The layer computes the matrix in each call, in float32 with any policy. A torch model stores these values, and the
+    matrix in float64 would differ from them by a millionth.
+    """
+    original = keras.layers.MelSpectrogram.linear_to_mel_weight_matrix
+
+    def computed(*args: Any, **kwargs: Any) -> Any:
+        meant, floatx = dtypes.PYTHON_DTYPES_MAP["float32"], keras.config.floatx()
+        dtypes.PYTHON_DTYPES_MAP["float32"] = "float32"
+        keras.config.set_floatx("float32")
+        try:
+            return original(*args, **kwargs)
+        finally:
+            dtypes.PYTHON_DTYPES_MAP["float32"] = meant
+            keras.config.set_floatx(floatx)
+
+    return replaced([(keras.layers.MelSpectrogram, "linear_to_mel_weight_matrix", computed)])
 
 
 def _symbolic_inputs(layer: keras.layers.Layer) -> list[Any]:

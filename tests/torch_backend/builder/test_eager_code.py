@@ -152,6 +152,13 @@ def test_augmentations_are_left_out_and_named() -> None:
     assert fact.endswith(": augments the inputs in training, and is not converted: augment the data for torch")
 
 
+@pytest.mark.parametrize("options", [{}, {"power_to_db": False, "window": "hamming"}], ids=["decibels", "powers"])
+def test_a_mel_spectrogram_agrees_in_float64_although_its_matrix_is_float32(options: dict[str, Any]) -> None:
+    sound = np.random.default_rng(6).uniform(-1, 1, (2, 1000)).astype("float32")
+    layer = layers.MelSpectrogram(fft_length=64, sequence_stride=32, num_mel_bins=10, sampling_rate=8000, **options)
+    passes(keras.Sequential([keras.Input((1000,)), layer]), sound)
+
+
 def test_integer_images_are_cast_by_an_augmentation_that_is_left_out() -> None:
     given = keras.Input((12, 14, 3), dtype="uint8")
     passes(keras.Model(given, layers.Conv2D(4, 3)(layers.RandomFlip()(given))), IMAGES.astype("uint8"))
