@@ -218,7 +218,7 @@ def _pictures(
 
 
 def _images(subject: Subject, samples: int) -> Array | None:
-    """Return the first input that is a batch of `samples` images, with channels last; None if there is none."""
+    """Return the first input that is a batch of `samples` images, its channels moved last; None if there is none."""
     leaves: list[tuple[str, Any]] = list(flatten(subject.required_inputs.keras, lambda value: hasattr(value, "shape")))
     for _, value in leaves:
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

@@ -80,9 +80,9 @@ _MEANINGS = {
 
 
 def may_be_same(torch_role: str, keras_role: str, shape: Shape) -> bool:
-    """Return False if a torch vector cannot be a Keras variable by name: one is a mean, the other a scale.
+    """Return False if a torch vector cannot be a Keras variable by name, such as a mean and a scale.
 
-    Names that have no known meaning (mean, variance, scale or offset) exclude nothing.
+    The known meanings are mean, variance, scale and offset; a name with none of them excludes nothing.
 
     Args:
         torch_role: The role of the tensor in the torch layer, such as "running_mean".

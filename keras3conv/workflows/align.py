@@ -209,7 +209,7 @@ class _Probe:
         return accepted
 
     def result(self, inputs: Inputs) -> ProbeResult:
-        """Return the result of the probe with the accepted inputs, or probe now with these inputs.
+        """Return the stored result of the last probe whose inputs both models accepted; else probe with these inputs.
 
         Raises:
             ModelError: The probe failed.

@@ -42,7 +42,7 @@ class Constant:
 
     @property
     def dtype(self) -> str:
-        """The dtype of the constant in the Keras model: for floating-point constants, the dtype of the model."""
+        """The dtype of the constant in the Keras model: float32 for floating-point constants."""
         return "float32" if self.array.dtype.kind == "f" else self.array.dtype.name
 
 

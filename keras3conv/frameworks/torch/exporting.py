@@ -155,8 +155,9 @@ def _shapes(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, Seque
     try:
         named = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     except TypeError as error:
-        fact = f"{type(module).__name__} cannot be called with these inputs: {error}"
-        raise InputError(f"{fact}\nFix:  {_as_named_inputs(module)}") from error
+        raise InputError(
+            f"{type(module).__name__} cannot be called with these inputs: {error}\nFix:  {_as_named_inputs(module)}"
+        ) from error
     shapes: dict[str, Any] = pytree.tree_map(lambda leaf: {0: Dim.AUTO} if _has_axes(leaf) else None, named)
     for name, axes in dynamic.items():
         if not isinstance(named.get(name), torch.Tensor):

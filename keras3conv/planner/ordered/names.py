@@ -44,9 +44,11 @@ def reordered(
 
     Args:
         names: The names in model order, each once.
-        tails: The new positions of layers by the tail (the end) of their names: {"shortcut_conv": -2}. A sequence has
-            one table for each pass.
-        full_names: The new positions by full name, which override those by tail. A sequence has a table for each pass.
+        tails: The targets of layers by the tail (the end) of their names: {"shortcut_conv": -2} moves such a layer two
+            places forward. A target is an index, a negative offset from the present position, or the tail of a layer
+            whose present position it means. A sequence has one table for each pass.
+        full_names: The targets by full name, which override those by tail; a layer is named in full here, too. A
+            sequence has one table for each pass.
         split_positions: The number of words in a layer name, separated by "_", before the tail: 2 for the tail
             "shortcut_conv" of "stack1_block1_shortcut_conv". A sequence has one number for each pass; later passes use
             the last one.
