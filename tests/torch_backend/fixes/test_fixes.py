@@ -42,13 +42,12 @@ from tests.support.fixes import (
     with_arguments,
     with_options,
 )
-from tests.torch_backend.fixes import archives, commands, conversions, outputs, own_code, plans, proofs
+from tests.torch_backend.fixes import archives, commands, conversions, outputs, own_code, plans, proofs, unknown_layers
 from tests.torch_backend.fixes.plans import NAMES
 
 ALL = [case for cases in CASES.values() for case in cases]
-assert all(module.__name__ for module in (archives, commands, conversions, outputs, own_code, plans, proofs)), (
-    "they declare the cases"
-)
+_MODULES = (archives, commands, conversions, outputs, own_code, plans, proofs, unknown_layers)
+assert all(module.__name__ for module in _MODULES), "they declare the cases"
 
 NOT_EXECUTED = {
     "keras3conv/frameworks/torch/pretrained.py:load": "pip install: a test installs nothing",

@@ -14,11 +14,14 @@ from keras3conv.model.graph import mapped
 def every_index() -> AbstractContextManager[None]:
     """Accept every index that an eager tensor accepts inside the `with` block: `x[None]`, `x[1:]`, `x[..., indices]`.
 
-    All sizes of the symbolic tensors must be numbers. The values of a symbolic index are unknown, so they are not
-    compared with the size of the axis.
+    The values of a symbolic index are unknown, so they are not compared with the size of the axis. Of a tensor with a
+    dynamic size, which no trace has but a layer may make to infer its shape, only Keras' own indices are accepted.
     """
+    original = GetItem.compute_output_spec
 
     def spec(operation: Any, x: keras.KerasTensor, key: Any) -> keras.KerasTensor:
+        if None in x.shape:
+            return original(operation, x, key)
         key = tuple(key) if isinstance(key, list) else key
         shape = np.broadcast_to(np.zeros(()), x.shape)[mapped(key, _as_numpy)].shape
         return keras.KerasTensor(shape, dtype=x.dtype)
