@@ -3,9 +3,9 @@
 import pytest
 
 from tests.support.cause_lines import Case, printed_line, report_of, sites
-from tests.torch_backend.fixes.causes import between_layers, in_attention, in_layers, in_weights
+from tests.torch_backend.fixes.causes import between_layers, in_attention, in_images, in_layers, in_weights
 
-CASES = [*between_layers.CASES, *in_layers.CASES, *in_attention.CASES, *in_weights.CASES]
+CASES = [*between_layers.CASES, *in_images.CASES, *in_layers.CASES, *in_attention.CASES, *in_weights.CASES]
 
 PLANTED_ELSEWHERE = "planted in a decoder in test_decoder.py, where a line has no place in the code of its own"
 
