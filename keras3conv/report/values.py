@@ -192,8 +192,8 @@ class Section:
 
     @property
     def outcome(self) -> str:
-        """The summary of the section, followed by the reason if there is one."""
-        return ": ".join(part for part in (self.summary, self.reason) if part)
+        """The summary of the section, followed by the reason if there is one; the lines of the reason become one."""
+        return ": ".join(part for part in (self.summary, " ".join(self.reason.split())) if part)
 
 
 def overall_status(sections: Iterable[Section]) -> Status:

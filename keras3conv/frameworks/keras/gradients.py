@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import torch
 
-from keras3conv.errors import ModelError, Problem, message_of
+from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.modes import state_kept
 from keras3conv.frameworks.keras.observing import Original, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers, variables_by_path
-from keras3conv.frameworks.keras.values import backend, raised_by_keras, to_numpy, to_tensors
+from keras3conv.frameworks.keras.values import backend, error_message, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.frameworks.torch.modes import precise as torch_precise
@@ -60,7 +60,7 @@ def backward(
         with state_kept(model), _training(model, training):
             found, states = differentiate(loss, wanted, others)
     except raised_by_keras() as error:
-        problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {message_of(error).strip().splitlines()[0]}")
+        problem = Problem(keras=model.name, fact=f"{type(error).__name__}: {error_message(error)}")
         raise ModelError(lay_out(f"Keras raised an exception in a backward pass on {backend()}", [problem])) from error
     finally:
         for path, value in kept.items():

@@ -70,6 +70,7 @@ class CandidateFinder:
         alone: The paths of the torch layers that fit no Keras layer by class and shapes.
         orders: The orders of the rows of fused layers (query, key and value in one) that the search assumes.
         held: For each Keras layer with one variable, by its path, the torch parameter of the same name as the layer.
+        modules: The torch modules with layers inside that may be one Keras layer; each view has all tensors inside.
     """
 
     torch: tuple[LayerView, ...]
@@ -78,6 +79,7 @@ class CandidateFinder:
     alone: frozenset[str] = frozenset()
     orders: RowOrders = field(default_factory=RowOrders)
     held: Mapping[str, Held] = field(default_factory=dict)
+    modules: tuple[LayerView, ...] = ()
     _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
     _keras_keys: dict[tuple[Hashable, Hashable], Any] = field(default_factory=dict)
@@ -311,8 +313,12 @@ class CandidateFinder:
         return frozenset(".".join(names[:length]) for names in paths for length in range(len(names)))
 
     def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
-        """Yield candidates from torch layers of any class whose tensors have the sizes of a Keras layer's variables."""
+        """Yield candidates from torch modules of any class with tensors of the sizes of a Keras layer's variables."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
+        for module in self.modules:
+            if module.path in self.run.calls and same_sizes(_shapes(module.tensors), _shapes(wanted)):
+                found = tensor_candidates((module,), module.tensors, keras, wanted, "tensors")
+                yield from islice(found, _MOST_WAYS)
         for layer in self._leaves:
             own = [tensor for tensor in layer.tensors if is_weight(tensor)]
             if same_sizes(_shapes(own), _shapes(wanted)):

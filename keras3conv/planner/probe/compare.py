@@ -1,11 +1,12 @@
 """Compare the output of a Keras layer, run with the weights of a torch layer, with the recorded torch output."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from keras3conv.numerics.fingerprint import factor_between, fingerprint_of, relative_error
 from keras3conv.numerics.rows import in_row_order, row_order
+from keras3conv.planner.probe.nearness import uses_other_tensors
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.outcome import Comparison
 from keras3conv.planner.probe.record import TorchRun
@@ -84,6 +85,25 @@ def measure(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measure
                 if best.recorded is None or measurement.comparison.error < best.comparison.error:
                     best = measurement
     return _with_rows_in_another_order(run, candidate, output) or best
+
+
+def reproducing(run: TorchRun, layer: RunLayer, others: Iterable[Candidate], chosen: Candidate) -> Iterator[Candidate]:
+    """Yield the candidates with other tensors than the chosen one with which a layer returns their recorded output.
+
+    A layer reproduces the output of every torch layer that a rule pairs with it. Only candidates without a rule are
+    tried, and the variables of the layer keep the values that were tried last.
+
+    Args:
+        run: The recorded torch run.
+        layer: Writes values into the variables of the Keras layer and calls it.
+        others: The candidates that received the same input.
+        chosen: The candidate that was chosen.
+    """
+    for other in others:
+        if uses_other_tensors(other, chosen):
+            output = layer(other.values(run.weights)) if other.kind == "tensors" else None
+            if output is None or measure(run, other, output).comparison.agrees:
+                yield other
 
 
 def _with_rows_in_another_order(run: TorchRun, candidate: Candidate, output: LayerOutput) -> Measurement | None:

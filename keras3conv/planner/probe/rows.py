@@ -1,13 +1,15 @@
 """Make candidates of single torch tensors, and of torch layers in sequence that are one Keras layer (SeparableConv)."""
 
 from collections.abc import Iterator, Sequence
-from itertools import permutations, product
+from itertools import product
+from math import prod
 
 from keras3conv.alignment.binding import make_pair
 from keras3conv.alignment.pair import misfit
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import fingerprint_of
 from keras3conv.planner.probe.layouts import transforms_between
+from keras3conv.planner.probe.nearness import name_distance
 from keras3conv.planner.probe.option import Candidate, Kind, whole_tensor
 from keras3conv.planner.probe.record import TorchRun
 from keras3conv.rules.applying import may_apply
@@ -128,9 +130,7 @@ def tensor_candidates(
         variables: The variables of the Keras layer that need values, as many as `torch_tensors`.
         kind: The kind of the candidates.
     """
-    for order in permutations(torch_tensors):
-        if not all(may_be_same(torch.role, to.role, torch.shape) for torch, to in zip(order, variables, strict=True)):
-            continue
+    for order in _orders(torch_tensors, variables):
         ways = [
             list(transforms_between(torch.shape, tensor.shape)) for torch, tensor in zip(order, variables, strict=True)
         ]
@@ -141,3 +141,19 @@ def tensor_candidates(
             )
             sources = {tensor.path: whole_tensor(tensor) for tensor in torch_tensors}
             yield Candidate(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)
+
+
+def _orders(torch_tensors: Sequence[TensorRef], variables: Sequence[TensorRef]) -> Iterator[tuple[TensorRef, ...]]:
+    """Yield the orders of torch tensors in which each has the size of its Keras variable, similar names first."""
+    if not variables:
+        yield ()
+        return
+    first, *others = variables
+    fitting = [
+        tensor
+        for tensor in torch_tensors
+        if prod(tensor.shape) == prod(first.shape) and may_be_same(tensor.role, first.role, tensor.shape)
+    ]
+    for tensor in sorted(fitting, key=lambda tensor: name_distance(tensor.path, first.path)):
+        rest = [other for other in torch_tensors if other is not tensor]
+        yield from ((tensor, *order) for order in _orders(rest, others))

@@ -20,6 +20,7 @@ from keras3conv.planner.evidence.parameters import held_parameters
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Unmatched
 from keras3conv.planner.probe.candidates import CandidateFinder
+from keras3conv.planner.probe.containers import containers_like
 from keras3conv.planner.probe.outcome import Compensated, Forced
 from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
@@ -67,11 +68,12 @@ def _probe(
 
     torch_view, keras_view = views
     layers = (*units(torch_view, ties=True), *bare_normalizations(torch_view))
-    paths = {layer.path for layer in layers}
-    weights = probe_weights(layers, constants(layers, units(keras_view)))
+    keras_layers = units(keras_view)
+    modules = containers_like(layers, keras_layers)
+    paths = {layer.path for layer in (*layers, *modules)}
+    weights = probe_weights(layers, constants(layers, keras_layers))
     run = run_torch.run(torch, torch_view, inputs.torch, weights, lambda path: path in paths)
     torch_layers = (*units(run.view, ties=True), *bare_normalizations(run.view))
-    keras_layers = units(keras_view)
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
     stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
     alone = layers_alone(torch_layers, keras_layers)
@@ -84,7 +86,7 @@ def _probe(
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
 
     def attempt(orders: RowOrders, must_agree: int) -> Attempt:
-        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders, held)
+        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders, held, modules)
         search = Search(CandidateRanking(finder, hinted=hinted, ranks=ranks), stacks=stacks, must_agree=must_agree)
         return Attempt(search, run_keras.run(keras, keras_layers, inputs.keras, search))
 

@@ -17,7 +17,7 @@ from typing import Any
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint
 from keras3conv.numerics.probe_values import other_values
-from keras3conv.planner.probe.compare import Measurement, RunLayer, has_recorded_size, measure
+from keras3conv.planner.probe.compare import Measurement, RunLayer, has_recorded_size, measure, reproducing
 from keras3conv.planner.probe.nearness import (
     CLOSE_LIMIT,
     InputMatch,
@@ -41,20 +41,17 @@ _MOST_GUESSES = 12
 """The maximum number of candidates to try for a Keras layer although torch recorded another input for them."""
 
 _SIGNIFICANT = 0.03
-"""A candidate's weights count as right if its output error is below this fraction of the error with wrong weights.
+"""A candidate's weights count as right if its error is below this fraction of the error with wrong random weights."""
 
-The wrong weights are random.
-"""
+_MOST_FORCED = 5
+"""The maximum number of candidates that are recorded for a Keras layer if none of them reproduced its output."""
 
-_MOST_FORCED_ALTERNATIVES = 4
+OUTPUTS = "the outputs"
+"""The name that replaces the path of a layer when the outputs of the whole models are compared."""
 
 
 class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
     """Exception that aborts a run of the Keras model, because a layer that agreed in an earlier run differs now."""
-
-
-OUTPUTS = "the outputs"
-"""The name that replaces the path of a layer when the outputs of the whole models are compared."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class _LayerCall:
 
     @property
     def path(self) -> str:
-        """The path of the Keras layer that is called."""
+        """The path of the layer."""
         return self.keras.path
 
 
@@ -244,6 +241,9 @@ class Search:
             measurement = measure(self.run, candidate, output)
             if measurement.comparison.agrees:
                 equals = [other.candidate for other in ranked if other.match == entry.match != InputMatch.OTHER]
+                if candidate.kind == "tensors":
+                    equals = list(reproducing(self.run, call.run, equals, candidate))
+                    output = call.run(candidate.values(self.run.weights))
                 self._accept(call, candidate, measurement, equals)
                 return output.returned
             if measurement.comparison.error <= NEAR:
@@ -330,7 +330,7 @@ class Search:
         candidate = ranked[0].candidate
         output = call.run(candidate.values(self.run.weights))
         measurement = measure(self.run, candidate, output)
-        alternatives = [entry.candidate for entry in ranked[1 : 1 + _MOST_FORCED_ALTERNATIVES]]
+        alternatives = [entry.candidate for entry in ranked[1:_MOST_FORCED]]
         hidden_tensors = 0
         for recorded in self.run.calls_of(candidate.layers[0].path):
             hidden_tensors |= recorded.dependencies

@@ -56,3 +56,35 @@ def test_a_difference_that_repeats_is_a_failure(size: float, monkeypatch: pytest
     assert found.status == "failed"
     (problem,) = found.problems
     assert "gradient of 0.bias" in problem.fact
+
+
+class OfNumpy(keras.layers.Layer):
+    """A layer that runs on torch, and that torch cannot differentiate, because it computes with numpy."""
+
+    def call(self, x: Any) -> Any:
+        """Return twice the input."""
+        return keras.ops.convert_to_tensor(2 * np.asarray(x))
+
+    def compute_output_spec(self, x: Any) -> Any:
+        """Return the shape and dtype of the input."""
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+def test_gradients_that_keras_cannot_compute_are_skipped_and_the_reason_is_one_line_with_the_cause() -> None:
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, name="first"), OfNumpy(name="twice")])
+    module = nn.Sequential(nn.Linear(6, 4), Twice())
+    k3c.transfer(module, model, k3c.align(module, model))
+    report = k3c.validate(module, model)
+    section = report.section("gradients")
+    assert section.status == "skipped"
+    assert "\n" not in section.outcome
+    assert "numpy" in section.outcome
+    assert "Exception encountered" not in section.outcome
+
+
+class Twice(nn.Module):
+    """The same as `OfNumpy`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return twice the input."""
+        return 2 * x

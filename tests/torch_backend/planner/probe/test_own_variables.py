@@ -39,3 +39,87 @@ def test_the_variables_of_a_layer_without_a_rule_are_found_one_by_one() -> None:
     plan = k3c.align(randomize(Scaled()), keras.Model(given, x), inputs=torch.randn(2, 5, 8)).check()
     pairs = {(pair.torch, pair.keras) for pair in plan.pairs}
     assert {("factor", "adapted/scale"), ("shift", "adapted/bias"), ("norm", "norm"), ("inner", "inner")} <= pairs
+
+
+class GraphAttention(nn.Module):
+    """A layer, and parameters of the module itself, as public code of graph networks has them."""
+
+    def __init__(self, inputs: int, outputs: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.outputs = heads, outputs
+        self.linear = nn.Linear(inputs, heads * outputs, bias=False)
+        self.source, self.target = nn.Parameter(torch.ones(heads, outputs)), nn.Parameter(torch.ones(heads, outputs))
+        self.bias = nn.Parameter(torch.zeros(heads * outputs))
+
+    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        values = self.linear(x).view(*x.shape[:2], self.heads, self.outputs)
+        scores = (values * self.source).sum(-1)[:, :, None] + (values * self.target).sum(-1)[:, None]
+        scores = nn.functional.leaky_relu(scores, 0.2).masked_fill(edges[..., None] == 0, -1e9)
+        return torch.einsum("bijh,bjhd->bihd", scores.softmax(2), values).flatten(2) + self.bias
+
+
+class Graph(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = GraphAttention(6, 4, 3), GraphAttention(12, 4, 3), nn.Linear(12, 3)
+
+    def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.elu(self.second(nn.functional.elu(self.first(x, edges)), edges))
+        return self.head(x.mean(1))
+
+
+class KerasGraphAttention(layers.Layer):
+    """The same as `GraphAttention`, with four variables of its own; the bias is added at the end."""
+
+    def __init__(self, outputs: int, heads: int, *, bias_first: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.outputs, self.heads, self.bias_first = outputs, heads, bias_first
+
+    def build(self, shape: Any) -> None:
+        heads, outputs = self.heads, self.outputs
+        self.kernel = self.add_weight(shape=(shape[-1], heads, outputs), name="kernel")
+        self.target = self.add_weight(shape=(heads, outputs), name="attention_target")
+        self.source = self.add_weight(shape=(heads, outputs), name="attention_source")
+        self.bias = self.add_weight(shape=(heads * outputs,), initializer="zeros", name="bias")
+
+    def call(self, x: Any, edges: Any) -> Any:
+        ops = keras.ops
+        values = ops.einsum("bni,iho->bnho", x, self.kernel)
+        if self.bias_first:
+            values = values + ops.reshape(self.bias, (self.heads, self.outputs))
+        scores = ops.expand_dims(ops.sum(values * self.source, -1), 2)
+        scores = ops.leaky_relu(scores + ops.expand_dims(ops.sum(values * self.target, -1), 1), 0.2)
+        scores = ops.softmax(ops.where(ops.expand_dims(edges, -1) > 0, scores, -1e9), axis=2)
+        found = ops.reshape(ops.einsum("bijh,bjhd->bihd", scores, values), (-1, x.shape[1], self.heads * self.outputs))
+        return found if self.bias_first else found + self.bias
+
+
+def keras_graph(**options: Any) -> keras.Model:
+    given, edges = keras.Input((7, 6)), keras.Input((7, 7))
+    x = keras.ops.elu(KerasGraphAttention(4, 3, name="first_attention", **options)(given, edges))
+    x = keras.ops.elu(KerasGraphAttention(4, 3, name="second_attention", **options)(x, edges))
+    return keras.Model([given, edges], layers.Dense(3, name="head")(keras.ops.mean(x, 1)))
+
+
+def graph() -> tuple[torch.Tensor, torch.Tensor]:
+    edges = (torch.rand(2, 7, 7) > 0.5) | torch.eye(7, dtype=torch.bool)
+    return torch.randn(2, 7, 6), edges.float()
+
+
+def test_the_variables_of_one_layer_are_found_in_a_module_with_a_layer_and_own_parameters() -> None:
+    module, model, inputs = randomize(Graph()), keras_graph(), graph()
+    plan = k3c.align(module, model, inputs=inputs).check()
+    assert {pair.decided_by for pair in plan.pairs} == {"probe"}
+    pairs = {(pair.torch, pair.keras) for pair in plan.pairs}
+    assert ("second.linear.weight", "second_attention/kernel") in pairs
+    assert ("second.target", "second_attention/attention_target") in pairs
+    assert ("first.bias", "first_attention/bias") in pairs
+    k3c.transfer(module, model, plan)
+    k3c.validate(module, model, plan=plan, inputs=inputs).raise_if_failed()
+
+
+def test_pairs_of_a_module_that_computes_something_else_are_not_confirmed() -> None:
+    module, model, inputs = randomize(Graph()), keras_graph(bias_first=True), graph()
+    plan = k3c.align(module, model, inputs=inputs)
+    assert not [pair for pair in plan.pairs if pair.torch.startswith("first") and pair.decided_by == "probe"]
+    assert ("first.bias", "first_attention/bias") in {(pair.torch, pair.keras) for pair in plan.pairs}
