@@ -310,19 +310,23 @@ def _row(one: Result) -> tuple[str, ...]:
     return one.part, one.way, f"{one.ratio:.3g}", *more, limit, seconds, one.verdict
 
 
+def _machine() -> str:
+    return f"{os.cpu_count()} processors, numpy {np.__version__}"
+
+
 def show(results: list[Result]) -> None:
     """Print the table."""
     table = Table(*COLUMNS)
     for one in results:
         table.add_row(*_row(one))
     Console(width=None if sys.stdout.isatty() else 150).print(table)
-    Console().print(f"processors {os.cpu_count()}, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}")
+    Console().print(_machine())
 
 
 def markdown(results: list[Result]) -> str:
     """The table of FILES.md."""
     lines = [
-        f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, numpy {np.__version__}.",
+        f"{_machine()}.",
         "",
         f"| {' | '.join(COLUMNS).rstrip()} |",
         f"|{' --- |' * len(COLUMNS)}",

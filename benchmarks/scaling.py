@@ -1,7 +1,7 @@
 """Measure how processor time and memory grow with the number of layers and of values in a model.
 
     KERAS_BACKEND=torch python -m benchmarks scaling --check
-    KERAS_BACKEND=torch python -m benchmarks scaling --full --plot benchmarks/SCALING.svg
+    KERAS_BACKEND=torch python -m benchmarks scaling --full --write
 
 The exponent is the slope of the least squares line through the logarithms: 1 is proportional growth. Sizes below the
 bend, where a fixed cost dominates, would flatten it, so the smallest size of each row is left out. `plan` and `inspect`
@@ -37,6 +37,8 @@ VALUES = {"transfer of values": (100, 300, 1_000, 3_000), "inspect of values": (
 """The widths of the four square matrices."""
 
 ROUNDS = 3
+
+_PLOT = Path(__file__).parent / "SCALING.svg"
 
 Row = dict[str, float]
 
@@ -145,30 +147,55 @@ def markdown(results: dict[str, list[Row]]) -> str:
     return "\n".join(lines)
 
 
+_STYLE = """<style>
+text { font: 13px system-ui, sans-serif; fill: #5f5b53; } .grid { stroke: #e2ded5; } rect { fill: #fff; }
+.line { fill: none; stroke-width: 2; }
+@media (prefers-color-scheme: dark) { text { fill: #b5b0a5; } .grid { stroke: #37352f; } rect { fill: #1e1e1b; } }
+</style>"""
+
+
 def drawing(results: dict[str, list[Row]]) -> str:
     """Return an SVG plot of seconds by size on logarithmic axes, with a labelled line for each task."""
     every = [row for rows in results.values() for row in rows]
     columns = _ends([row["size"] for row in every])
     lines = _ends([row["seconds"] for row in every])
 
-    def place(row: Row) -> str:
+    def place(row: Row) -> tuple[float, float]:
         across = (math.log10(row["size"]) - columns[0]) / (columns[1] - columns[0])
         up = (math.log10(row["seconds"]) - lines[0]) / (lines[1] - lines[0])
-        return f"{60 + 520 * across:.1f},{360 - 340 * up:.1f}"
+        return 80 + 500 * across, 360 - 340 * up
 
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 400" font-family="sans-serif" font-size="12">']
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 740 410" role="img">',
+        f"<title>Seconds by the size of the model</title>{_STYLE}",
+        '<rect width="740" height="410"/>',
+    ]
     for power in range(columns[0], columns[1] + 1):
-        x = 60 + 520 * (power - columns[0]) / (columns[1] - columns[0])
-        parts.append(f'<path d="M{x:.1f} 20V360" stroke="#ddd"/><text x="{x:.1f}" y="378">1e{power}</text>')
+        x, _ = place({"size": 10.0**power, "seconds": 10.0 ** lines[0], "megabytes": 0.0})
+        parts.append(f'<path class="grid" d="M{x:.1f} 20V360"/>')
+        parts.append(f'<text x="{x:.1f}" y="380" text-anchor="middle">{10**power:,}</text>')
     for power in range(lines[0], lines[1] + 1):
-        y = 360 - 340 * (power - lines[0]) / (lines[1] - lines[0])
-        parts.append(f'<path d="M60 {y:.1f}H580" stroke="#ddd"/><text x="4" y="{y + 4:.1f}">1e{power} s</text>')
+        _, y = place({"size": 10.0 ** columns[0], "seconds": 10.0**power, "megabytes": 0.0})
+        parts.append(f'<path class="grid" d="M80 {y:.1f}H580"/>')
+        parts.append(f'<text x="72" y="{y + 4:.1f}" text-anchor="end">{10.0**power:g} s</text>')
+    labels = _separated({name: place(rows[-1]) for name, rows in results.items()})
     for number, (name, rows) in enumerate(results.items()):
-        colour = f"hsl({number * 360 // len(results)} 70% 40%)"
-        end_x, end_y = place(rows[-1]).split(",")
-        parts.append(f'<polyline fill="none" stroke="{colour}" points="{" ".join(map(place, rows))}"/>')
-        parts.append(f'<text x="{float(end_x) + 6:.1f}" y="{end_y}" fill="{colour}">{name}</text>')
-    return "\n".join([*parts, '<text x="300" y="396">layers, or width</text>', "</svg>", ""])
+        colour = f"hsl({number * 360 // len(results)} 60% 50%)"
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, rows))
+        x, y = labels[name]
+        parts.append(f'<polyline class="line" stroke="{colour}" points="{points}"/>')
+        parts.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" style="fill: {colour}">{name}</text>')
+    parts.append('<text x="330" y="402" text-anchor="middle">layers, or the width of a layer ("of values")</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _separated(places: dict[str, tuple[float, float]], height: float = 15.0) -> dict[str, tuple[float, float]]:
+    """Return the places of labels, each moved up as far as needed to leave the height of a line between labels."""
+    found: dict[str, tuple[float, float]] = {}
+    for name, (x, y) in sorted(places.items(), key=lambda entry: -entry[1][1]):
+        near = [other for across, other in found.values() if abs(across - x) < 120]
+        found[name] = x, min([y, *(other - height for other in near if other - height < y)])
+    return found
 
 
 def _ends(values: Sequence[float]) -> tuple[int, int]:
@@ -183,7 +210,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="the largest sizes too")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--plot", type=Path, help="write a plot (SVG) here")
-    parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/README.md")
+    parser.add_argument("--write", action="store_true", help="replace the table in benchmarks/README.md, and its plot")
     parser.add_argument("--check", action="store_true", help=f"exit with 1 if an exponent of time exceeds {LIMIT}")
     parser.add_argument("--here", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -207,6 +234,7 @@ def main() -> int:
         options.plot.write_text(drawing(found), encoding="utf-8")
     if options.write:
         written("scaling", markdown(found))
+        _PLOT.write_text(drawing(found), encoding="utf-8")
     slopes = (exponent(rows, "seconds") * scale_of(name) for name, rows in found.items())
     return 1 if options.check and any(slope > LIMIT for slope in slopes) else 0
 
