@@ -364,6 +364,13 @@ class CandidateFinder:
                 candidates = tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
                 yield from map(self._ordered, candidates)
 
+    def tensors_with_input(
+        self, keras: LayerView, variable: TensorRef, fingerprint: Fingerprint | None
+    ) -> Iterator[Candidate]:
+        """Yield the tensors of torch layers with the input of a Keras layer, as candidates for one of its variables."""
+        layers = [layer for layer in self._leaves if self._had_input(layer, fingerprint)]
+        yield from self.single_tensors(keras, variable, [one for layer in layers for one in layer.tensors])
+
     def slices_and_stacks(self, keras: LayerView, variable: TensorRef, *, nothing_else: bool) -> Iterator[Candidate]:
         """Yield the slices of a larger torch tensor, and the stacks of smaller ones, that may become a Keras variable.
 

@@ -90,6 +90,12 @@ class Candidate:
         )
 
     @property
+    def fills_all(self) -> bool:
+        """True if every variable of the Keras layer gets a value, except for biases, which may be zero, and seeds."""
+        filled = {path for mapping in self.mappings for path in mapping.keras}
+        return all(one.is_seed or one.role == ROLE or one.path in filled for one in self.keras.tensors)
+
+    @property
     def is_parameter_slice(self) -> bool:
         """True if the candidate is a slice of one torch parameter; False for a whole parameter or several stacked."""
         return self.kind == "parameter" and self.mappings[0].torch[0] != self.slices[0].path

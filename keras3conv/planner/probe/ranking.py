@@ -162,6 +162,7 @@ class CandidateRanking:
             fingerprint: The fingerprint of the layer's first input; None if it has none.
         """
         found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
+        found += self.finder.tensors_with_input(keras, tensor, fingerprint)
         found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
         ranked = sorted(
             (

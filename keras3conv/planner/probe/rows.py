@@ -17,7 +17,7 @@ from keras3conv.rules.library import list_rules, lookup
 from keras3conv.rules.neutral import may_be_same
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered
-from keras3conv.transforms import Skip
+from keras3conv.transforms import Skip, Transform
 
 _SAME_LIMIT = 1e-9
 
@@ -131,9 +131,7 @@ def tensor_candidates(
         kind: The kind of the candidates.
     """
     for order in _orders(torch_tensors, variables):
-        ways = [
-            list(transforms_between(torch.shape, tensor.shape)) for torch, tensor in zip(order, variables, strict=True)
-        ]
+        ways = [_transforms(torch, tensor) for torch, tensor in zip(order, variables, strict=True)]
         for transforms in product(*ways):
             mappings = tuple(
                 WeightMapping(torch=(torch.path,), keras=(tensor.path,), transform=transform)
@@ -141,6 +139,16 @@ def tensor_candidates(
             )
             sources = {tensor.path: whole_tensor(tensor) for tensor in torch_tensors}
             yield Candidate(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)
+
+
+def _transforms(torch: TensorRef, variable: TensorRef) -> list[Transform]:
+    """Return the transforms from a torch tensor to a Keras variable, the most likely one first.
+
+    A square matrix named "weight" is most likely the weight of a linear layer, (out, in), which becomes (in, out).
+    """
+    found = list(transforms_between(torch.shape, variable.shape))
+    is_square = len(torch.shape) == 2 and torch.shape == variable.shape
+    return found[::-1] if is_square and torch.role.rpartition(".")[2] == "weight" else found
 
 
 def _orders(torch_tensors: Sequence[TensorRef], variables: Sequence[TensorRef]) -> Iterator[tuple[TensorRef, ...]]:

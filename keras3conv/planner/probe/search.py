@@ -249,7 +249,7 @@ class Search:
             if measurement.comparison.error <= NEAR:
                 near.append((measurement.comparison.error, entry))
             has_size = entry.match != InputMatch.OTHER and has_recorded_size(self.run, candidate, output)
-            is_comparable |= candidate.kind != "tensors" or has_size
+            is_comparable |= candidate.kind != "tensors" or (has_size and candidate.fills_all)
         if not is_comparable and self._fits_each_variable(call):
             return self._fill_each_variable(call)
         return self._accept_near(call, near) if near else self._force(call, ranked)

@@ -123,3 +123,41 @@ def test_pairs_of_a_module_that_computes_something_else_are_not_confirmed() -> N
     plan = k3c.align(module, model, inputs=inputs)
     assert not [pair for pair in plan.pairs if pair.torch.startswith("first") and pair.decided_by == "probe"]
     assert ("first.bias", "first_attention/bias") in {(pair.torch, pair.keras) for pair in plan.pairs}
+
+
+class Block(nn.Module):
+    """A layer whose output is multiplied by a parameter of the module, between other layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.gamma = nn.Parameter(torch.ones(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.down(torch.relu(self.up(self.norm(x)) * self.gamma))
+
+
+class ScaledDense(layers.Layer):
+    """The layer and the parameter of a `Block`, in one: no torch module returns its output."""
+
+    def build(self, shape: Any) -> None:
+        self.gamma = self.add_weight(shape=(8,), name="gamma")
+        self.kernel = self.add_weight(shape=(8, 8), name="kernel")
+        self.bias = self.add_weight(shape=(8,), name="bias")
+
+    def call(self, x: Any) -> Any:
+        return (keras.ops.matmul(x, self.kernel) + self.bias) * self.gamma
+
+
+def test_variables_from_a_layer_and_a_parameter_beside_it_are_confirmed_by_the_next_layer() -> None:
+    given = x = keras.Input((8,))
+    for block in range(2):
+        y = layers.LayerNormalization(epsilon=1e-5, name=f"norm{block}")(x)
+        y = keras.ops.relu(ScaledDense(name=f"scaled{block}")(y))
+        x = x + layers.Dense(8, name=f"down{block}")(y)
+    module, model, inputs = randomize(nn.Sequential(Block(), Block())), keras.Model(given, x), torch.randn(3, 8)
+    plan = k3c.align(module, model, inputs=inputs).check()
+    assert {pair.decided_by for pair in plan.pairs} == {"probe"}
+    assert ("1.gamma", "scaled1/gamma") in {(pair.torch, pair.keras) for pair in plan.pairs}
+    k3c.transfer(module, model, plan)
+    k3c.validate(module, model, plan=plan, inputs=inputs).raise_if_failed()
