@@ -177,8 +177,8 @@ def _resized(call: TorchCall, mode: str, corners: bool) -> Any:
 
 def _mode(mode: str, corners: bool) -> str:
     if mode.startswith("nearest"):
-        return {"nearest": "nearest, rounded down,", "nearest-exact": "nearest, from the middle of the pixel,"}[mode]
-    return f"{mode}, align_corners={corners}"
+        return {"nearest": "nearest (rounded down)", "nearest-exact": "nearest (from the middle of the pixel)"}[mode]
+    return f"{mode} (align_corners={corners})"
 
 
 def _arguments(mode: str, corners: bool) -> str:

@@ -49,7 +49,7 @@ PLANTED = {
     "padding of an average pooling": "average pooling counts the padding in torch: True",
     "ceil mode": "ceil_mode is True in torch, Keras pools as with ceil_mode=False",
     "maximum instead of mean": "torch pools by the mean, Keras by the maximum",
-    "resizing": "Keras with bilinear, align_corners=True",
+    "resizing": "Keras with bilinear (align_corners=True)",
     "order of flattened axes": "the same values in another order: torch flattens (c, h, w), Keras (h, w, c)",
     "another axis": "softmax is over axis 1 in torch, and over torch's axis 2 in Keras",
     "order of concatenated tensors": "the tensors are concatenated in another order in Keras",

@@ -48,9 +48,9 @@ INVERTED = "the mask is inverted: True means attend in torch, and the opposite i
         ({"border": 0.0}, "block.conv1", "Keras pads a max pooling with 0", "# before pool\npadding=0  # pool"),
         ({"means": "inside"}, "wide", "average pooling counts the padding in torch: True", "count_include_pad=False"),
         ({"shortcut": False}, "wide", "torch adds two tensors before wide, Keras has only the first", "layers.Add()"),
-        ({"resize": "bilinear aligned"}, "head", "Keras with bilinear, align_corners=True", "align_corners=True"),
-        ({"resize": "nearest"}, "head", "Keras with nearest, rounded down", 'mode="nearest")'),
-        ({"resize": "nearest-exact"}, "head", "Keras with nearest, from the middle", 'mode="nearest-exact")'),
+        ({"resize": "bilinear aligned"}, "head", "Keras with bilinear (align_corners=True)", "align_corners=True"),
+        ({"resize": "nearest"}, "head", "Keras with nearest (rounded down)", 'mode="nearest")'),
+        ({"resize": "nearest-exact"}, "head", "Keras with nearest (from the middle of the pixel)", 'mode="nearest-exact")'),
         (
             {"last": "softmax"},
             "output 0",
