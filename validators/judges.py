@@ -11,7 +11,7 @@ from keras3conv.validators.running.subject import Subject
 Judge = Callable[[Subject], Section]
 """A function that runs one proof and returns its section of the report of `validate`."""
 
-_REQUESTED_BY = {
+REQUESTED_BY = {
     "backends": 'backends="all"',
     "onnx": "onnx=True",
     "accuracy": "labels=labels",
@@ -70,7 +70,7 @@ def judges(options: Options | None = None) -> tuple[tuple[str, Judge], ...]:
         if name not in available:
             near = get_close_matches(name, available, 1)
             fix = f'\nFix:  proofs="{near[0]}"' if near else ""
-            fix = f"\nFix:  {_REQUESTED_BY[name]}" if name in _REQUESTED_BY else fix
+            fix = f"\nFix:  {REQUESTED_BY[name]}" if name in REQUESTED_BY else fix
             raise InputError(
                 f"there is no proof {name!r} for these models and arguments; there are {', '.join(available)}{fix}"
             )
@@ -91,7 +91,7 @@ def without_effect(options: Options) -> tuple[str, ...]:
         "accuracy": options.labels is not None,
     }
     return tuple(
-        f"the argument {_REQUESTED_BY[name].partition('=')[0]} had no effect: the proof {name} was not asked for"
+        f"the argument {REQUESTED_BY[name].partition('=')[0]} had no effect: the proof {name} was not asked for"
         for name, is_given in given.items()
         if is_given and not options.wants(name)
     )

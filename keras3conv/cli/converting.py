@@ -22,7 +22,10 @@ def convert(  # noqa: PLR0913 - an argument for every option
         str | None, typer.Option(metavar="first|last", help="Where the new model takes the channels of images.")
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="FILE.npz", help="Inputs: if the model specifies none, or to use real ones.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz", help="Inputs of the source, in its layout. Of a Keras model: for their shapes."
+        ),
     ] = None,
     shape: Shape = None,
     dynamic: DynamicAxes = None,

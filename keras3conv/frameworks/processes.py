@@ -215,11 +215,14 @@ def places(model: keras.layers.Layer, saved: Path) -> tuple[dict[str, Place], di
     hidden: dict[str, str] = {}
     for name in sorted(_names(saved) & objects.keys()):
         module = objects[name].__module__
+        is_importable = getattr(sys.modules.get(module), name, None) is objects[name]
+        if module.startswith("keras3conv.") and not is_importable:
+            continue  # loading a file registers this class
         if "<locals>" in objects[name].__qualname__:
             hidden[name] = f"{name} is defined inside of a function"
         elif module == "__main__":
             hidden[name] = f"{name} is defined in the program itself (__main__)"
-        elif getattr(sys.modules.get(module), name, None) is not objects[name]:
+        elif not is_importable:
             hidden[name] = f"{module} has no {name} at its top level"
         else:
             found[name] = module, name
@@ -260,7 +263,7 @@ def _is_function(value: object) -> bool:
 
 
 def _is_of_keras(module: str | None) -> bool:
-    return module is None or module == "keras" or module.startswith(("keras.", "keras3conv."))
+    return module is None or module == "keras" or module.startswith("keras.")
 
 
 def _names(saved: Path) -> set[str]:
@@ -273,7 +276,7 @@ def _names_in(config: object) -> Iterator[str]:
     if isinstance(config, dict):
         name, inner = config.get("class_name"), config.get("config")
         if name == "function" and isinstance(inner, str):
-            yield inner
+            yield inner.rpartition(">")[2]  # a registered function has the name of its package before its own
         elif isinstance(name, str) and not str(config.get("module")).startswith("keras"):
             yield name
         for value in config.values():

@@ -60,7 +60,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True if at least one section passed, none failed or is unconfirmed, and none asked by name was skipped."""
+        """True if at least one section passed, none failed or is unconfirmed, and none asked for was skipped."""
         return self.status == "passed"
 
     @property
@@ -78,7 +78,7 @@ class Report:
     def status(self) -> Status:
         """The overall status: "failed" if a section failed, else "unconfirmed", "passed" or "skipped".
 
-        It is "skipped" if no section passed, or if a proof that was asked by name did not run.
+        It is "skipped" if no section passed, or if a proof that was asked for did not run.
         """
         return overall_status(self.sections)
 

@@ -14,7 +14,7 @@ Status = Literal["passed", "failed", "unconfirmed", "skipped", "info"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 """Every status of a section, in the order in which `Report.tally` counts them."""
 
-NAMED = "asked by name"
+NAMED = "asked for"
 """The name of the fact in a skipped section that the user asked for exactly this proof."""
 
 NOT_CONFIRMED = "not confirmed"

@@ -24,7 +24,7 @@ from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import FILE_CANNOT_RUN, NAMED, Section
 from keras3conv.transforms import Axes
-from keras3conv.validators.judges import Judge, judges, without_effect
+from keras3conv.validators.judges import REQUESTED_BY, Judge, judges, without_effect
 from keras3conv.validators.running.left_to_float64 import settled
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.subject import Subject
@@ -174,11 +174,11 @@ def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: St
             _require_fitting(subject, sections)
     float64 = next((section.status for section in sections if section.name == "float64"), None)
     proven = [settled(section, float64) if section.name == "hyperparameters" else section for section in sections]
-    return [_with_question(section, subject.options.proofs) for section in proven]
+    return [_with_question(section, (*subject.options.proofs, *REQUESTED_BY)) for section in proven]
 
 
 def _with_question(section: Section, named: Sequence[str]) -> Section:
-    """Return a section; if it was skipped, and the user named its proof, with a fact that says so."""
+    """Return a section; if it was skipped, and the user asked for its proof, with a fact that says so."""
     if section.status != "skipped" or section.name not in named:
         return section
     return replace(section, facts={**section.facts, NAMED: "so the verdict is not Passed while this proof is skipped"})

@@ -147,3 +147,16 @@ def test_the_batch_size_stays_dynamic_in_an_exported_module_of_own_layers(make: 
     dynamic = ({0: torch.export.Dim("batch", min=2, max=64)},)
     exported = torch.export.export(conversion.model.eval(), (first,), dynamic_shapes=dynamic).module()
     assert torch.equal(exported(second), conversion.model(second))
+
+
+@pytest.mark.parametrize("form", [dict, tuple, list])
+def test_inputs_of_a_functional_model_are_taken_by_name_or_in_order(form: type) -> None:
+    signal, machine = keras.Input((4, 3), name="signal"), keras.Input((1,), dtype="int32", name="machine")
+    code = keras.layers.Flatten()(keras.layers.Embedding(5, 3)(machine))
+    model = keras.Model([signal, machine], keras.layers.GlobalAveragePooling1D()(keras.layers.Dense(3)(signal)) + code)
+    arrays = {"signal": np.ones((2, 4, 3), "float32"), "machine": np.ones((2, 1), "int32")}
+    inputs = {name: arrays[name] for name in sorted(arrays)} if form is dict else form(arrays.values())
+    conversion = k3c.convert(model, inputs=inputs)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    assert [array.shape for array in conversion.inputs] == [(2, 4, 3), (2, 1)]

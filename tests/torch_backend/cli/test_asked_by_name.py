@@ -34,9 +34,16 @@ def test_a_skipped_proof_that_was_asked_by_name_is_not_proven(files: list[str], 
     done = run("validate", *files, "--proof", "float64", *others)
     assert done.exit_code == 1
     assert "Not proven" in done.stdout
-    assert "asked by name" in done.stdout
+    assert "asked for" in done.stdout
     assert json.loads(run("validate", *files, "--proof", "float64", *others, "--json").stdout)["status"] == "skipped"
 
 
 def test_a_proof_that_was_asked_by_name_and_passed_is_enough(files: list[str]) -> None:
     assert run("validate", *files, "--proof", "roundtrip").exit_code == 0
+
+
+@pytest.mark.parametrize("option", [("--onnx",), ("--backends", "torch")])
+def test_a_skipped_proof_that_runs_on_request_only_is_not_proven(files: list[str], option: tuple[str, ...]) -> None:
+    done = run("validate", *files, *option)
+    assert done.exit_code == 1
+    assert "Not proven" in done.stdout

@@ -49,6 +49,15 @@ def test_the_saved_model_with_custom_classes_runs_in_another_process_on_the_chos
     assert os.environ["KERAS_BACKEND"] == "jax"
 
 
+def test_a_registered_function_is_found_by_another_process(tmp_path: Path) -> None:
+    from keras3conv.frameworks.keras.keras2.classes import hard_sigmoid_of_keras_2
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation=hard_sigmoid_of_keras_2)])
+    other_process.save(model, np.ones((2, 3), "float32"), tmp_path)
+    found = other_process.run_all(tmp_path, ["torch"])["torch"]
+    assert isinstance(found, Recording)
+
+
 def test_a_model_that_cannot_be_loaded_is_reported_once_for_all_backends() -> None:
     model = twin(last=keras.layers.Lambda(lambda x: x))
     section = k3c.validate(

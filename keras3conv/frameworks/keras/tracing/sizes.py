@@ -70,12 +70,13 @@ class Sizes:
         Raises:
             ModelError: There are neither inputs nor input specifications.
         """
+        specified = getattr(model, "_inputs_struct", None)
+        if specified is None and getattr(model, "_functional", None) is not None:
+            specified = model._functional._inputs_struct
         if inputs is not None:
-            nested = inputs
-        elif getattr(model, "_inputs_struct", None) is not None:
-            nested = model._inputs_struct
-        elif getattr(model, "_functional", None) is not None:
-            nested = model._functional._inputs_struct
+            nested = inputs if specified is None else _arranged(inputs, specified)
+        elif specified is not None:
+            nested = specified
         else:
             fact = "the model has no input specification"
             problem = Problem(keras=model.name, fact=fact, fixes=("k3c.convert(model, inputs=example_input)",))
@@ -183,6 +184,25 @@ def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes,
             except ModelError:
                 continue
         raise error
+
+
+def _arranged(inputs: Any, specified: Any) -> Any:
+    """Return the inputs of a model in the structure that the model specifies; unchanged if they do not fit it.
+
+    A file of named arrays is a dict, and a file of unnamed arrays a tuple. A functional model may take a list.
+
+    Args:
+        inputs: The user's inputs.
+        specified: The symbolic inputs of the model, in the structure in which it takes them.
+    """
+    tensors = keras.tree.flatten(specified)
+    if isinstance(specified, dict):
+        return inputs
+    if isinstance(inputs, dict) and inputs.keys() == {tensor.name for tensor in tensors}:
+        return keras.tree.pack_sequence_as(specified, [inputs[tensor.name] for tensor in tensors])
+    if isinstance(inputs, tuple) and len(inputs) == len(tensors) and all(hasattr(one, "shape") for one in inputs):
+        return keras.tree.pack_sequence_as(specified, list(inputs))
+    return inputs
 
 
 def _argument_names(model: keras.layers.Layer, nested: Any) -> tuple[str, ...]:

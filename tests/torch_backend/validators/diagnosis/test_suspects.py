@@ -50,7 +50,12 @@ INVERTED = "the mask is inverted: True means attend in torch, and the opposite i
         ({"shortcut": False}, "wide", "torch adds two tensors before wide, Keras has only the first", "layers.Add()"),
         ({"resize": "bilinear aligned"}, "head", "Keras with bilinear (align_corners=True)", "align_corners=True"),
         ({"resize": "nearest"}, "head", "Keras with nearest (rounded down)", 'mode="nearest")'),
-        ({"resize": "nearest-exact"}, "head", "Keras with nearest (from the middle of the pixel)", 'mode="nearest-exact")'),
+        (
+            {"resize": "nearest-exact"},
+            "head",
+            "Keras with nearest (from the middle of the pixel)",
+            'mode="nearest-exact")',
+        ),
         (
             {"last": "softmax"},
             "output 0",
