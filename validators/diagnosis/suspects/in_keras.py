@@ -56,8 +56,8 @@ def cropped(case: Case, operation: Operation) -> str:
     if any(end < 0 for _, end in crops):
         return case.as_in_torch(operation)
     code = f"keras.layers.Cropping{rank}D({tuple(crops) if rank > 1 else crops[0]})(x)"
-    where = case.point.keras_path
-    return f'padding="valid"  # {where}\nx = {code}  # after {where}'
+    where = case.keras_path_of(operation)
+    return f'padding="valid"  # {where}\nx = {code}  # after {where}, in place of any cropping'
 
 
 def _pooling(case: Case, operation: Operation) -> str:

@@ -123,6 +123,15 @@ CONVOLUTIONS = [
         'x = layers.Conv2DTranspose(4, 3, 2, padding="same", name="a"<<>>)(x)\n<<2:pass>>',
     ),
     image(
+        "convolution._crop.keras",
+        "nn.ConvTranspose2d(4, 4, 4, 2, padding=1)",
+        'x = layers.Conv2DTranspose(4, 4, 2, activation="relu", name="a"<<>>)(x)\n'
+        "<<2:x = layers.Cropping2D(((0, 2), (0, 2)))(x)>>\n"
+        'x = layers.Conv2D(4, 3, padding="same", name="c")(x)',
+        "x = self.c(torch.relu(self.a(x)))",
+        "c=nn.Conv2d(4, 4, 3, padding=1)",
+    ),
+    image(
         "convolution._border.fix",
         "nn.Conv2d(4, 4, 2)",
         'x = layers.ZeroPadding2D(((0, 1), (0, 1)))(x)\nx = layers.Conv2D(4, 2, name="a")(x)',
