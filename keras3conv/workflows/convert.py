@@ -200,7 +200,9 @@ def _to_keras(
         report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=read, origin=origin)
         own = own_classes_note(built.program, "model.keras and model.py need")
         paired = {path for mapping in built.alignment.mappings for path in mapping.torch}
-        report = replace(report, notes=(*report.notes, *written_out(adapter.source, paired), *own))
+        sections = tuple(_with_remarks(section, built.graph.remarks) for section in report.sections)
+        notes = (*report.notes, *built.graph.remarks, *written_out(adapter.source, paired), *own)
+        report = replace(report, sections=sections, notes=notes)
     return Conversion(
         model=built.model,
         source=built.source,

@@ -21,6 +21,7 @@ from keras3conv.builder.source.formatting import bracketed, docstring, literal, 
 from keras3conv.builder.source.keras_spelling import KerasSpelling, construction, spelled_dtype
 from keras3conv.builder.source.local_names import local_names, short_name, variable_name
 from keras3conv.builder.source.rendering import rendered
+from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Ref, Shape, Size
 
 _LOADING = ('with np.load(Path(__file__).with_name("constants.npz")) as arrays:', "    CONSTANTS = dict(arrays)")
@@ -205,6 +206,7 @@ def _input(program: Program, value: Value) -> str:
     sizes = tuple(size if isinstance(size, int) else None for size in value.target_shape[1:])
     options = "" if value.dtype.startswith("float") else f", dtype={quoted(spelled_dtype(value.dtype))}"
     name = identifier(program.input_names.get(value.name, value.name))
+    name = f"{name}_input" if name in own_names() else name  # the name of an unnamed Keras operation
     return f"keras.Input({literal(sizes)}{options}, name={quoted(name)})"
 
 

@@ -8,7 +8,11 @@ import numpy as np
 from keras3conv.builder.program.operation import Operation, operator
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.call import Call, Constant, Held, ops
-from keras3conv.model.graph import Shape
+from keras3conv.builder.to_keras.operations_axes import for_each_example
+from keras3conv.model.graph import Shape, Size
+
+_BROADCAST = ("add", "mul", "cat")
+"""Operators for which a tensor that is equal for all samples may be stored once."""
 
 _FUNCTIONS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide", "**": "power"}
 
@@ -49,7 +53,40 @@ def elementwise(call: Call, operands: Sequence[Any], expression: Any) -> Value:
         call.writer.write(expression(value), [made])
         return made
     values, order = aligned(call, operands)
-    return call.step(expression(*values), order=order)
+    shapes = [one.shape for one in values if isinstance(one, Value)]
+    own = [
+        1 if all(len(one) < place or one[-place] == 1 for one in shapes) else 2
+        for place in range(len(call.shape), 0, -1)
+    ]
+    return repeated(call, call.step(expression(*values), stored(call, call.shape, own), order), call.shape)
+
+
+def stored(call: Call, shape: Shape, own: Sequence[int | Size]) -> Shape:
+    """Return the shape with which Keras stores a tensor: the batch axis has size one if it is equal for all samples.
+
+    Args:
+        call: The call.
+        shape: The shape in torch.
+        own: The sizes of the axes in Keras; only a size of one counts.
+    """
+    once = [axis for axis, size in enumerate(own) if size == 1 and isinstance(shape[axis], Size)]
+    batch = call.writer.example_ones().shape[0] if once else None
+    return tuple(1 if axis in once and size == batch else size for axis, size in enumerate(shape))
+
+
+def repeated(call: Call, value: Value, shape: Shape) -> Value:
+    """Return a value repeated for each sample if it is stored once, unless all users of the call broadcast it.
+
+    Args:
+        call: The call that computes the value.
+        value: The value.
+        shape: The shape of the value in torch.
+    """
+    users = call.writer.users(call.node.outputs[0].name)
+    if value.shape == shape or (users and all(user.kind.split(".")[1] in _BROADCAST for user in users)):
+        return value
+    once = [axis for axis, (own, size) in enumerate(zip(value.shape, shape, strict=True)) if own != size]
+    return for_each_example(call, value, once, shape[once[0]])
 
 
 def sign(call: Call, symbol: str, left: Any, right: Any) -> Operation:

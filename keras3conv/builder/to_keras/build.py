@@ -100,20 +100,36 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
 
     Operators without a counterpart in Keras are first replaced by simpler ones, by torch's own decompositions; the
     returned graph has the simpler ones. The problems name the operators that cannot be replaced. If a decomposition
-    leads to further operators without a counterpart, the problems name the original operators.
+    leads to further operators without a counterpart, the problems name the original operator.
 
     Args:
         captured: The call graph of the module, as `torch.export` records it.
         channels: The position of the channel axis of images in the Keras model: "last" or "first".
     """
-    lowered = first = _lowered_once(captured, channels)
+    first = _lowered_once(captured, channels)
+    made, lowered = captured, first
     for _ in range(_ROUNDS):
-        simpler = captured.without(lowered.refused) if lowered.refused else None
+        simpler = made.without(lowered.refused) if lowered.refused else None
         if simpler is None:
             break
-        captured = simpler
-        lowered = _lowered_once(captured, channels)
-    return captured, lowered if lowered.refused <= first.refused else first
+        made, lowered = simpler, _lowered_once(simpler, channels)
+    return (made, lowered) if lowered.refused <= first.refused else _lowered_in_part(captured, first, channels)
+
+
+def _lowered_in_part(captured: "Captured", lowered: Lowered, channels: Channels) -> tuple["Captured", Lowered]:
+    """Return a call graph without the operators that torch can replace by known ones, so that no problem names these.
+
+    Args:
+        captured: The call graph, with other operators, too, that torch replaces by unknown ones.
+        lowered: Its Keras program.
+        channels: The position of the channel axis of images in the Keras model: "last" or "first".
+    """
+    for name in sorted(lowered.refused):
+        simpler = captured.without({name})
+        found = None if simpler is None else _lowered_once(simpler, channels)
+        if simpler is not None and found is not None and found.refused < lowered.refused:
+            captured, lowered = simpler, found
+    return captured, lowered
 
 
 def _lowered_once(captured: "Captured", channels: Channels) -> Lowered:

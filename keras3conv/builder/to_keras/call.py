@@ -18,10 +18,12 @@ ops = Function("keras.ops")
 own = Function(OWN_KERAS_FUNCTIONS)
 """The functions that Keras lacks; their source is copied into the generated file."""
 
+_SAMPLING = ("grid_sample", "grid_sample_bicubic", "grid_sample_nearest")
+
 WITHOUT_PROMOTION = frozenset(
     {"-", *(f"keras.ops.{name}" for name in ("conv", "dot_product_attention", "einsum", "split", "subtract"))}
     | {"keras.ops.searchsorted", "keras.ops.take", "keras.ops.take_along_axis"}
-    | {f"{OWN_KERAS_FUNCTIONS}.{name}" for name in ("grid_sample", "grid_sample_bicubic", "grid_sample_nearest")}
+    | {f"{OWN_KERAS_FUNCTIONS}.{name}" for name in ("convolve_each", *_SAMPLING)}
 )
 """Functions whose operands must have one dtype, as a backend does not promote float32 to float64 in them."""
 

@@ -16,6 +16,7 @@ from keras3conv.builder.to_keras.contracting import attended, contracted_call
 from keras3conv.builder.to_keras.maxima import TAKES_MAXIMA, Maxima
 from keras3conv.builder.to_keras.operations_axes import RESHAPES, dims_of, permuted, reshaped, reshaped_in_place
 from keras3conv.builder.to_keras.operations_complex import handler_for
+from keras3conv.builder.to_keras.operations_convolutions import convolved_each
 from keras3conv.builder.to_keras.operations_pointwise import ELEMENTWISE
 from keras3conv.builder.to_keras.unmerged import apart, can_reshape, grouped, split_further
 from keras3conv.errors import RuleError
@@ -36,6 +37,7 @@ _ALONG_LAST = {"linear": "input", "addmm": "mat1", "layer_norm": "input", "rms_n
 _OF_SEVERAL: dict[str, Callable[[Call], Value | Unmerged | None]] = {
     **dict.fromkeys(("matmul", "bmm", "baddbmm", "einsum"), contracted_call),
     "scaled_dot_product_attention": attended,
+    **dict.fromkeys((f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3)), convolved_each),
 }
 """Operators with several tensors, and the functions that convert them."""
 

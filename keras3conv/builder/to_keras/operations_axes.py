@@ -241,7 +241,7 @@ def _expand(call: Call) -> Result:
     lacks = len(shape) - len(given.shape)
     old = (1,) * lacks + tuple(given.shape)
     grown = [axis for axis, (before, after) in enumerate(zip(old, shape, strict=True)) if before != after]
-    if isinstance(given, Held) and grown == [0] and not lacks and isinstance(shape[0], Size):
+    if isinstance(given, Held) and grown == [0] and not lacks and shape[0] == call.writer.example_ones().shape[0]:
         return call.writer.held(given, for_each_example=True)
     value = reshaped(call, call.value("self"), old)
     fixed = {axis: shape[axis] for axis in grown if isinstance(shape[axis], int)}
@@ -294,9 +294,12 @@ def for_each_example(call: Call, value: Value, axes: list[int], size: int | Size
     return call.step(made, shape, value.order, value.dtype)
 
 
-@handles("zeros", "ones", "full", "new_zeros", "new_ones", "new_full")
+@handles("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "empty", "new_empty")
 def _filled(call: Call) -> Result:
-    """Convert `full` when one size is dynamic: repeat a number along the axis that has this size."""
+    """Convert `full` when one size is dynamic: repeat a number along the axis that has this size.
+
+    The elements of `empty` are not defined, until values are written into them; here they are zeros.
+    """
     number = call.get("fill_value", 1.0 if "ones" in call.name else 0.0)
     if not isinstance(number, int | float):
         raise RuleError(f"{call.name} is supported only with a constant fill value, but this one is computed")

@@ -6,10 +6,24 @@ from typing import Any
 
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import sign
-from keras3conv.builder.to_keras.call import PLAIN, Call, Constant, Held, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.call import (
+    PLAIN,
+    Call,
+    Constant,
+    Held,
+    LayerCall,
+    Result,
+    Unmerged,
+    handles,
+    ops,
+    own,
+)
+from keras3conv.builder.to_keras.layouts import channels_last
+from keras3conv.builder.to_keras.operations_axes import reshaped
 from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.builder.to_keras.operations_pooling import spread
-from keras3conv.builder.to_keras.sizes import plus
+from keras3conv.builder.to_keras.sizes import divided, plus
+from keras3conv.builder.to_keras.unmerged import split_further
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Size, Tensor
 from keras3conv.rules.rule import Config
@@ -17,6 +31,8 @@ from keras3conv.rules.rule import Config
 
 @handles("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def _convolution(call: Call) -> Result:
+    if isinstance(call.get("groups", 1), Size):
+        return convolved_each(call)
     rank = len(call.shape) - 2
     weight = call.arguments["weight"]
     if call.value("input").rank != rank + 2:
@@ -36,9 +52,63 @@ def _convolution(call: Call) -> Result:
     return _layer(call, config, rank, call.node.outputs[0])
 
 
+def convolved_each(call: Call) -> Value | Unmerged | None:
+    """Convert a convolution that has a group for each sample, whose channels torch has merged with the batch.
+
+    Each sample is convolved with its own kernel. The channels of the result are not merged with the batch, so that the
+    reshape of torch that separates them costs nothing.
+
+    Returns:
+        The output; None if the number of groups is fixed.
+    """
+    groups, rank = call.get("groups", 1), len(call.shape) - 2
+    if not isinstance(groups, Size):
+        return None
+    apart = {
+        name: _with_groups(call, name, groups) for name in ("input", "weight", "bias") if call.get(name) is not None
+    }
+    given = call.writer.ordered(apart["input"], channels_last(rank + 2))
+    is_transposed = "transpose" in call.name
+    weight = apart["weight"]
+    config = _config(call, weight.shape[1:], rank)
+    if any(isinstance(size, Size) for size in given.shape[2:]):
+        raise RuleError(f"{call.name} with a group for each sample needs images of a fixed size")
+    widths, steps = _widths(config), config["stride"]
+    if is_transposed:
+        given, widths = _with_zeros_between(call, given, config)
+        steps = (1,) * rank
+    kernel = call.writer.ordered(weight, (0, *range(3, rank + 3), *((1, 2) if is_transposed else (2, 1))))
+    if is_transposed:
+        flipped = ops.flip(kernel, axis=tuple(range(1, rank + 1)))
+        kernel = call.step(flipped, kernel.shape, kernel.order, kernel.dtype)
+    made = own.convolve_each(_padded(call, given, widths), kernel, steps, config["dilation"])
+    shape = (groups, weight.shape[2 if is_transposed else 1], *call.shape[2:])
+    result = call.step(made, shape, given.order)
+    if "bias" in apart:
+        bias = apart["bias"]
+        added = ops.reshape(call.writer.ordered(bias, (0, 1)), (-1, *(1,) * rank, bias.shape[1]))
+        result = call.step(result + added, shape, result.order)
+    whole = split_further(call, result, call.shape)
+    return reshaped(call, result, call.shape) if whole is None else whole
+
+
+def _with_groups(call: Call, name: str, groups: Size) -> Value:
+    """Return an argument of a convolution with the groups as its first axis, apart from the channels."""
+    tensor = call.arguments[name]
+    tensor = tensor if isinstance(tensor, Value | Unmerged) else call.writer.value(tensor)
+    axis = 1 if name == "input" else 0
+    channels = divided(tensor.shape[axis], groups)
+    if channels is None or tensor.shape[:axis] not in ((), (1,)):
+        raise RuleError(f"{call.name} with {groups} groups is supported only for an input with a batch of one")
+    shape = (groups, channels, *tensor.shape[axis + 1 :])
+    made = split_further(call, tensor, shape)
+    return reshaped(call, call.writer.value(tensor), shape) if made is None else call.writer.value(made)
+
+
 def _config(call: Call, shape: Any, rank: int) -> dict[str, Any]:
     """Return the configuration of a torch convolution layer that computes the same as a call of the function."""
     is_transposed, groups, padding = "transpose" in call.name, call.get("groups", 1), call.get("padding", 0)
+    groups = 1 if isinstance(groups, Size) else groups
     channels = (shape[0], shape[1] * groups) if is_transposed else (shape[1] * groups, shape[0])
     config = {
         "in_channels": channels[0],

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
-from keras3conv.builder.to_keras.broadcasting import elementwise
+from keras3conv.builder.to_keras.broadcasting import elementwise, repeated, stored
 from keras3conv.builder.to_keras.call import Call, Constant, Held, Parts, Result, handles, ops
 from keras3conv.builder.to_keras.operations_axes import for_each_example, reshaped
 from keras3conv.builder.to_keras.operations_writing import written_with_steps
@@ -221,6 +222,16 @@ def _zero(call: Call) -> Result:
     return elementwise(call, [call.arguments["self"]], ops.zeros_like)
 
 
+@handles("zeros_like", "ones_like", "full_like", "empty_like")
+def _like(call: Call) -> Result:
+    """Convert `full_like`, if the sizes of the tensor are not those of a constant; `empty_like` gives zeros."""
+    given, number = call.arguments["self"], call.get("fill_value", int(call.name == "ones_like"))
+    if not isinstance(number, int | float):
+        raise RuleError(f"{call.name} is supported only with a constant fill value, but this one is computed")
+    options = {} if call.dtype == given.dtype else {"dtype": Dtype(call.dtype)}
+    return elementwise(call, [given], lambda value: ops.full_like(value, number, **options))
+
+
 @handles("copy")
 def _copy(call: Call) -> Result:
     return call.arguments["src"]  # type: ignore[no-any-return]
@@ -276,7 +287,9 @@ def taken(call: Call, tensor: Any, axis: int, index: Any, shape: Shape) -> Value
     order: list[int] = []
     for one in value.order:
         order += range(axis, axis + rank) if one == axis else [one if one < axis else one + rank - 1]
-    return call.step(ops.take(value, places, axis=value.order.index(axis)), shape, tuple(order), value.dtype)
+    found = (*value.shape[:axis], *places.shape, *value.shape[axis + 1 :])
+    made = ops.take(value, places, axis=value.order.index(axis))
+    return repeated(call, call.step(made, stored(call, shape, found), tuple(order), value.dtype), shape)
 
 
 def _is_own_table(call: Call, tensor: Any) -> bool:

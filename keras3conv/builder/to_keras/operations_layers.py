@@ -223,8 +223,12 @@ def _group_norm(call: Call) -> Result:
 def _last_axes_in_place(tensor: Value, count: int) -> Order:
     """Return an axis order for a value that ends with torch's last `count` axes, over which a normalization computes.
 
-    The result is the order of the value if its last axes are these axes, else torch's order.
+    The result is the order of the value if its last axes are these axes, else torch's order. Three or more axes are
+    those of an image, whose channels the rules expect to be last.
     """
+    if count > 2:
+        first = tensor.rank - count
+        return (*range(first), *range(first + 1, tensor.rank), first)
     last = tuple(range(tensor.rank - count, tensor.rank))
     return tensor.order if tensor.order[-count:] == last else identity(tensor.rank)
 

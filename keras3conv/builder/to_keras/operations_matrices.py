@@ -52,6 +52,17 @@ def _decomposed(call: Call) -> Result:
     return made[0] if call.name == "linalg_eigvalsh" else made
 
 
+@handles("linalg_qr")
+def _orthogonal(call: Call) -> Result:
+    """Convert `qr`; every library that Keras calls computes it by Householder reflections, with the same signs."""
+    mode = call.get("mode", "reduced")
+    value = call.ordered(call.arguments["A"], identity(len(call.arguments["A"].shape)))
+    shapes = [output.shape for output in call.node.outputs]
+    made = [call.writer.new(shape, identity(value.rank), value.dtype) for shape in shapes]
+    call.writer.write(ops.qr(value, **({"mode": mode} if mode == "complete" else {})), made)
+    return [None if mode == "r" else made[0], made[1]]
+
+
 @handles("linalg_solve")
 def _solve(call: Call) -> Result:
     left, right = call.arguments["A"], call.arguments["B"]

@@ -1,13 +1,13 @@
 """Convert elementwise operators."""
 
 from functools import partial
-from math import copysign
+from math import copysign, sqrt
 from typing import Any
 
 from keras3conv.builder.program.operation import Dtype, Operation
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Constant, Held, Placed, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Constant, Held, Placed, Result, handles, ops, own
 from keras3conv.errors import RuleError, message_of
 from keras3conv.rules import operation as table
 from keras3conv.rules.operations import OPERATIONS
@@ -253,6 +253,26 @@ def _softplus(call: Call) -> Result:
 @handles("reciprocal")
 def _reciprocal(call: Call) -> Result:
     return elementwise(call, [call.arguments["self"]], lambda value: 1.0 / value)
+
+
+def _special(call: Call, *, function: str) -> Result:
+    """Convert a special function that Keras lacks; a function of the generated file computes it."""
+
+    def made(value: Any) -> Any:
+        is_float = not isinstance(value, Value) or value.dtype.startswith(("float", "bfloat"))
+        return own.named(function)(value if is_float else ops.cast(value, Dtype("float32")))
+
+    return elementwise(call, [call.arguments["self"]], made)
+
+
+for _torch, _function in (("lgamma", "log_gamma"), ("digamma", "digamma"), ("special_erfcx", "scaled_erfc")):
+    handles(_torch)(partial(_special, function=_function))
+
+
+@handles("special_ndtr")
+def _normal_distribution(call: Call) -> Result:
+    """Convert `ndtr`, the probability that a normal variable is below x: erfc(-x / sqrt(2)) / 2."""
+    return elementwise(call, [call.arguments["self"]], lambda value: ops.erfc(value * -sqrt(0.5)) * 0.5)
 
 
 @handles("copysign")

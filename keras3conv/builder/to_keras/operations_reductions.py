@@ -4,9 +4,12 @@ from functools import partial
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from keras3conv.builder.program.program import Order, Value
+from keras3conv.builder.program.structure import Argument
 from keras3conv.builder.to_keras.broadcasting import sign
-from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops, own
 from keras3conv.builder.to_keras.operations_attention import dropout
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Size
@@ -138,6 +141,44 @@ def _softmax(call: Call) -> Result:
 def _running(call: Call) -> Result:
     value = call.value("self")
     return call.step(ops.named(call.name)(value, axis=value.position(call.arguments["dim"])), order=value.order)
+
+
+@handles("cummax", "cummin")
+def _running_maximum(call: Call) -> Result:
+    """Convert `cummax` and `cummin`; of equal values, the index is that of the last one."""
+    value, axis = call.value("self"), call.arguments["dim"] % call.value("self").rank
+    found = _cumulative(call, value, axis, "maximum" if call.name == "cummax" else "minimum")
+    if 1 not in call.node.config["used"]:
+        return [found, None]
+    name, size = call.node.outputs[1].name, value.shape[axis]
+    assert isinstance(size, int)
+    sizes = tuple(size if one == axis else 1 for one in range(value.rank))
+    places = Constant(name=f"{name} places", array=np.arange(size, dtype="int32").reshape(sizes), shape=sizes)
+    is_reached = ops.logical_or(ops.equal(value, found), ops.isnan(value))
+    reached = ops.where(is_reached, call.writer.value(places, value.order), 0)
+    last = call.step(reached, value.shape, value.order, "int64")
+    return [found, _cumulative(call, last, axis, "maximum")]
+
+
+@handles("logcumsumexp")
+def _running_sum_of_exponentials(call: Call) -> Result:
+    value = call.value("self")
+    return _cumulative(call, value, call.arguments["dim"] % value.rank, "logaddexp")
+
+
+def _cumulative(call: Call, value: Value, axis: int, function: str) -> Value:
+    """Return, for each position along an axis, the values up to it combined by a function of `keras.ops`.
+
+    Args:
+        call: The call.
+        value: The value.
+        axis: The axis.
+        function: The name of the function, which is associative: "maximum".
+    """
+    if not isinstance(value.shape[axis], int):
+        raise RuleError(f"axis {axis} has a dynamic size, but {call.name} needs an axis of fixed size")
+    made = own.cumulative(value, Argument(f"ops.{function}"), value.position(axis))
+    return call.step(made, value.shape, value.order, value.dtype)
 
 
 @handles("glu")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
@@ -91,6 +93,28 @@ def _of_rank(call: Call) -> Result:
     key: Any = slice(rank, rank + 1) if call.get("keepdim", False) else rank
     found = _sorted(call, value, axis, descending=False)
     return [None if one is None else picked(call, one, axis, key, call.shape) for one in found]
+
+
+@handles("mode")
+def _most_frequent(call: Call) -> Result:
+    """Convert `mode`: count the elements that equal each element; of the most frequent ones, take the smallest."""
+    value = call.value("self")
+    axis = _axis(call, value)
+    if 1 in call.node.config["used"]:
+        raise RuleError(
+            "torch does not define which of several equal elements the indices of mode name: use the values"
+        )
+    order = (*(one for one in value.order if one != axis), axis)
+    value = call.ordered(value, order)
+    pairs = ops.equal(ops.expand_dims(value, -1), ops.expand_dims(value, -2))
+    number = call.step(ops.sum(ops.cast(pairs, Dtype("int32")), axis=-1), value.shape, order, "int64")
+    is_frequent = ops.equal(number, ops.max(number, axis=-1, keepdims=True))
+    highest = float("inf") if value.dtype.startswith(("float", "bfloat")) else np.iinfo("int32").max
+    smallest = ops.where(is_frequent, value, highest)
+    keeps = call.get("keepdim", False)
+    made = ops.min(smallest, axis=-1, **({"keepdims": True} if keeps else {}))
+    kept = order if keeps else tuple(one - (one > axis) for one in order if one != axis)
+    return [call.step(made, order=kept, dtype=value.dtype), None]
 
 
 @handles("searchsorted", "bucketize")

@@ -132,12 +132,102 @@ def grid_sample_bicubic(
     return weighted_pixels(images, taps[::-1])
 
 
+def convolve_each(
+    images: KerasTensor, kernels: KerasTensor, strides: tuple[int, ...], dilations: tuple[int, ...]
+) -> KerasTensor:
+    """Convolve each image of a batch with its own kernel, without padding.
+
+    Args:
+        images: The images, channels last: (batch, *space, channels).
+        kernels: The kernels: (batch, *windows, channels, filters).
+        strides: The step along each spatial axis.
+        dilations: The distance of the elements of a window along each spatial axis.
+    """
+    windows, parts = kernels.shape[1:-2], []
+    for place in itertools.product(*map(range, windows)):
+        index = [slice(None)]
+        for start, size, step, gap in zip(place, windows, strides, dilations, strict=True):
+            index.append(slice(start * gap, (start + 1 - size) * gap or None, step))
+        parts.append(images[tuple(index)])
+    columns = ops.concatenate(parts, axis=-1)
+    rows, filters = math.prod(columns.shape[1:-1]), kernels.shape[-1]
+    matrices = ops.reshape(kernels, (-1, columns.shape[-1], filters))
+    made = ops.matmul(ops.reshape(columns, (-1, rows, columns.shape[-1])), matrices)
+    return ops.reshape(made, (-1, *columns.shape[1:-1], filters))
+
+
+def cumulative(
+    values: KerasTensor, function: Callable[[KerasTensor, KerasTensor], KerasTensor], axis: int
+) -> KerasTensor:
+    """Combine the values up to each position along an axis by an associative function, as a cumulative sum adds them.
+
+    In each round, a value is combined with the one 1, 2, 4, ... positions before it.
+    """
+    size, step = values.shape[axis], 1
+    while step < size:
+        first, rest = ops.split(values, [step], axis=axis)
+        before = ops.split(values, [size - step], axis=axis)[0]
+        values = ops.concatenate([first, function(before, rest)], axis=axis)
+        step = 2 * step
+    return values
+
+
+def log_gamma(x: KerasTensor) -> KerasTensor:
+    """Return the logarithm of the absolute value of the gamma function.
+
+    It is Stirling's series at x + 10, less the logarithm of x (x + 1) ... (x + 9), with the large terms cancelled.
+    """
+    is_left = x < 0.5
+    point = ops.where(is_left, 1 - x, x)
+    above = point + 10
+    product = math.exp(10.5) / math.sqrt(2 * math.pi)
+    for number in range(10):
+        product = product * ((point + number) / above)
+    series = 0
+    for divisor in (156, -360360 / 691, 1188, -1680, 1260, -360, 12):
+        series = series / above**2 + 1 / divisor
+    right = (point - 0.5) * (ops.log(above) - 1) - ops.log(product) + series / above
+    sine = ops.abs(ops.sin(math.pi * (x - ops.round(x))))
+    left = math.log(math.pi) - ops.log(ops.where(is_left, sine, 1)) - right
+    return ops.where(ops.isinf(x), ops.abs(x), ops.where(is_left, left, right))
+
+
+def digamma(x: KerasTensor) -> KerasTensor:
+    """Return the derivative of `log_gamma`: its series at x + 10, less 1 / x, 1 / (x + 1), ... 1 / (x + 9)."""
+    is_left = x < 0.5
+    point = ops.where(is_left, 1 - x, x)
+    above = point + 10
+    series = 0
+    for divisor in (12, -32760 / 691, 132, -240, 252, -120, 12):
+        series = (series + 1 / divisor) / above**2
+    right = ops.log(above) - 0.5 / above - series
+    for number in range(10):
+        right = right - 1 / (point + number)
+    tangent = ops.tan(math.pi * ops.where(is_left, x - ops.round(x), 0.25))
+    made = ops.where(is_left, right - math.pi / tangent, right)
+    return ops.where(ops.logical_and(x < 0, ops.equal(x, ops.floor(x))), float("nan"), made)
+
+
+def scaled_erfc(x: KerasTensor) -> KerasTensor:
+    """Return exp(x²) erfc(x): as this product up to 4, and as a continued fraction above."""
+    small, large = ops.minimum(x, 4), ops.maximum(x, 4)
+    fraction = large
+    for number in range(40, 0, -1):
+        fraction = large + 0.5 * number / fraction
+    return ops.where(x < 4, ops.exp(small**2) * ops.erfc(small), 1 / (math.sqrt(math.pi) * fraction))
+
+
 __all__ = [
+    "convolve_each",
+    "cumulative",
+    "digamma",
     "grid_sample",
     "grid_sample_bicubic",
     "grid_sample_nearest",
+    "log_gamma",
     "pixel_position",
     "reflected",
+    "scaled_erfc",
     "to_border",
     "weighted_pixels",
 ]

@@ -19,7 +19,7 @@ from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
-from keras3conv.frameworks.torch.exportable import TakenAlongAnyBatch, causal_masks_unread, distributions_unchecked
+from keras3conv.frameworks.torch.exportable import exportable
 from keras3conv.frameworks.torch.exporting import Exported, Inner, exported, with_two_examples
 from keras3conv.frameworks.torch.first_turns import constants_of
 from keras3conv.frameworks.torch.folding import is_number
@@ -34,7 +34,7 @@ from keras3conv.frameworks.torch.program_nodes import (
     is_in_place,
     kind_of,
     line_of,
-    writes_into_a_view,
+    needs_rewriting,
 )
 from keras3conv.frameworks.torch.repeating import remembered_attributes
 from keras3conv.frameworks.torch.tensors import named_tensors
@@ -44,6 +44,7 @@ from keras3conv.frameworks.torch.training_dropouts import (
     training_dropouts,
     warn_of_missing,
 )
+from keras3conv.frameworks.torch.training_only import training_only
 from keras3conv.frameworks.torch.variables import variables_of
 from keras3conv.frameworks.torch.view import split_outside, view, with_plain_weights
 from keras3conv.messages import lay_out
@@ -126,9 +127,7 @@ def capture_call(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, 
     with (
         evaluating(module),
         captured_depth(module) as depth,
-        causal_masks_unread(),
-        distributions_unchecked(),
-        TakenAlongAnyBatch(),
+        exportable(module),
         torch.no_grad(),
         warnings.catch_warnings(),
     ):
@@ -136,11 +135,13 @@ def capture_call(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, 
         capture = exported(module, described, arguments, dynamic)
         if capture.program is None:
             return _nothing(module, described, capture)
-        program = rewritten(capture.program, {}) if writes_into_a_view(capture.program) else capture.program
+        program = rewritten(capture.program, {}) if needs_rewriting(capture.program) else capture.program
         remembered = remembered_attributes(module, arguments)
         places = [place for _, place in dropout_places(program)]
-        dropouts = training_dropouts(module, *with_two_examples(arguments)).beside(places) if places else Dropouts()
-    warn_of_missing(dropouts, places, type(module).__name__)
+        examples = with_two_examples(arguments)
+        dropouts = training_dropouts(module, *examples).beside(places) if places else Dropouts()
+        remarks = training_only(module, examples, {*depth, *registered_modules(described)})
+    missing = warn_of_missing(dropouts, places, type(module).__name__)
     source = _Source(
         module=module,
         exported=program,
@@ -149,6 +150,7 @@ def capture_call(module: nn.Module, arguments: Arguments, dynamic: Mapping[str, 
         dropouts=dropouts,
         capture=capture,
         remembered=remembered,
+        remarks=(*missing, *remarks),
     )
     return _Reader(source).captured()
 
@@ -161,7 +163,7 @@ def _nothing(module: nn.Module, described: ModelView, exported: Exported) -> Cap
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """The source of a call graph: the module, its `torch.export` program, its layers, and its dropouts in training."""
+    """The source of a call graph: the module, its `torch.export` program, its layers, and what it does in training."""
 
     module: nn.Module
     exported: ExportedProgram
@@ -170,6 +172,7 @@ class _Source:
     dropouts: Dropouts
     capture: Exported
     remembered: tuple[str, ...]
+    remarks: tuple[str, ...]
 
 
 @dataclass
@@ -376,6 +379,7 @@ class _Reader:
             input_names={tensor.name: tensor.name for tensor in self.inputs},
             parameters=tuple(self.parameters.values()),
             constants=arrays,
+            remarks=self.source.remarks,
         ).pruned()
 
 

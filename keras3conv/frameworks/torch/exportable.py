@@ -1,13 +1,26 @@
-"""Change what `torch.export` cannot follow: `take_along_dim`, and tests of the values of masks and parameters."""
+"""Change what `torch.export` cannot follow: `take_along_dim`, experts, and tests of values of masks and parameters."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.distributions import Distribution
+from torch.nn import functional
 from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
+
+from keras3conv.frameworks.torch.tensors import named_modules
+
+
+@contextmanager
+def exportable(module: nn.Module) -> Iterator[None]:
+    """Change inside the `with` block what `torch.export` cannot follow in a module; the values stay the same."""
+    with causal_masks_unread(), distributions_unchecked(), experts_without_a_loop(module), TakenAlongAnyBatch():
+        yield
+
 
 _FUNCTIONS = (torch.take_along_dim, torch.Tensor.take_along_dim)
 
@@ -87,3 +100,53 @@ def distributions_unchecked() -> Iterator[None]:
         yield
     finally:
         Distribution.set_default_validate_args(before)
+
+
+_OF_EXPERTS = ("has_gate", "has_bias", "is_transposed", "_is_expert_parallel", "down_proj")
+"""The attributes of a module of experts in transformers, by which the library itself chooses how to compute them."""
+
+
+@contextmanager
+def experts_without_a_loop(module: nn.Module) -> Iterator[None]:
+    """Make each module of experts of transformers compute every token with every expert, and weight the results.
+
+    The library computes a token only with the experts that the router chose, whose numbers of tokens depend on values;
+    `torch.export` cannot follow this. The weights of the other experts are zero, so the values are the same.
+    """
+    found = [child for _, child in named_modules(module) if all(hasattr(child, name) for name in _OF_EXPERTS)]
+    found = [child for child in found if not child._is_expert_parallel]
+    try:
+        for child in found:
+            vars(child)["forward"] = partial(_weighted, child)
+        yield
+    finally:
+        for child in found:
+            vars(child).pop("forward", None)
+
+
+def _weighted(
+    experts: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+) -> torch.Tensor:
+    """Return the sum of the results of all experts for each token, each times its weight, or times zero.
+
+    Args:
+        experts: The module of experts.
+        hidden_states: The tokens: (tokens, size).
+        top_k_index: The experts that the router chose: (tokens, number).
+        top_k_weights: Their weights.
+    """
+    number = experts.down_proj.shape[0]
+    chosen = functional.one_hot(top_k_index, number).to(top_k_weights.dtype)
+    shares = (chosen * top_k_weights.unsqueeze(-1)).sum(1)
+    made = _of_every_expert(experts, "gate_up_proj" if experts.has_gate else "up_proj", "ti", hidden_states)
+    made = experts._apply_gate(made) if experts.has_gate else experts.act_fn(made)
+    made = _of_every_expert(experts, "down_proj", "tei", made)
+    if getattr(experts, "has_post_expert_norm", False):
+        made = experts.post_expert_norm(made)
+    return (made * shares.unsqueeze(-1)).sum(1).to(hidden_states.dtype)
+
+
+def _of_every_expert(experts: Any, name: str, axes: str, given: torch.Tensor) -> torch.Tensor:
+    kernel = "eio" if experts.is_transposed else "eoi"
+    made = torch.einsum(f"{axes},{kernel}->teo", given, getattr(experts, name))
+    return made + getattr(experts, f"{name}_bias") if experts.has_bias else made

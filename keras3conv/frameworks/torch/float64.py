@@ -9,6 +9,7 @@ which does not change its values.
 On a CPU, PyTorch has no float64 kernel for convolutions with groups: it makes one small convolution for each group, and
 a depthwise convolution has as many groups as channels. Here it is a sum of shifted inputs with one term for each
 element of the kernel, several times faster. The mathematical function is the same; the order of the additions differs.
+PyTorch has no float64 kernel for `grouped_mm` either, which multiplies groups of rows: they are multiplied one by one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +49,33 @@ class Float64Kernels(TorchFunctionMode):
         if func in _OF_ONE_DTYPE and {one.dtype for one in tensors_in((args, kwargs))} >= _BOTH:
             args, kwargs = _in_float64(args), _in_float64(kwargs)
         sums = depthwise(func, args, kwargs) if func in CONVOLUTIONS else None
+        sums = _products(*args, **kwargs) if func in _GROUPED else sums
         return func(*args, **kwargs) if sums is None else sums
+
+
+_GROUPED = tuple(
+    getattr(owner, name) for owner, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(owner, name)
+)
+"""The functions that multiply each group of rows by the matrix of the group."""
+
+
+def _products(
+    rows: torch.Tensor, matrices: torch.Tensor, offs: torch.Tensor | None = None, **others: Any
+) -> torch.Tensor | None:
+    """Return the product of each group of rows and its matrix; None if the tensors are not float64, or no groups.
+
+    Args:
+        rows: The rows of all groups.
+        matrices: The matrix of each group.
+        offs: The index at which each group ends.
+        others: Further arguments of `grouped_mm`.
+    """
+    is_plain = all(other is None for other in others.values())
+    if offs is None or not is_plain or rows.dtype != torch.float64 or (rows.ndim, matrices.ndim) != (2, 3):
+        return None
+    ends = [0, *offs.tolist()]
+    made = [rows[start:end] @ matrix for start, end, matrix in zip(ends, ends[1:], matrices, strict=False)]
+    return torch.cat([*made, rows.new_zeros(len(rows) - ends[-1], matrices.shape[-1])])
 
 
 def _in_float64(value: Any) -> Any:

@@ -10,7 +10,16 @@ from torch.export import ExportedProgram
 from keras3conv.frameworks.torch.training_dropouts import Place, operator_name
 
 
-def writes_into_a_view(exported: ExportedProgram) -> bool:
+def needs_rewriting(exported: ExportedProgram) -> bool:
+    """Return whether a graph has operators that mean something only beside others: writing into views, and `vmap`."""
+    return _writes_into_a_view(exported) or any(_is_of_vmap(node) for node in exported.graph.nodes)
+
+
+def _is_of_vmap(node: torch.fx.Node) -> bool:
+    return getattr(node.target, "__module__", "") == "torch._functorch.predispatch"
+
+
+def _writes_into_a_view(exported: ExportedProgram) -> bool:
     """Return whether an operator writes into memory that another value of the graph shares."""
     viewed = {node for node in exported.graph.nodes if _is_view(node)}
     viewed |= {node.args[0] for node in viewed if node.args}

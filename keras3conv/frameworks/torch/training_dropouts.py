@@ -152,8 +152,10 @@ class _Recorder(TorchFunctionMode):
             self.rates[place] = float(rate)
 
 
-def warn_of_missing(dropouts: Dropouts, captured: Collection[Place], model: str) -> None:
+def warn_of_missing(dropouts: Dropouts, captured: Collection[Place], model: str) -> tuple[str, ...]:
     """Issue a Python warning that names the modules whose dropout in training is lost in the exported module.
+
+    The sentence of the warning is returned, for the certificate.
 
     Args:
         dropouts: The dropouts in training.
@@ -162,6 +164,9 @@ def warn_of_missing(dropouts: Dropouts, captured: Collection[Place], model: str)
     """
     placed = {dropouts.after[place] for place in dropouts.rates if place in dropouts.after}
     missing = {place[0] for place in dropouts.rates if place not in captured and place not in placed}
-    if missing:
-        paths = ", ".join(sorted(f"{model}.{path}" if path else model for path in missing))
-        warnings.warn(f"{paths}: a dropout that is called in training only is not in the Keras model", stacklevel=2)
+    if not missing:
+        return ()
+    paths = ", ".join(sorted(f"{model}.{path}" if path else model for path in missing))
+    sentence = f"{paths}: a dropout that is called in training only is not in the Keras model"
+    warnings.warn(sentence, stacklevel=2)
+    return (sentence,)

@@ -76,9 +76,9 @@ def an_operator_without_a_counterpart_in_a_module(_: Path) -> Scope:
     return NAMES | {"module": module, "inputs": torch.randn(2, 3), "undo": in_package(MyLayer=Leaky)}
 
 
-class Grows(nn.Module):
+class Leaks(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cummax(x, 1).values
+        return nn.functional.rrelu(x)
 
 
 class OwnCode(nn.Module):
@@ -90,13 +90,7 @@ class OwnCode(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         made = self.linear(x)
-        return self.inner(made) if self.inner else torch.cummax(made, 1).values
-
-
-class Maximum(layers.Layer):
-    def call(self, inputs: Any) -> Any:
-        parts = [keras.ops.max(inputs[:, : stop + 1], axis=1) for stop in range(inputs.shape[1])]
-        return keras.ops.stack(parts, axis=1)
+        return self.inner(made) if self.inner else nn.functional.rrelu(made)
 
 
 @case(
@@ -105,8 +99,8 @@ class Maximum(layers.Layer):
     then="k3c.convert(moved, inputs=inputs)",
 )
 def an_operator_without_a_counterpart_in_the_code_of_the_model(_: Path) -> Scope:
-    undo = in_package(MyLayer=Maximum, MyModule=Grows)
-    return NAMES | {"module": OwnCode(), "moved": OwnCode(Grows()), "inputs": torch.randn(2, 3), "undo": undo}
+    undo = in_package(MyLayer=Leaky, MyModule=Leaks)
+    return NAMES | {"module": OwnCode(), "moved": OwnCode(Leaks()), "inputs": torch.randn(2, 3), "undo": undo}
 
 
 class Branching(nn.Module):

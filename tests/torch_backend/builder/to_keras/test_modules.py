@@ -281,16 +281,73 @@ class Grouped(nn.Module):
     def forward(self, image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         batch, channels, height, width = image.shape
         merged = image.reshape(1, batch * channels, height, width)
-        return functional.conv2d(merged, kernel.flatten(0, 1), groups=batch)
+        made = functional.conv2d(merged, kernel.flatten(0, 1), groups=batch)
+        return made.view(batch, -1, height, width)
+
+
+def test_every_sample_is_convolved_with_a_kernel_of_its_own_without_a_permutation_of_images() -> None:
+    built = converted(Grouped(), (torch.randn(2, 3, 4, 6), torch.randn(2, 5, 3, 1, 1)))
+    assert "transpose" not in built.source
+
+
+class Widened(nn.Module):
+    """Pads images by as many pixels as there are samples."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return functional.conv2d(image, image[:1, :, :1, :1].contiguous(), padding=image.shape[0])
 
 
 def test_a_computation_that_needs_the_size_of_the_batch_is_refused_by_name() -> None:
-    inputs = torch.randn(2, 3, 4, 4), torch.randn(2, 5, 3, 1, 1)
     with pytest.raises(
         UnsupportedLayerError,
         match="needs a number depends on the dynamic size batch; the batch size is always dynamic",
     ):
-        converted(Grouped(), inputs)
+        converted(Widened(), torch.randn(2, 3, 4, 4))
+
+
+class Stored(nn.Module):
+    """Joins to the input what is equal for all samples: rows of a table at constant places, plus a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.shift = nn.Embedding(9, 4), nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(5).expand(x.shape[0], 5)
+        shifted = self.table(places + 1) + self.shift
+        return torch.cat([x + self.table(places), shifted, shifted.flatten(1).view(-1, 5, 4)], 1)
+
+
+def test_what_is_equal_for_all_samples_is_joined_to_samples() -> None:
+    built = converted(Stored(), torch.randn(2, 3, 4)[:, :1].expand(2, 5, 4).contiguous())
+    assert tuple(built.model(torch.ones(3, 5, 4).numpy()).shape) == (3, 15, 4)
+
+
+class Tokens(nn.Module):
+    """Puts a parameter before the rows of each frame of each sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows = x.flatten(0, 1)
+        return torch.cat([self.token.expand(rows.shape[0], -1, -1), rows], 1)
+
+
+def test_a_parameter_is_repeated_for_a_multiple_of_the_batch() -> None:
+    converted(Tokens(), torch.randn(2, 3, 5, 4))
+
+
+class Padded(nn.Module):
+    def forward(self, pad: torch.Tensor, reshape: torch.Tensor) -> torch.Tensor:
+        return functional.pad(pad, (1, 0)) + functional.pad(reshape, (0, 1)).reshape(-1, 5)
+
+
+def test_an_input_may_have_the_name_of_an_operation() -> None:
+    keras.backend.clear_session()  # the names that Keras gives to operations start anew
+    built = converted(Padded(), (torch.randn(2, 4), torch.randn(2, 4)))
+    assert [one.name for one in built.model.inputs] == ["pad_input", "reshape_input"]
 
 
 class Determinant(nn.Module):
