@@ -57,7 +57,7 @@ def _like(x: torch.Tensor) -> torch.Tensor:
     """Write into tensors that have the sizes of the rows of all samples."""
     rows = x.flatten(0, 1)
     marks = torch.zeros_like(rows).scatter(1, (rows[:, :1] > 0).long(), 1.0)
-    places = rows.new_empty(rows.shape)
+    places = rows.new_empty(rows.shape) + torch.empty(rows.shape)
     places[:, :2], places[:, 2:] = 3.0, rows[:, :2]
     others = torch.empty_like(rows).copy_(marks) + torch.full_like(rows, 0.5) - torch.ones_like(rows, dtype=torch.int32)
     return (rows * marks + places * others).view(-1, 5, 4)

@@ -14,6 +14,7 @@ from keras3conv.builder.program.own_rules import layout_hint, require_arguments
 from keras3conv.builder.program.program import Program
 from keras3conv.builder.source.keras_source import write
 from keras3conv.builder.source.keras_spelling import is_inline
+from keras3conv.builder.to_keras.call import handler_of
 from keras3conv.builder.to_keras.functions import with_functions
 from keras3conv.builder.to_keras.lowering import Lowered, lower
 from keras3conv.builder.to_keras.operations_loops import with_orders
@@ -119,15 +120,17 @@ def _lowered(captured: "Captured", channels: Channels) -> tuple["Captured", Lowe
 def _lowered_in_part(captured: "Captured", lowered: Lowered, channels: Channels) -> tuple["Captured", Lowered]:
     """Return a call graph without the operators that torch can replace by known ones, so that no problem names these.
 
+    An operator is replaced only if Keras has no counterpart for it at all, and if the other problems stay the same.
+
     Args:
         captured: The call graph, with other operators, too, that torch replaces by unknown ones.
         lowered: Its Keras program.
         channels: The position of the channel axis of images in the Keras model: "last" or "first".
     """
-    for name in sorted(lowered.refused):
+    for name in sorted(name for name in lowered.refused if handler_of(name) is None):
         simpler = captured.without({name})
         found = None if simpler is None else _lowered_once(simpler, channels)
-        if simpler is not None and found is not None and found.refused < lowered.refused:
+        if simpler is not None and found is not None and {*found.problems} < {*lowered.problems}:
             captured, lowered = simpler, found
     return captured, lowered
 
