@@ -22,7 +22,7 @@ from keras3conv.messages import count
 from keras3conv.model.paths import split_layers
 from keras3conv.model.views import Side
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
-from keras3conv.report.values import IN_TRAINING, Cell, Section, Table
+from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, Cell, Section, Table
 from keras3conv.rules.correspondence import same_value
 from keras3conv.transforms import Arrays
 from keras3conv.validators.running.batch_norms import masked
@@ -75,6 +75,7 @@ def check(subject: Subject) -> Section:
         summary=_summary_of_failures(fields, failed, problems) if problems else _summary(fields),
         facts={
             **({} if training else _training_facts(fields, left_out)),
+            **_penalty_facts(subject),
             **_state_facts(fields),
             **uncompared(subject, [judged.field for judged in fields]),
         },
@@ -277,8 +278,15 @@ def _training_facts(fields: list[_JudgedField], left_out: list[Problem]) -> dict
     texts += [f"{', '.join(those)}: {fact}" for fact, those in paths.items()]
     if not texts:
         return {}
-    listed = "; ".join(texts)
-    return {IN_TRAINING: f"{listed}. With --training (training=True in Python) this is a failure"}
+    return {IN_TRAINING: f"{'; '.join(texts)}. With --training (training=True in Python) this is a failure"}
+
+
+def _penalty_facts(subject: Subject) -> dict[str, str]:
+    """Return a line for the report with the regularizers and constraints of the Keras model; {} if it has none."""
+    from keras3conv.frameworks.keras.training_only import penalties
+
+    found = penalties(subject.keras)
+    return {NOT_CONVERTED: "; ".join(found)} if found else {}
 
 
 def _state_facts(fields: list[_JudgedField]) -> dict[str, str]:

@@ -34,6 +34,15 @@ def training_only(
     return tuple(f"{_listed(paths)}: {sentence}" for sentence, paths in layers.items())
 
 
+def penalties(model: keras.layers.Layer) -> tuple[str, ...]:
+    """Return a sentence for each regularizer and constraint of a model, with the paths of its layers."""
+    layers: dict[str, list[str]] = {}
+    for path, layer in named_layers(model):
+        for sentence in _penalties(layer):
+            layers.setdefault(sentence, []).append(path or layer.name)
+    return tuple(f"{_listed(paths)}: {sentence}" for sentence, paths in layers.items())
+
+
 def _listed(paths: list[str]) -> str:
     more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
     return ", ".join(paths[:_LISTED]) + more
@@ -46,6 +55,11 @@ def _sentences(layer: keras.layers.Layer) -> Iterator[str]:
     if rates["recurrent_dropout"] is not None and any(rates.values()):
         listed = ", ".join(f"{name}={rate:g}" for name, rate in rates.items() if rate)
         yield f"the dropout inside this layer ({listed}) is not converted: torch trains without it"
+    yield from _penalties(layer)
+
+
+def _penalties(layer: keras.layers.Layer) -> Iterator[str]:
+    """Yield a sentence for each regularizer and constraint of a layer."""
     for name, value in vars(layer).items():
         if name.startswith("_") or value is None:
             continue

@@ -138,3 +138,15 @@ def test_a_field_of_layers_that_no_run_calls_is_not_judged() -> None:
     assert [row[-1] for row in section.tables[0].rows if row[0] == "unused" and row[1] == "eps"] == [
         "not judged: no run calls these layers"
     ]
+
+
+def test_a_regularizer_of_keras_is_named_and_does_not_fail() -> None:
+    dense = keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.01), name="fc")
+    model, module = keras.Sequential([keras.Input((4,)), dense]), nn.Linear(4, 3)
+    plan = k3c.align(module, model)
+    k3c.transfer(model, module, plan)
+    report = k3c.validate(module, model, plan=plan)
+    report.raise_if_failed()
+    fact = report.section("hyperparameters").facts["acts in training, not converted"]
+    assert fact.startswith("fc: kernel_regularizer L2(l2=0.01) is a term of the loss in Keras")
+    assert "trains differently, see hyperparameters" in str(report)
