@@ -5,7 +5,12 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from keras3conv.errors import InputError
+
 BACKENDS = ("torch", "jax", "tensorflow")
+
+_OTHERS = ("numpy", "openvino")
+"""The backends of Keras on which no model is converted; Keras itself refuses what it cannot run on them."""
 
 
 def backend_of_keras() -> tuple[str, str]:
@@ -35,8 +40,13 @@ def use_installed_backend() -> None:
     """Set `KERAS_BACKEND` to an installed backend if it is not set, and Keras would use one that is not installed.
 
     Keras' own default is tensorflow, which an environment for PyTorch rarely has.
+
+    Raises:
+        InputError: Keras has no backend of the chosen name.
     """
     chosen, chosen_by = backend_of_keras()
+    if chosen not in (*BACKENDS, *_OTHERS):
+        raise InputError(f"Keras has no backend {chosen!r}, which {chosen_by} names: choose {', '.join(BACKENDS)}")
     installed = installed_backends()
     if installed and chosen not in installed and chosen_by != "KERAS_BACKEND":
         os.environ["KERAS_BACKEND"] = installed[0]

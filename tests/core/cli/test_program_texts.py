@@ -112,6 +112,13 @@ def test_a_backend_that_was_chosen_is_kept_even_if_it_is_not_installed(
     assert os.environ["KERAS_BACKEND"] == chosen
 
 
+def test_an_unknown_backend_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jaxx")
+    done = run("rules")
+    assert done.exit_code == 2
+    assert "Keras has no backend 'jaxx', which KERAS_BACKEND names: choose torch, jax, tensorflow" in done.stderr
+
+
 # Width
 
 
