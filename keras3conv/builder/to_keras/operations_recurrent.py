@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.builder.program.program import Value
-from keras3conv.builder.to_keras.call import PLAIN, Call, Constant, Held, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.call import PLAIN, Call, Constant, Held, LayerCall, Result, handles, ops, own
 from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor
@@ -16,6 +16,8 @@ _CLASSES = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
 
 @handles("lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input")
 def _recurrent(call: Call) -> Result:
+    if _has_projection(call):
+        return _projected(call)
     weights = _weights(call)
     config, batch_first = _config(call, weights[0]), call.arguments["batch_first"]
     value = call.value("input")
@@ -39,6 +41,70 @@ def _recurrent(call: Call) -> Result:
         if call.get("dropout", 0.0) and place + 1 < len(weights):
             value = _dropout(call, value, tensors["weight_ih_l0"].owner)
     return [value, *(_stacked(call, [one[kind] for one in finals]) if kind + 1 in used else None for kind in range(2))]
+
+
+def _has_projection(call: Call) -> bool:
+    """Return whether an LSTM multiplies its outputs by a fifth weight (`proj_size`), which no Keras layer does."""
+    number = (4 if call.arguments["has_biases"] else 2) * (1 + call.arguments["bidirectional"])
+    given: int = len(call.arguments["params"])
+    return given != number * int(call.arguments["num_layers"])
+
+
+def _projected(call: Call) -> Result:
+    """Convert an LSTM with a projection (`proj_size`): write out the steps of each layer and direction."""
+    time = 1 if call.arguments["batch_first"] else 0
+    order = (0, 1, 2) if time else (1, 0, 2)
+    value = call.ordered(call.arguments["input"], order)
+    if not isinstance(value.shape[time], int):
+        raise RuleError("an LSTM with a projection (proj_size) needs a sequence of a fixed number of steps")
+    given, directions = (
+        [call.writer.value(one) for one in call.arguments["params"]],
+        1 + call.arguments["bidirectional"],
+    )
+    number, initial = len(given) // (call.arguments["num_layers"] * directions), _initial_states(call)
+    finals: list[list[Value]] = []
+    for place in range(call.arguments["num_layers"]):
+        if place and call.get("dropout", 0.0):
+            value = _dropout(call, value, call.node.path)
+        made = []
+        for one in range(directions):
+            weights = given[len(finals) * number :][:number]
+            states = [_of_layer(call, state, len(finals)) for state in initial]
+            outputs, *last = _projected_steps(call, value, weights, states, is_reversed=one == 1)
+            made.append(outputs)
+            finals.append(last)
+        shape = (*value.shape[:2], made[0].shape[2] * directions)
+        value = made[0] if directions == 1 else call.step(ops.concatenate(made, axis=-1), shape, order)
+    used = call.node.config["used"]
+    return [value, *(_stacked(call, [one[kind] for one in finals]) if kind + 1 in used else None for kind in range(2))]
+
+
+def _projected_steps(
+    call: Call, value: Value, weights: list[Value], states: list[Value], *, is_reversed: bool
+) -> list[Value]:
+    """Return the outputs of one direction of an LSTM with a projection, its last output and its last cell state.
+
+    Args:
+        call: The call.
+        value: The sequence.
+        weights: The weights as torch orders them: kernels of the input and of the output, biases, the projection.
+        states: The initial output and cell state; none if they are zeros.
+        is_reversed: Whether the steps go from the last to the first.
+    """
+    kernel, recurrent, *biases, projection = weights
+    options: dict[str, Any] = {}
+    if biases:
+        options["bias"] = call.step(biases[0] + biases[1], biases[0].shape, (0,), "float32")
+    options |= {"state": states} if states else {}
+    options |= {"reverse": True} if is_reversed else {}
+    batch, size = value.shape[value.order[0]], projection.shape[0]
+    shapes = ((*value.shape[:2], size), (batch, size), (batch, projection.shape[1]))
+    made = [
+        call.writer.new(shape, order, value.dtype)
+        for shape, order in zip(shapes, (value.order, (0, 1), (0, 1)), strict=True)
+    ]
+    call.writer.write(own.projected_lstm(value, kernel, recurrent, projection, **options), made)
+    return made
 
 
 def _states(call: Call) -> int:
@@ -75,8 +141,6 @@ def _weights(call: Call) -> list[dict[str, Held]]:
     roles = ["weight_ih_l0", "weight_hh_l0", *(("bias_ih_l0", "bias_hh_l0") if call.arguments["has_biases"] else ())]
     names = [f"{role}{suffix}" for suffix in ("", "_reverse")[: 1 + call.arguments["bidirectional"]] for role in roles]
     given = call.arguments["params"]
-    if len(given) != len(names) * call.arguments["num_layers"]:
-        raise RuleError(f"{call.name} has a projection (proj_size), which the Keras layer does not have")
     if any(not isinstance(one, Held) or one.is_shared for one in given):
         raise RuleError(
             f"the weights of {call.name} are computed or shared with another layer, but a Keras layer needs weights "

@@ -217,6 +217,43 @@ def scaled_erfc(x: KerasTensor) -> KerasTensor:
     return ops.where(x < 4, ops.exp(small**2) * ops.erfc(small), 1 / (math.sqrt(math.pi) * fraction))
 
 
+def projected_lstm(
+    x: KerasTensor,
+    kernel: KerasTensor,
+    recurrent_kernel: KerasTensor,
+    projection: KerasTensor,
+    bias: KerasTensor | None = None,
+    state: list[KerasTensor] | None = None,
+    *,
+    reverse: bool = False,
+) -> tuple[KerasTensor, ...]:
+    """Return the outputs of an LSTM that projects its output in each step, the last output and the last cell state.
+
+    Args:
+        x: The sequences: (batch, steps, size).
+        kernel: The kernel of the four gates, as torch stores it: (4 x units, size).
+        recurrent_kernel: That of the output of the step before: (4 x units, projected units).
+        projection: The kernel of the output: (projected units, units).
+        bias: The bias of the four gates.
+        state: The first output and cell state; without, they are zeros.
+        reverse: Whether to go from the last step to the first.
+    """
+    inputs = ops.matmul(x, ops.transpose(kernel))
+    inputs = inputs if bias is None else inputs + bias
+    output, cell = state or (None, None)
+    outputs = []
+    for step in range(x.shape[1])[:: -1 if reverse else 1]:
+        gates = inputs[:, step]
+        if output is not None:
+            gates = gates + ops.matmul(output, ops.transpose(recurrent_kernel))
+        write, keep, new, read = ops.split(gates, 4, axis=-1)
+        new = ops.sigmoid(write) * ops.tanh(new)
+        cell = new if cell is None else ops.sigmoid(keep) * cell + new
+        output = ops.matmul(ops.sigmoid(read) * ops.tanh(cell), ops.transpose(projection))
+        outputs.append(output)
+    return ops.stack(outputs[:: -1 if reverse else 1], axis=1), output, cell
+
+
 __all__ = [
     "convolve_each",
     "cumulative",
@@ -226,6 +263,7 @@ __all__ = [
     "grid_sample_nearest",
     "log_gamma",
     "pixel_position",
+    "projected_lstm",
     "reflected",
     "scaled_erfc",
     "to_border",

@@ -226,3 +226,32 @@ def test_constants_are_returned_with_one_row_per_sample() -> None:
             return x * 2, numbers.expand(x.shape[0], -1), numbers, torch.zeros(2 * x.shape[0], 3) + 1, doubled
 
     converted(Positions(), torch.randn(2, 5))
+
+
+class Projected(nn.Module):
+    """An LSTM with a projection of its outputs, all of whose results are returned."""
+
+    def __init__(self, *, has_states: bool, **options: Any) -> None:
+        super().__init__()
+        self.lstm, self.has_states = nn.LSTM(4, 6, proj_size=3, **options), has_states
+
+    def forward(self, x: torch.Tensor) -> Any:
+        number = self.lstm.num_layers * (1 + self.lstm.bidirectional)
+        first = torch.stack([x[:, 0]] * number)
+        given = x if self.lstm.batch_first else x.transpose(0, 1)
+        if not self.has_states:
+            return self.lstm(given)
+        return self.lstm(given, (first[..., :3], torch.cat([first, first[..., :2]], -1)))
+
+
+@pytest.mark.parametrize(
+    ("has_states", "options"),
+    [
+        (False, {"num_layers": 2, "bidirectional": True, "batch_first": True}),
+        (True, {"bias": False, "bidirectional": True}),
+        (False, {"num_layers": 2, "dropout": 0.5}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_an_lstm_with_a_projection_is_written_out(has_states: bool, options: dict[str, Any]) -> None:
+    converted(Projected(has_states=has_states, **options), torch.randn(2, 5, 4))
