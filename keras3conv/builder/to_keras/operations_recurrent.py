@@ -45,9 +45,8 @@ def _recurrent(call: Call) -> Result:
 
 def _has_projection(call: Call) -> bool:
     """Return whether an LSTM multiplies its outputs by a fifth weight (`proj_size`), which no Keras layer does."""
-    number = (4 if call.arguments["has_biases"] else 2) * (1 + call.arguments["bidirectional"])
-    given: int = len(call.arguments["params"])
-    return given != number * int(call.arguments["num_layers"])
+    directions, layers = int(1 + call.arguments["bidirectional"]), int(call.arguments["num_layers"])
+    return len(call.arguments["params"]) != (4 if call.arguments["has_biases"] else 2) * directions * layers
 
 
 def _projected(call: Call) -> Result:
