@@ -12,7 +12,15 @@ from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.own_rules import layout_hint, own_classes_note
 from keras3conv.builder.source.moved_outputs import moved_outputs
-from keras3conv.builder.to_torch.build import SEED, Built, build, proof_inputs, require_none
+from keras3conv.builder.to_torch.build import (
+    SEED,
+    Built,
+    build,
+    finite_proof_inputs,
+    has_own_sizes,
+    proof_inputs,
+    require_none,
+)
 from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile
@@ -25,6 +33,7 @@ from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import NOT_CONVERTED, Section
 from keras3conv.steps import step
+from keras3conv.transforms import Array
 from keras3conv.workflows.sources import files_of, read_file, require_weights, weights_read
 from keras3conv.workflows.transfer import Options, transfer
 from keras3conv.writing.digests import ReadFile
@@ -132,18 +141,18 @@ def _to_torch(
     stages = Stages()
     with stages.stage("build the module"):
         built = build(model, channels, inputs)
-    given, keras_given = proof_inputs(built.graph, built.program)
     report = None
-    if validate:
-        larger = proof_inputs(built.graph, built.program, larger=True)
-        is_larger = [array.shape for array in larger[0]] != [array.shape for array in given]
+    if not validate:
+        given = proof_inputs(built.graph, built.program)[0]
+    else:
         try:
-            report = _proven(built, model, given, keras_given, stages, sources)
+            report, given = _certified(built, model, stages, sources)
         except ModelError:
-            if not is_larger:
+            if not has_own_sizes(built.graph):
                 raise
-            given, keras_given = larger  # the model crops its input
-            report = _proven(built, model, given, keras_given, stages, sources)
+            with stages.stage("build the module for inputs of the same sizes"):
+                built = build(model, channels, inputs, shared=True)
+            report, given = _certified(built, model, stages, sources)
         report = replace(report, notes=(*report.notes, renamed)) if renamed else report
     return Conversion(
         model=built.model,
@@ -156,6 +165,30 @@ def _to_torch(
         sources=sources,
         transfer=_transfer,
     )
+
+
+def _certified(
+    built: Built, model: Any, stages: Stages, sources: tuple[ReadFile, ...]
+) -> tuple[Report, tuple[Array, ...]]:
+    """Validate a module on random inputs of a usual size, or of a larger one that it needs.
+
+    Args:
+        built: The module.
+        model: The Keras model.
+        stages: The times of the conversion's stages.
+        sources: The files that the Keras model was made of.
+
+    Returns:
+        The certificate (the report), and the inputs of the module.
+    """
+    given, keras_given = finite_proof_inputs(built)
+    larger, keras_larger = proof_inputs(built.graph, built.program, larger=True)
+    try:
+        return _proven(built, model, given, keras_given, stages, sources), given
+    except ModelError:
+        if [array.shape for array in larger] == [array.shape for array in given]:
+            raise
+    return _proven(built, model, larger, keras_larger, stages, sources), larger  # the model crops its input
 
 
 def _to_keras(

@@ -13,6 +13,7 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import ModelError
 from keras3conv.formats.safe.source import dtype_named
+from keras3conv.frameworks.exact_constants import exact_constants
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.model.views import LayerView, ModelView, Side
@@ -117,7 +118,8 @@ class Subject:
     @cached_property
     def torch_truth(self) -> Recording:
         """The recorded run of the torch module with its own weights in float64, to measure its float32 rounding."""
-        return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, float64=True)
+        run, tensors = partial(self._run_torch, record=self._is_recorded_in_torch), self.exact_constants
+        return run(watch=self.records_layers, float64=True, tensors=tensors)
 
     @cached_property
     def narrow_dtype(self) -> str:
@@ -261,12 +263,18 @@ class Subject:
     @property
     def constants(self) -> dict[str, Array]:
         """The torch tensors that Keras lacks (a scale of ones, a bias of zeros), by path; they keep these values."""
-        constants: dict[str, Array] = {}
+        constants = dict(self.exact_constants)
         for mapping in self.plan.mappings:
             if not mapping.keras:
                 values = mapping.transform.inverse(())
                 constants |= {path: np.array(value, float) for path, value in zip(mapping.torch, values, strict=True)}
         return constants
+
+    @cached_property
+    def exact_constants(self) -> dict[str, Array]:
+        """The float64 values of torch constants that Keras computes in each call."""
+        mapped = {path for mapping in self.plan.mappings for path in mapping.torch}
+        return exact_constants(self.torch, self.keras, mapped, self.inputs)
 
     @cached_property
     def keras_probe_weights(self) -> Mapping[str, Array]:
@@ -328,16 +336,9 @@ class Subject:
     ) -> Recording:
         from keras3conv.frameworks.torch import module as torch_side
 
-        run = partial(
-            torch_side.run,
-            self.torch,
-            self.required_inputs.torch if inputs is None else inputs,
-            record=record,
-            float64=float64,
-            tensors=tensors,
-            mode=rounding,
-            in_parts=self.in_parts,
-        )
+        given = self.required_inputs.torch if inputs is None else inputs
+        run = partial(torch_side.run, self.torch, given, record=record, float64=float64, tensors=tensors)
+        run = partial(run, mode=rounding, in_parts=self.in_parts)
         with torch_side.precise():
             return _run_and_name_failing_layer(run, watch=watch)
 

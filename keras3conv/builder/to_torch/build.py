@@ -17,6 +17,7 @@ from keras3conv.builder.program.own_rules import own_classes, require_arguments
 from keras3conv.builder.program.program import Program
 from keras3conv.builder.source.frozen import frozen_parts
 from keras3conv.builder.source.torch_source import write
+from keras3conv.builder.to_torch.indices import index_inputs
 from keras3conv.builder.to_torch.lowering import lower
 from keras3conv.builder.to_torch.pairing import alignment_of
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem, UnsupportedLayerError, message_of
@@ -47,13 +48,14 @@ class Built:
     program: Program
 
 
-def build(model: Any, channels: Channels, inputs: Any) -> Built:
+def build(model: Any, channels: Channels, inputs: Any, *, shared: bool = False) -> Built:
     """Return the torch module for a live Keras model.
 
     Args:
         model: The model.
         channels: The position of the channel axis of images in the inputs of the module: "first" or "last".
         inputs: The inputs for the trace, if the model has no input specification; else None.
+        shared: Whether all inputs have the same dynamic sizes; else every input may have its own.
 
     Raises:
         UnsupportedLayerError: A layer or operation cannot be converted, or the model reads the values of a variable,
@@ -65,7 +67,10 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     from keras3conv.frameworks.torch import generated as torch_code
     from keras3conv.frameworks.torch import module as torch_side
 
-    graph, program = _read(model, channels, inputs)
+    graph, program, problems = _read(model, channels, inputs, shared=shared)
+    if problems and has_own_sizes(graph):
+        graph, program, problems = _read(model, channels, inputs, shared=True)
+    require_none(graph.name, problems)
     structure = structured(with_towers(program, tidied))
     program = tidied(arranged(program))
     require_arguments(program, "to_torch")
@@ -95,8 +100,13 @@ def build(model: Any, channels: Channels, inputs: Any) -> Built:
     return Built(model=module, source=source, alignment=plan, graph=graph, program=program)
 
 
-def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
-    """Return the call graph and the torch program (the list of statements) of a Keras model.
+def has_own_sizes(graph: Graph) -> bool:
+    """Return True if two inputs of a graph have dynamic sizes that may differ, other than the batch size."""
+    return any("_" in symbol for symbol in graph.sizes)
+
+
+def _read(model: Any, channels: Channels, inputs: Any, *, shared: bool) -> tuple[Graph, Program, tuple[Problem, ...]]:
+    """Return the call graph and the torch program (the list of statements) of a Keras model, and the problems.
 
     If a layer cannot be converted as a whole, the graph has the operations inside it instead of the layer.
     """
@@ -110,7 +120,7 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
     refused: dict[str, Problem] = {}
     tied: frozenset[str] = frozenset()
     while True:
-        graph, traced = keras_graph.graph_of(model, known, inputs, tied | frozenset(refused))
+        graph, traced = keras_graph.graph_of(model, known, inputs, tied | frozenset(refused), shared=shared)
         if more := _tied(graph) - tied:
             tied |= more
             continue
@@ -126,8 +136,7 @@ def _read(model: Any, channels: Channels, inputs: Any) -> tuple[Graph, Program]:
                 problems = [problem for problem in problems if DEPENDS not in problem.fact]
             else:
                 problems += _value_reads(model, graph, inputs)
-            require_none(graph.name, tuple(problems))
-            return graph, program
+            return graph, program, tuple(problems)
         refused |= fresh
 
 
@@ -201,7 +210,29 @@ def require_none(name: str, problems: tuple[Problem, ...]) -> None:
         raise UnsupportedLayerError(lay_out(headline, problems, limit=50))
 
 
-def proof_inputs(graph: Graph, program: Program, *, larger: bool = False) -> tuple[tuple[Array, ...], Any]:
+def finite_proof_inputs(built: Built) -> tuple[tuple[Array, ...], Any]:
+    """Return random inputs for the validation of a module; they are from 0 to 1 if others give infinite values.
+
+    A model of images may return infinite values or NaN for the numbers of a normal distribution, which prove nothing: a
+    repeated square, a logarithm.
+    """
+    from keras3conv.frameworks.torch import module as torch_side
+
+    usual, unit = (proof_inputs(built.graph, built.program, unit=unit) for unit in (False, True))
+
+    def is_finite(inputs: tuple[Array, ...]) -> bool:
+        outputs = torch_side.run(built.model, inputs, watch=False).outputs.values()
+        return all(bool(np.isfinite(array).all()) for array in outputs if array.dtype.kind == "f")
+
+    try:
+        return unit if not is_finite(usual[0]) and is_finite(unit[0]) else usual
+    except ModelError:  # the sizes of the inputs may be too small; the caller tries larger ones
+        return usual
+
+
+def proof_inputs(
+    graph: Graph, program: Program, *, larger: bool = False, unit: bool = False
+) -> tuple[tuple[Array, ...], Any]:
     """Return random inputs for the validation, in two forms: for the torch module and for the Keras model.
 
     Args:
@@ -209,6 +240,7 @@ def proof_inputs(graph: Graph, program: Program, *, larger: bool = False) -> tup
         program: The torch program, which has the axis orders of its inputs.
         larger: Whether to use dynamic sizes that are at least those of the trace, for a model that crops its input to a
             fixed size.
+        unit: Whether floating-point inputs are from 0 to 1; else they are from a normal distribution.
     """
     margin = graph.margin + (_UP_TO_THE_TRACE if larger else 0)
     generator = np.random.default_rng(SEED)
@@ -216,7 +248,13 @@ def proof_inputs(graph: Graph, program: Program, *, larger: bool = False) -> tup
     inputs, specs = graph.inputs, graph.view.input_specs
     if len(specs) == len(inputs):  # an Embedding takes integers, whatever the dtype of the input
         inputs = tuple(replace(tensor, dtype=spec.dtype) for tensor, spec in zip(inputs, specs, strict=True))
-    arrays = {tensor.name: _random(tensor, generator, min(rows, default=2), margin) for tensor in inputs}
+    indices = index_inputs(graph)
+    arrays = {
+        tensor.name: _random(tensor, generator, min(rows, default=2), margin, are_indices=tensor.name in indices)
+        for tensor in inputs
+    }
+    if unit:
+        arrays = {name: _from_0_to_1(array) for name, array in arrays.items()}
     if len(specs) == len(inputs):
         for place, (tensor, spec) in enumerate(zip(inputs, specs, strict=True)):
             arrays[tensor.name] = padded(arrays[tensor.name], spec.padding, place=place)
@@ -225,12 +263,17 @@ def proof_inputs(graph: Graph, program: Program, *, larger: bool = False) -> tup
     return torch, keras
 
 
-def _random(tensor: Tensor, generator: np.random.Generator, rows: int, margin: int) -> Array:
+def _from_0_to_1(array: Array) -> Array:
+    """Return an array with the numbers of a normal distribution moved between 0 and 1; integers are unchanged."""
+    return array if array.dtype.kind != "f" else (1 / (1 + np.exp(-array))).astype(array.dtype)
+
+
+def _random(tensor: Tensor, generator: np.random.Generator, rows: int, margin: int, *, are_indices: bool) -> Array:
     shape = tuple(_number(size, margin) for size in tensor.shape)
     if tensor.dtype == "bool":
         return random_mask(shape)
-    if "int" in tensor.dtype:
-        return random_codes(generator, rows, shape).astype(tensor.dtype)
+    if "int" in tensor.dtype or are_indices:
+        return random_codes(generator, rows, shape).astype(dtype_named(tensor.dtype))
     made = generator.standard_normal(shape).astype(dtype_named(tensor.dtype))
     # The module computes in float32; the Keras model rounds its inputs, so they are rounded for both.
     return made.astype(np.float32) if tensor.dtype in ("float16", "bfloat16") else made
@@ -239,5 +282,12 @@ def _random(tensor: Tensor, generator: np.random.Generator, rows: int, margin: i
 def _number(size: int | Size, margin: int) -> int:
     if isinstance(size, int):
         return size
-    sizes = [_SIZES[symbol] + (0 if symbol == "batch" else margin) for symbol in size.symbols]
+    sizes = [_size(symbol) + (0 if symbol == "batch" else margin) for symbol in size.symbols]
     return size.factor * int(np.prod(sizes)) + size.offset
+
+
+def _size(symbol: str) -> int:
+    """Return the number that replaces a dynamic size in the validation, such as 9 for "length" and 7 for "length_2"."""
+    name, _, place = symbol.partition("_")
+    step = -2 if name == "length" else 16
+    return _SIZES[name] + step * (int(place or 1) - 1)

@@ -27,7 +27,7 @@ _NAMES = (
     *("matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "dot", "inner", "vdot", "addmm", "addmv", "addbmm"),
     *("baddbmm", "einsum", "tensordot", "multi_dot", "chain_matmul", "cdist", "linear", "bilinear"),
     *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
-    *("scaled_dot_product_attention", "grid_sample", "lerp"),
+    *("scaled_dot_product_attention", "grid_sample", "lerp", "scatter_reduce"),
 )
 _OF_ONE_DTYPE = frozenset(
     getattr(owner, name) for owner in (torch, torch.Tensor, torch.linalg, F) for name in _NAMES if hasattr(owner, name)
@@ -46,6 +46,8 @@ class Float64Kernels(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a torch function with its operands in one dtype; compute a depthwise convolution as a sum."""
         kwargs = kwargs or {}
+        if func is torch.Tensor.float and args[0].dtype == torch.float64:
+            return args[0]  # Keras' reductions of segments ask for float32 to get a floating-point tensor
         if func in _OF_ONE_DTYPE and {one.dtype for one in tensors_in((args, kwargs))} >= _BOTH:
             args, kwargs = _in_float64(args), _in_float64(kwargs)
         sums = depthwise(func, args, kwargs) if func in CONVOLUTIONS else None

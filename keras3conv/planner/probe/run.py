@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras3conv.errors import ModelError
+from keras3conv.frameworks.exact_constants import exact_constants
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.messages import count
@@ -72,6 +73,7 @@ def _probe(
     modules = containers_like(layers, keras_layers)
     paths = {layer.path for layer in (*layers, *modules)}
     weights = probe_weights(layers, constants(layers, keras_layers))
+    weights |= exact_constants(torch, keras, weights.keys(), inputs)
     run = run_torch.run(torch, torch_view, inputs.torch, weights, lambda path: path in paths)
     torch_layers = (*units(run.view, ties=True), *bare_normalizations(run.view))
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))

@@ -96,6 +96,12 @@ def test_a_loop_whose_turns_depend_on_values_is_refused() -> None:
         k3c.convert(model)
 
 
+def test_a_loop_of_very_many_turns_is_refused() -> None:
+    model = steps(Calls(lambda x, scale: ops.while_loop(lambda k, _: k < 1001, lambda k, v: (k + 1, v), (0, x))[1]))
+    with pytest.raises(UnsupportedLayerError, match="a while_loop of more than 1000 turns is not traced"):
+        k3c.convert(model)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -115,9 +121,28 @@ def test_a_stack_with_a_custom_cell_is_unrolled() -> None:
     passes(steps(layers.RNN([layers.GRUCell(3), Sine(5)], return_sequences=True)), STEPS)
 
 
-def test_masked_steps_of_a_custom_cell_are_refused() -> None:
-    model = keras.Sequential([keras.Input(STEPS.shape[1:]), layers.Masking(), layers.RNN(Sine(5))])
-    with pytest.raises(UnsupportedLayerError, match="custom cell is not supported with a mask"):
+PADDED = STEPS.copy()
+PADDED[0, 4:] = PADDED[1, :2] = 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"return_state": True},
+        {"return_sequences": True},
+        {"return_sequences": True, "go_backwards": True},
+        {"return_sequences": True, "zero_output_for_mask": True},
+    ],
+    ids=str,
+)
+def test_masked_steps_of_a_custom_cell_keep_its_state(options: dict[str, bool]) -> None:
+    given = keras.Input(STEPS.shape[1:])
+    passes(keras.Model(given, layers.RNN(Sine(5), **options)(layers.Masking()(given))), PADDED)
+
+
+def test_a_custom_cell_that_keeps_its_state_between_calls_is_refused() -> None:
+    model = keras.Sequential([keras.Input(batch_shape=STEPS.shape), layers.RNN(Sine(5), stateful=True)])
+    with pytest.raises(UnsupportedLayerError, match="custom cell is not supported with stateful=True"):
         k3c.convert(model)
 
 

@@ -219,11 +219,17 @@ class Subclassed(keras.Model):
         return self.a(inputs)
 
 
+class TwoArguments(Subclassed):
+    def call(self, inputs: Any, other: Any = None) -> Any:
+        return self.a(inputs) + other
+
+
 @case("keras3conv/frameworks/keras/tracing/sizes.py:Sizes.of", "k3c.convert(model)")
 def a_model_without_an_input_specification(_: Path) -> Scope:
-    model = Subclassed()
-    model(np.zeros((2, 3), "float32"))
-    return NAMES | {"model": model, "example_input": np.zeros((2, 3), "float32")}
+    model = TwoArguments()
+    example_input = np.zeros((2, 3), "float32"), np.zeros((2, 2), "float32")
+    model(*example_input)
+    return NAMES | {"model": model, "example_input": example_input}
 
 
 @case("keras3conv/frameworks/keras/tree.py:require_built", "k3c.align(module, model)")

@@ -9,7 +9,7 @@ differ.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -21,15 +21,17 @@ from keras3conv.errors import Problem
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.attributes import attribute_paths
 from keras3conv.frameworks.keras.internals import compute_output_spec
-from keras3conv.frameworks.keras.modes import tensors_kept
+from keras3conv.frameworks.keras.modes import float64_mode, tensors_kept
 from keras3conv.frameworks.keras.observing import Original, added_losses, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
 from keras3conv.frameworks.keras.tracing.endings import final_activation, noted_config, output_names
 from keras3conv.frameworks.keras.tracing.indexing import every_index
 from keras3conv.frameworks.keras.tracing.loops import distributed, has_own_cell, step_by_step, unrolled
+from keras3conv.frameworks.keras.tracing.numbers import with_exact_numbers
 from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow, corrected
-from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged, number_of
+from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged, number_of, with_numbers
+from keras3conv.frameworks.keras.tracing.traced import Traced
 from keras3conv.frameworks.keras.tracing.variables import symbolic_attributes, symbolic_variables
 from keras3conv.frameworks.keras.training_only import training_only
 from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE, named_layers, variables_of
@@ -43,7 +45,12 @@ IsLeaf = Callable[[keras.layers.Layer, tuple[str, ...]], bool]
 
 
 def graph_of(
-    model: keras.layers.Layer, is_leaf: IsLeaf, inputs: Any = None, followed: frozenset[str] = frozenset()
+    model: keras.layers.Layer,
+    is_leaf: IsLeaf,
+    inputs: Any = None,
+    followed: frozenset[str] = frozenset(),
+    *,
+    shared: bool = True,
 ) -> tuple[Graph, tuple[Problem, ...]]:
     """Return the call graph of a model, and the problems of layers that cannot be traced.
 
@@ -53,6 +60,8 @@ def graph_of(
         inputs: Arrays whose shapes are used; all sizes but the batch size are then fixed. If None, the input
             specifications of the model are used, with their dynamic sizes.
         followed: The paths of layers to trace into even if `is_leaf` selects them.
+        shared: Whether the inputs share their dynamic sizes. If they need not, the model is first called with different
+            numbers for each input; if it does not accept these, the inputs share their sizes.
 
     Raises:
         ModelError: The model has no input specification, or cannot be called with symbolic tensors.
@@ -66,10 +75,16 @@ def graph_of(
             for which in (0, 1)
         )
         graph, problems = merged(first.graph, second.graph, sizes)
+        if first.has_rounded_numbers:
+            with float64_mode(model):
+                tracer = _Tracer(model, is_leaf, followed, creations)
+                graph = with_exact_numbers(graph, _trace(model, tracer, sizes.structure(0), view).graph)
         remarks = training_only(model, written, first.entered, first.losses)
         return replace(graph, remarks=remarks), (*first.problems, *problems)
 
-    sizes, (graph, problems) = at_accepted_sizes(Sizes.of(model, inputs), partial(traced, creations=False))
+    sizes, (graph, problems) = at_accepted_sizes(
+        Sizes.of(model, inputs), Sizes.of(model, inputs, shared=shared), partial(traced, creations=False)
+    )
     if any(DEPENDS in problem.fact for problem in problems):
         graph, problems = traced(sizes, creations=True)
     names = {tensor.name: given.name for tensor, given in zip(graph.inputs, sizes.inputs, strict=True)}
@@ -87,23 +102,6 @@ DRAWN = (
     "draws random numbers in inference mode too, so that no two runs of the model agree. Pass the numbers to the "
     "model as one more input, or convert the part of the model before this layer"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Traced:
-    """The result of one trace: a call graph in which dynamic sizes are numbers.
-
-    Attributes:
-        graph: The call graph.
-        problems: The problems of layers that cannot be traced.
-        entered: The paths of the layers of which the graph has the operations, in inference mode.
-        losses: The paths of the layers that add a term to the loss.
-    """
-
-    graph: Graph
-    problems: tuple[Problem, ...]
-    entered: frozenset[str]
-    losses: frozenset[str]
 
 
 def _trace(model: keras.layers.Layer, tracer: "_Tracer", inputs_of_call: Any, view: ModelView) -> Traced:
@@ -130,7 +128,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", inputs_of_call: Any, vi
         constants=tracer.constants,
     )
     noted = {"entered": frozenset(tracer.entered), "losses": frozenset(tracer.losses)}
-    return Traced(graph=graph, problems=tuple(tracer.problems), **noted)
+    return Traced(graph=graph, problems=tuple(tracer.problems), has_rounded_numbers=tracer.has_rounded_numbers, **noted)
 
 
 class _Tracer:
@@ -154,6 +152,7 @@ class _Tracer:
         self.calls: list[str] = []
         self._numbers = count()
         self.shapes_only = 0
+        self.has_rounded_numbers = False
         self._names: dict[int, str] = {}
         self._symbols: dict[str, keras.KerasTensor] = {}
         self._alive: list[object] = []  # Python may reuse the id of a deleted object
@@ -173,7 +172,10 @@ class _Tracer:
             return self.argument(self.parameter(value))
         if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
             array = value if isinstance(value, np.ndarray) else keras_side.to_numpy(value)
-            return array.item() if array.ndim == 0 else self._constant(np.array(array))
+            if array.ndim == 0:
+                self.has_rounded_numbers |= array.dtype == np.float32 and not float(array).is_integer()
+                return array.item()
+            return self._constant(np.array(array))
         if isinstance(value, np.generic):
             return value.item()
         return (
@@ -211,7 +213,7 @@ class _Tracer:
         path = (
             self.paths.get(id(operation), operation.name) if layer else "/".join((*self.inside[-1:], _last(kinds[0])))
         )
-        arguments = mapped(arguments_of(operation, args, kwargs), self.argument)
+        arguments = mapped(with_numbers(kinds[0], arguments_of(operation, args, kwargs)), self.argument)
         named = [self.named(tensor) for tensor in keras.tree.flatten(outputs) if tensor is not None]
         self.nodes.append(
             Node(

@@ -54,31 +54,58 @@ def has_own_cell(layer: keras.layers.Layer) -> bool:
 def step_by_step(layer: keras.layers.RNN, sequences: Any, initial_state: Any = None, mask: Any = None, **_: Any) -> Any:
     """Compute an RNN by one call of its cell for each step, in inference mode.
 
+    In a masked step the state is that of the step before, and so is the output, unless the layer returns zeros there.
+
     Args:
         layer: The RNN.
         sequences: Its input, of shape (batch, steps, ...).
         initial_state: The state before the first step; None for the cell's own.
-        mask: The mask of the steps; only None is supported.
+        mask: The mask of the steps, of shape (batch, steps); None if there is none.
 
     Raises:
-        NotImplementedError: The steps are masked, or the layer keeps its state between calls.
+        NotImplementedError: The layer keeps its state between calls.
     """
-    if mask is not None or layer.stateful:
+    if layer.stateful:
         raise NotImplementedError(
-            "an RNN with a custom cell is not supported with a mask or with stateful=True; loop over the steps in the "
-            "call of a layer"
+            "an RNN with a custom cell is not supported with stateful=True; build the layer with return_state=True, "
+            "and give these states to the next call as initial_state"
         )
     if initial_state is None:
         initial_state = layer.get_initial_state(keras.ops.shape(sequences)[0])
     states = list(initial_state) if keras.tree.is_nested(initial_state) else [initial_state]
     steps = keras.ops.unstack(sequences, axis=1)  # in torch, a sequence of another length raises
-    outputs = []
-    for step in reversed(steps) if layer.go_backwards else steps:
-        output, states = layer.cell(step, states)
-        states = list(states) if keras.tree.is_nested(states) else [states]
-        outputs.append(output)
-    result = keras.ops.stack(outputs, axis=1) if layer.return_sequences else outputs[-1]
+    masks = [None] * len(steps) if mask is None else keras.ops.unstack(mask, axis=1)
+    pairs = list(zip(steps, masks, strict=True))
+    outputs: list[Any] = []
+    for step, seen in reversed(pairs) if layer.go_backwards else pairs:
+        output, new = layer.cell(step, states)
+        new = list(new) if keras.tree.is_nested(new) else [new]
+        zeros = keras.tree.map_structure(keras.ops.zeros_like, output) if seen is not None else None
+        before = outputs[-1] if outputs and not layer.zero_output_for_mask else zeros
+        states = _unless_masked(seen, new, states)
+        outputs.append(_unless_masked(seen, output, before))
+    result = outputs[-1]
+    if layer.return_sequences:
+        result = keras.tree.map_structure(lambda *parts: keras.ops.stack(parts, axis=1), *outputs)
     return (result, *states) if layer.return_state else result
+
+
+def _unless_masked(mask: Any, new: Any, old: Any) -> Any:
+    """Return the new values of the samples whose step is not masked, and the old values of the others.
+
+    Args:
+        mask: The mask of one step, of shape (batch,); None if no sample is masked.
+        new: Nested tensors of shape (batch, ...).
+        old: Nested tensors of the same structure; not used without a mask.
+    """
+    if mask is None:
+        return new
+
+    def chosen(one: Any, other: Any) -> Any:
+        expanded = keras.ops.reshape(mask, (-1, *(1,) * (len(one.shape) - 1)))
+        return keras.ops.where(expanded, one, other)
+
+    return keras.tree.map_structure(chosen, new, old)
 
 
 def unrolled(operation: keras.Operation, args: Any, kwargs: Any) -> Callable[[], Any] | None:

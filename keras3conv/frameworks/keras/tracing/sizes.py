@@ -11,7 +11,9 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
+from keras3conv.frameworks.keras.tracing.built import inputs_of_build
 from keras3conv.frameworks.keras.tree import call_arguments
+from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Size, Tensor, leaves, mapped
 
@@ -21,14 +23,18 @@ _AXES = {2: ("batch", "length"), 3: ("batch", "length"), 4: ("batch", "height", 
 _MANY_AXES = ("batch", "depth", "height", "width")
 
 # In each set, no number or product is close to a multiple of another one, even after halving or doubling: for example
-# 2 * (height // 2) must not be height - 1. Sequence lengths are short, because position tables may be short.
-_NUMBERS: Mapping[str, tuple[int, int]] = {
-    "batch": (5, 7),
-    "length": (10, 23),
-    "depth": (74, 85),
-    "height": (234, 271),
-    "width": (229, 276),
+# 2 * (height // 2) must not be height - 1. Sequence lengths are short, because position tables may be short. The first
+# pair is that of the first input, the second that of the second input, whose sizes are "length_2" and so on.
+_NUMBERS: Mapping[str, tuple[tuple[int, int], ...]] = {
+    "batch": ((5, 7),),
+    "length": ((10, 23), (12, 19), (9, 20), (8, 25)),
+    "depth": ((74, 85), (78, 95), (71, 100), (76, 107)),
+    "height": ((234, 271), (242, 283), (239, 298), (233, 300)),
+    "width": ((229, 276), (251, 304), (244, 305), (246, 317)),
 }
+
+MOST_INPUTS = 4
+"""The number of inputs with dynamic sizes up to which every input may have sizes of its own."""
 
 
 _OFFSET = 8
@@ -45,6 +51,19 @@ class _Input:
     shape: tuple[int | str, ...]
     dtype: str
     name: str
+
+    @property
+    def dynamic(self) -> tuple[str, ...]:
+        """The names of the dynamic sizes."""
+        return tuple(size for size in self.shape if isinstance(size, str))
+
+    def numbered(self, number: int) -> "_Input":
+        """Return a copy whose dynamic sizes but that of the batch have a number in their names, unless it is 1."""
+        kept = number == 1
+        shape = (
+            size if kept or not isinstance(size, str) or size == "batch" else f"{size}_{number}" for size in self.shape
+        )
+        return replace(self, shape=tuple(shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +83,19 @@ class Sizes:
     margin: int = 0
 
     @classmethod
-    def of(cls, model: keras.layers.Layer, inputs: Any) -> "Sizes":
+    def of(cls, model: keras.layers.Layer, inputs: Any, *, shared: bool = True) -> "Sizes":
         """Return the sizes of a model's inputs: those of the arrays in `inputs`, else of the input specifications.
 
+        A subclassed model has no input specification, but it may know the shapes that it was built with.
+
+        Args:
+            model: The model.
+            inputs: Arrays whose sizes are used, all but the batch size fixed; None to use the input specifications.
+            shared: Whether all inputs have the same dynamic sizes: the tokens of a sentence and their mask have the
+                same length, the two sentences of a translation have not.
+
         Raises:
-            ModelError: There are neither inputs nor input specifications.
+            ModelError: There are neither inputs nor input specifications, nor shapes.
         """
         specified = getattr(model, "_inputs_struct", None)
         if specified is None and getattr(model, "_functional", None) is not None:
@@ -77,13 +104,31 @@ class Sizes:
             nested = inputs if specified is None else _arranged(inputs, specified)
         elif specified is not None:
             nested = specified
-        else:
+        elif (nested := inputs_of_build(model)) is None:
             fact = "the model has no input specification"
             problem = Problem(keras=model.name, fact=fact, fixes=("k3c.convert(model, inputs=example_input)",))
             raise ModelError(lay_out(f"{model.name} (keras) cannot be traced", [problem]))
         names = _argument_names(model, nested)
-        flat = [_input(tensor, place, names) for place, tensor in enumerate(keras.tree.flatten(nested))]
-        return cls(nested=nested, inputs=tuple(flat), are_named=bool(names))
+        tensors = keras.tree.flatten(nested)
+        # Arrays with different numbers of rows, such as the nodes and the edges of a graph, are no batch.
+        has_batch = len({tensor.shape[0] for tensor in tensors if len(tensor.shape)}) <= 1
+        flat = [_input(tensor, place, names, has_batch=has_batch) for place, tensor in enumerate(tensors)]
+        made = cls(nested=nested, inputs=tuple(flat), are_named=bool(names))
+        return made if shared else made.apart()
+
+    def apart(self) -> "Sizes":
+        """Return a copy in which the dynamic sizes of every input but the first are its own: "length_2", "length_3"."""
+        free = [place for place, given in enumerate(self.inputs) if {*given.dynamic} - {"batch"}]
+        if len(free) > MOST_INPUTS:
+            return self
+        numbers = {place: number for number, place in enumerate(free, 1)}
+        inputs = (given.numbered(numbers.get(place, 1)) for place, given in enumerate(self.inputs))
+        return replace(self, inputs=tuple(inputs))
+
+    @property
+    def are_shared(self) -> bool:
+        """True if no two inputs have dynamic sizes that may differ, except in the batch size."""
+        return all("_" not in symbol for symbol in self.symbols)
 
     @property
     def symbols(self) -> dict[str, tuple[int, int]]:
@@ -109,7 +154,8 @@ class Sizes:
             symbol: The name of the dynamic size.
             which: 0 for the first trace, 1 for the second.
         """
-        return _NUMBERS[symbol][which] + (0 if symbol == "batch" else self.margin)
+        name, _, place = symbol.partition("_")
+        return _NUMBERS[name][int(place or 1) - 1][which] + (0 if name == "batch" else self.margin)
 
     def structure(self, which: int) -> Any:
         """Return the inputs of one of the two traces as symbolic tensors, whose shapes have the numbers of this trace.
@@ -160,13 +206,32 @@ def number_of(operation: keras.Operation, args: Any, kwargs: Any) -> int | None:
     return len(shape) if kind == "keras.ops.ndim" else prod(shape)
 
 
-def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes, T]:
+_OF_SIZES: Mapping[str, str] = {"broadcast_to": "shape", "reshape": "newshape", "tile": "repeats"}
+"""The argument of an operation that has sizes, by the name of the operation."""
+
+
+def with_numbers(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an operation with numbers for sizes that are a tensor, as computed by `call` in a layer.
+
+    Args:
+        kind: The public name of the operation, such as "keras.ops.tile".
+        arguments: The arguments by parameter name.
+    """
+    name = _OF_SIZES.get(kind.removeprefix("keras.ops."), "")
+    sizes = arguments.get(name)
+    if isinstance(sizes, keras.KerasTensor) or not (isinstance(sizes, np.ndarray) or keras.ops.is_tensor(sizes)):
+        return dict(arguments)
+    return {**arguments, name: to_numpy(sizes).tolist()}
+
+
+def at_accepted_sizes(sizes: Sizes, apart: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes, T]:
     """Trace a model with the first numbers for its dynamic sizes that it accepts.
 
     A model that crops its input needs larger numbers.
 
     Args:
         sizes: The inputs of the model with their dynamic sizes.
+        apart: The same, with sizes of its own for every input. They are tried first.
         trace: Traces the model with the numbers of given sizes, and returns the result.
 
     Returns:
@@ -175,6 +240,11 @@ def at_accepted_sizes(sizes: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes,
     Raises:
         ModelError: The model accepts none; the error is that of the first numbers.
     """
+    if not apart.are_shared:
+        try:
+            return apart, trace(apart)
+        except ModelError:
+            pass  # two inputs, such as tokens and their mask, must have the same sizes
     try:
         return sizes, trace(sizes)
     except ModelError as error:
@@ -215,11 +285,11 @@ def _argument_names(model: keras.layers.Layer, nested: Any) -> tuple[str, ...]:
     return names[: len(given)] if fits else ()
 
 
-def _input(tensor: Any, place: int, names: tuple[str, ...]) -> _Input:
+def _input(tensor: Any, place: int, names: tuple[str, ...], *, has_batch: bool) -> _Input:
     shape = tuple(tensor.shape)
     axes = _AXES.get(len(shape), _MANY_AXES)
     symbolic = isinstance(tensor, keras.KerasTensor)
-    free = [axis for axis, size in enumerate(shape) if (size is None if symbolic else axis == 0)]
+    free = [axis for axis, size in enumerate(shape) if (size is None if symbolic else has_batch and axis == 0)]
     sizes = tuple(axes[min(axis, len(axes) - 1)] if axis in free else int(size) for axis, size in enumerate(shape))
     return _Input(
         shape=sizes,

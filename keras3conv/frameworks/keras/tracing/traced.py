@@ -1,0 +1,25 @@
+"""Define the result of one trace of a Keras model."""
+
+from dataclasses import dataclass
+
+from keras3conv.errors import Problem
+from keras3conv.model.graph import Graph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """The result of one trace: a call graph in which dynamic sizes are numbers.
+
+    Attributes:
+        graph: The call graph.
+        problems: The problems of layers that cannot be traced.
+        entered: The paths of the layers of which the graph has the operations, in inference mode.
+        losses: The paths of the layers that add a term to the loss.
+        has_rounded_numbers: Whether an argument is a number that a layer has computed in float32.
+    """
+
+    graph: Graph
+    problems: tuple[Problem, ...]
+    entered: frozenset[str]
+    losses: frozenset[str]
+    has_rounded_numbers: bool
