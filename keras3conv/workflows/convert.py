@@ -12,15 +12,8 @@ from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
 from keras3conv.builder.program.own_rules import layout_hint, own_classes_note
 from keras3conv.builder.source.moved_outputs import moved_outputs
-from keras3conv.builder.to_torch.build import (
-    SEED,
-    Built,
-    build,
-    finite_proof_inputs,
-    has_own_sizes,
-    proof_inputs,
-    require_none,
-)
+from keras3conv.builder.to_torch.build import Built, build, has_own_sizes, require_none
+from keras3conv.builder.to_torch.proof_inputs import SEED, finite_proof_inputs, proof_inputs
 from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile
@@ -181,7 +174,7 @@ def _certified(
     Returns:
         The certificate (the report), and the inputs of the module.
     """
-    given, keras_given = finite_proof_inputs(built)
+    given, keras_given = finite_proof_inputs(built.model, built.graph, built.program)
     larger, keras_larger = proof_inputs(built.graph, built.program, larger=True)
     try:
         return _proven(built, model, given, keras_given, stages, sources), given

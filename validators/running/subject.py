@@ -264,10 +264,9 @@ class Subject:
     def constants(self) -> dict[str, Array]:
         """The torch tensors that Keras lacks (a scale of ones, a bias of zeros), by path; they keep these values."""
         constants = dict(self.exact_constants)
-        for mapping in self.plan.mappings:
-            if not mapping.keras:
-                values = mapping.transform.inverse(())
-                constants |= {path: np.array(value, float) for path, value in zip(mapping.torch, values, strict=True)}
+        for mapping in (one for one in self.plan.mappings if not one.keras):
+            values = mapping.transform.inverse(())
+            constants |= {path: np.array(value, float) for path, value in zip(mapping.torch, values, strict=True)}
         return constants
 
     @cached_property
