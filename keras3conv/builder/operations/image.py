@@ -6,7 +6,8 @@ from typing import Any
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.expressions import F, along, behind, converted, fixed, is_float, tuple_of
 from keras3conv.builder.operations.layers import images, padded, same_pads, torch_pads
-from keras3conv.builder.program.operation import Expression, chained
+from keras3conv.builder.program.names import OWN_FUNCTIONS
+from keras3conv.builder.program.operation import Expression, Function, chained
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
 from keras3conv.rules.unsupported import AUGMENTATIONS
 
@@ -292,6 +293,13 @@ def _rgb_to_grayscale(call: Call) -> None:
 
 
 _GRAY = (0.2989, 0.587, 0.114)
+
+
+@handles("keras.ops.image.rgb_to_hsv")
+def _rgb_to_hsv(call: Call) -> None:
+    given, axis = call["images"], -3 if call.get("data_format") == "channels_first" else -1
+    function = Function(f"{OWN_FUNCTIONS}.rgb_to_hsv")
+    call.returns(function(given, given.position(axis % given.rank)), given.order)
 
 
 @handles("keras.ops.unfold")

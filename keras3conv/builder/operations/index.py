@@ -8,7 +8,6 @@ from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.expressions import (
     along,
     axes_of,
-    converted,
     device_of,
     fixed,
     is_float,
@@ -279,17 +278,6 @@ def _isin(call: Call) -> None:
         others = torch.tensor(_plain(call, others), device=device_of(given))
     settings = {"invert": True} if call["invert"] else {}
     call.returns(torch.isin(given, others, **settings), given.order)
-
-
-@handles("keras.ops.segment_sum")
-def _segment_sum(call: Call) -> None:
-    if call["num_segments"] is None:
-        raise call.refuse(
-            "segment_sum needs the argument num_segments: otherwise the shape of the result depends on the values"
-        )
-    data, segments = call.keras_order(call["data"]), converted(call, call["segment_ids"], "int64")
-    zeros = data.method("new_zeros", *call.sizes(call.shape))
-    call.returns(zeros.method("index_add", 0, segments, data))
 
 
 @handles("keras.layers.Embedding")

@@ -21,7 +21,9 @@ from keras3conv.builder.operations.expressions import (
 from keras3conv.builder.program.names import OWN_LAYERS
 from keras3conv.builder.program.operation import Expression
 from keras3conv.builder.program.program import Order, Value, channels_first, identity
-from keras3conv.rules.helpers.padding import Pads, same_padding
+from keras3conv.rules.families.convolution.transpose import keras_crops
+from keras3conv.rules.helpers.padding import Pads, reach, same_padding
+from keras3conv.rules.rule import LayerSpec
 
 
 def images(call: Call, tensor: Value) -> Value:
@@ -126,6 +128,23 @@ def _conv(call: Call) -> None:
     kernel = call.order(kernel, (kernel.rank - 1, kernel.rank - 2, *range(kernel.rank - 2)))
     given, padding = _around(call, given, width)
     call.returns(_convolve(given, kernel, **padding, **_options(call, given.rank, 1)), given.order)
+
+
+@handles("keras.ops.conv_transpose")
+def _conv_transpose(call: Call) -> None:
+    """Convert `conv_transpose`: torch computes the whole output, of which Keras leaves out elements at the ends."""
+    given, kernel = images(call, call["inputs"]), call["kernel"]
+    *width, _, _ = _kernel_sizes(call, kernel)
+    places = given.rank - 2
+    settings = {name: call[name] for name in ("strides", "padding", "output_padding")}
+    layer = LayerSpec(kind=f"keras.layers.Conv{places}DTranspose", config=settings)
+    crops = keras_crops((layer,), reach(tuple(width), _settings(call, given.rank)[1]), places)
+    kernel = call.order(kernel, (kernel.rank - 1, kernel.rank - 2, *range(kernel.rank - 2)))
+    whole = F.named(f"conv_transpose{places}d")(given, kernel, **_options(call, given.rank, 1))
+    if not any(map(any, crops)):
+        call.returns(whole, given.order)
+        return
+    call.returns(F.pad(whole, torch_pads([(-start, -end) for start, end in crops])), given.order)
 
 
 @handles("keras.ops.depthwise_conv")

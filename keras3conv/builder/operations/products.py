@@ -186,3 +186,35 @@ def _solve_triangular(call: Call) -> None:
             "solve_triangular is supported only if b has as many axes as a; give a vector b an axis at its end"
         )
     call.returns(torch.linalg.solve_triangular(first, second, upper=not call["lower"]))
+
+
+@handles("keras.ops.svd")
+def _svd(call: Call) -> None:
+    given = call.keras_order(call["x"])
+    if call["compute_uv"]:
+        call.returns(torch.linalg.svd(given, full_matrices=bool(call["full_matrices"])))
+    else:
+        call.returns(torch.linalg.svdvals(given))
+
+
+@handles("keras.ops.qr")
+def _qr(call: Call) -> None:
+    call.returns(torch.linalg.qr(call.keras_order(call["x"]), mode=call["mode"]))
+
+
+@handles("keras.ops.eigh")
+def _eigh(call: Call) -> None:
+    call.returns(torch.linalg.eigh(call.keras_order(call["x"])))
+
+
+@handles("keras.ops.slogdet")
+def _slogdet(call: Call) -> None:
+    call.returns(torch.linalg.slogdet(call.keras_order(call["x"])))
+
+
+@handles("keras.ops.lstsq")
+def _lstsq(call: Call) -> None:
+    first, second = (call.keras_order(call[name]) for name in ("a", "b"))
+    if call["rcond"] is not None:
+        raise call.refuse("lstsq is supported only with rcond=None")
+    call.returns(torch.linalg.lstsq(first, second).attribute("solution"))

@@ -7,19 +7,13 @@ from functools import partial
 
 from keras3conv.builder.operations.call import HANDLERS, Call, handles
 from keras3conv.builder.operations.library import load
+from keras3conv.rules.composed import COMPOSED
 
 _REASONS: dict[str, tuple[str, ...]] = {
     "tensors of complex numbers are not supported in a conversion to torch; Keras' fft, rfft and stft, which return "
     "the real and the imaginary part, are": ("imag", "polar", "view_as_complex", "view_as_real"),
-    "it chooses one of two functions when the model runs; compute both, and choose with keras.ops.where": ("cond",),
-    "it chooses one of several functions when the model runs; compute all, and choose with keras.ops.where": (
-        "switch",
-    ),
     "it repeats a function as often as the values say; write a loop with a fixed number of steps, which is traced": (
         "fori_loop", "while_loop",
-    ),
-    "it calls a function for each part of a tensor; write a Python loop over the parts, or operations on the whole": (
-        "associative_scan", "map", "vectorized_map",
     ),
     "it computes the derivative of a function, which a traced graph does not have": ("jvp",),
     "it is a loss or a metric, not a part of the deployed model": (
@@ -28,10 +22,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
     ),
     "the size of its result depends on the values of the tensor": ("bincount", "histogram", "nonzero", "unique"),
     "its result is not unique: signs and order differ between the libraries that Keras calls": (
-        "argpartition", "eig", "eigh", "lstsq", "lu_factor", "qr", "slogdet", "svd",
-    ),
-    "Keras' backends fill segments without values with different numbers": (
-        "segment_max", "segment_min", "segment_prod",
+        "argpartition", "eig", "lu_factor",
     ),
     "its result depends on rounding, which differs between frameworks": ("matrix_rank",),
     "it is for data with missing values; fill them with nan_to_num or where": (
@@ -39,20 +30,13 @@ _REASONS: dict[str, tuple[str, ...]] = {
         "nanprod", "nanquantile", "nanstd", "nanvar",
     ),
     "it prepares or augments images before training; it belongs to the data, not to the model": (
-        "image.affine_transform", "image.elastic_transform", "image.gaussian_blur", "image.hsv_to_rgb",
-        "image.map_coordinates", "image.perspective_transform", "image.rgb_to_hsv", "image.scale_and_translate",
-        "image.sobel_edges",
+        "image.elastic_transform", "image.perspective_transform", "image.scale_and_translate",
     ),
-    "as a function it needs a kernel in another axis order than torch's parameter; use the layer of the same name": (
-        "conv_transpose",
-    ),
-    "its arguments start and stop are tensors, which is not supported; use numbers": (
-        "geomspace", "linspace", "logspace",
-    ),
+    "its arguments start and stop are tensors, which is not supported; use numbers": ("geomspace", "logspace"),
     "its result differs between Keras' backends; use keras.ops.clip and keras.ops.cast": ("saturate_cast",),
     "it reinterprets the bits of numbers, which is not supported": ("view",),
     "its conversion is not implemented yet; write it with other functions of keras.ops": (
-        "correlate", "extract_sequences", "rearrange", "trapezoid", "unravel_index", "vander",
+        "correlate",
     ),
 }  # fmt: skip
 
@@ -81,7 +65,7 @@ def refusal(kind: str) -> str:
     load()
     return (
         (f"{kind}: this function of Keras is not known to keras3conv")
-        if kind.startswith("keras.ops.") and kind not in HANDLERS
+        if kind.startswith("keras.ops.") and kind not in HANDLERS and kind not in COMPOSED
         else ""
     )
 

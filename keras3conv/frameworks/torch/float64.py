@@ -36,6 +36,9 @@ _OF_ONE_DTYPE = frozenset(
 
 _BOTH = {torch.float32, torch.float64}
 
+_FILLED = frozenset({torch.zeros, torch.ones})
+"""The functions that create a float32 tensor, into which a function of Keras may copy float64 values."""
+
 
 class Float64Kernels(TorchFunctionMode):
     """Converts float32 operands beside float64 ones, and computes depthwise convolutions as sums.
@@ -48,6 +51,8 @@ class Float64Kernels(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.Tensor.float and args[0].dtype == torch.float64:
             return args[0]  # Keras' reductions of segments ask for float32 to get a floating-point tensor
+        if func in _FILLED and kwargs.get("dtype") is None:
+            kwargs = {**kwargs, "dtype": torch.float64}
         if func in _OF_ONE_DTYPE and {one.dtype for one in tensors_in((args, kwargs))} >= _BOTH:
             args, kwargs = _in_float64(args), _in_float64(kwargs)
         sums = depthwise(func, args, kwargs) if func in CONVOLUTIONS else None

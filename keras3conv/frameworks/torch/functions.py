@@ -25,4 +25,18 @@ def pad_same(
     return F.pad(x, pads, value=value)
 
 
-__all__ = ["pad_same"]
+def rgb_to_hsv(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """Convert colours from 0 to 1 to hue, saturation and value, as Keras does; `dim` is the axis of the colours."""
+    x = torch.where(x.abs() < torch.finfo(x.dtype).eps, 0.0, x)
+    red, green, blue = x.unbind(dim)
+    value = x.amax(dim)
+    spread = value - x.amin(dim)
+    saturation = torch.where(value > 0, spread / torch.where(value > 0, value, 1.0), 0.0)
+    unit = 1 / (6 * torch.where(spread > 0, spread, 1.0))
+    hue = torch.where(value == green, unit * (blue - red) + 2 / 6, unit * (red - green) + 4 / 6)
+    hue = torch.where(value == red, unit * (green - blue), hue)
+    hue = torch.where(spread > 0, hue, 0.0) + (hue < 0)
+    return torch.stack([hue, saturation, value], dim)
+
+
+__all__ = ["pad_same", "rgb_to_hsv"]

@@ -4,7 +4,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras3conv.transforms import Array
-from tests.support.operations import IMAGE, SEQUENCE, VECTOR, Case, case, named
+from tests.support.operations import IMAGE, SEQUENCE, VECTOR, Case, Given, case, named
 
 _PADS = (
     (((0, 0), (1, 2), (0, 3), (0, 0)), "constant"),
@@ -90,6 +90,11 @@ CASES: dict[str, list[Case]] = {
     "image.rgb_to_grayscale": [
         case(named("image.rgb_to_grayscale"), (6, 5, 3)),
         case(named("image.rgb_to_grayscale", data_format="channels_first"), (3, 6, 5)),
+    ],
+    "image.rgb_to_hsv": [
+        case(named("image.rgb_to_hsv"), Given((6, 5, 3), low=0.0, high=1.0)),
+        case(named("image.rgb_to_hsv", data_format="channels_first"), Given((3, 6, 5), low=0.0, high=1.0)),
+        case(lambda x: ops.image.rgb_to_hsv(ops.round(x * 2) / 2), Given((6, 5, 3), low=0.0, high=1.0)),
     ],
     "depth_to_space": [
         case(named("depth_to_space", block_size=2), (3, 5, 8)),

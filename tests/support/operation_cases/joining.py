@@ -30,6 +30,17 @@ _BY_ARRAYS = (
 )
 """Index expressions that an eager tensor accepts, and that Keras does not trace."""
 
+SEGMENTS = [1, 0, 1, 2]
+
+
+def _reduced(name: str, segments: list[int]) -> Case:
+    """Return a case with the rows of the first image; a segment without rows is infinite, so it is left out."""
+    count, used = max(segments) + 1, sorted({*segments})
+    return case(
+        lambda x: ops.take(getattr(ops, name)(x[0], np.array(segments), num_segments=count), used, axis=0), (4, 3)
+    )
+
+
 CASES: dict[str, list[Case]] = {
     "concatenate": [
         *(case(lambda x, y, axis=axis: ops.concatenate([x, y, x], axis=axis), IMAGE, IMAGE) for axis in (-1, 1, 0)),
@@ -120,4 +131,7 @@ CASES: dict[str, list[Case]] = {
             Given((4,), "int32", 0, 3),
         )
     ],
+    "segment_max": [_reduced("segment_max", SEGMENTS), _reduced("segment_max", [0, 0, 3, 1])],
+    "segment_min": [_reduced("segment_min", SEGMENTS)],
+    "segment_prod": [_reduced("segment_prod", SEGMENTS), _reduced("segment_prod", [0, 0, 3, 1])],
 }

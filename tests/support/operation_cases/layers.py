@@ -25,6 +25,20 @@ CASES: dict[str, list[Case]] = {
         case(lambda x, k: ops.conv(x, k[0], padding="same"), SEQUENCE, (3, 4, 6)),
         case(lambda x, k: ops.conv(x, k[0], data_format="channels_first"), IMAGE, (3, 2, 6, 5)),
     ],
+    "conv_transpose": [
+        *(
+            case(lambda x, k, s=s: ops.conv_transpose(x, k[0], **s), IMAGE, (3, 2, 6, 4), inside=True)
+            for s in (
+                {},
+                {"strides": 2},
+                {"strides": 2, "padding": "same"},
+                {"strides": 3, "padding": "same", "output_padding": 1},
+                {"dilation_rate": 2},
+            )
+        ),
+        case(lambda x, k: ops.conv_transpose(x, k[0], strides=2, padding="same"), SEQUENCE, (3, 6, 4), inside=True),
+        case(lambda x, k: ops.conv_transpose(x, k[0], data_format="channels_first"), IMAGE, (3, 2, 2, 6), inside=True),
+    ],
     "depthwise_conv": [case(lambda x, k, s=s: ops.depthwise_conv(x, k[0], **s), IMAGE, (3, 3, 4, 2)) for s in _WINDOWS],
     "separable_conv": [
         case(lambda x, k, p, s=s: ops.separable_conv(x, k[0], p[0], **s), IMAGE, (3, 3, 4, 2), (1, 1, 8, 3))

@@ -71,4 +71,19 @@ CASES: dict[str, list[Case]] = {
     "solve_triangular": [
         case(lambda x, y: ops.solve_triangular(ops.cholesky(_positive(x)), y, lower=True), _SQUARE, (4, 2))
     ],
+    "svd": [
+        case(lambda x: ops.svd(x, full_matrices=False)[1], (5, 3)),
+        case(lambda x: ops.svd(x, compute_uv=False), (5, 3)),
+        case(lambda x: ops.matmul(ops.abs(ops.svd(x)[0]), x), (5, 3)),
+    ],
+    "qr": [
+        case(lambda x: ops.matmul(*ops.qr(x)), (5, 3)),
+        case(lambda x: ops.qr(x, mode="complete")[0], (5, 3)),
+    ],
+    "eigh": [
+        case(lambda x: ops.eigh(_positive(x))[0], _SQUARE),
+        case(lambda x: ops.abs(ops.eigh(_positive(x))[1]), _SQUARE),
+    ],
+    "slogdet": [case(ops.slogdet, _SQUARE, inside=True)],
+    "lstsq": [case(lambda x, y: ops.lstsq(x[0], y[0]), (5, 3), (5, 2))],
 }

@@ -11,13 +11,18 @@ import keras
 import pytest
 from keras import ops
 
+import keras3conv as k3c
 from keras3conv.builder.operations import library as handlers
 from keras3conv.builder.operations.call import HANDLERS
 from keras3conv.builder.operations.refused import REFUSED
 from keras3conv.errors import UnsupportedLayerError
+from keras3conv.frameworks.keras.tracing.composed import FUNCTIONS
 from keras3conv.frameworks.torch.generated import instance_of
+from keras3conv.rules.composed import CHOICES, COMPOSED, IMAGES, LOOPS, OTHERS
 from tests.support.operation_cases import CASES
 from tests.support.operation_cases.categories import LAYERS as CATEGORIES
+from tests.support.operation_cases.composed import CASES as OF_SEVERAL
+from tests.support.operation_cases.composed import ROUNDED
 from tests.support.operation_cases.images import LAYERS
 from tests.support.operation_cases.pointwise import RELU
 from tests.support.operation_cases.reduction import SOFTMAX_LAYERS
@@ -37,6 +42,11 @@ NO_CALLS: dict[str, str] = {
     **dict.fromkeys(("dtype", "is_tensor", "ndim", "shape", "size"), "is evaluated when the model is traced"),
     **dict.fromkeys(("hard_swish", "swish"), "is an alias of hard_silu, silu"),
     "scan": "is traced into the operations of its steps",
+    **dict.fromkeys(CHOICES, "computes all functions, and chooses one of their results with `where`"),
+    **dict.fromkeys(LOOPS, "calls its function for each part, if the number of parts is fixed"),
+    **dict.fromkeys(
+        (*OTHERS, *(f"image.{name}" for name in IMAGES)), "is computed with other functions of `keras.ops`"
+    ),
     **dict.fromkeys(("custom_gradient", "vectorize"), "is traced into the operations that it calls"),
     "convert_to_numpy": "needs the values of a tensor, which a traced model does not have",
     "image.extract_patches_3d": "is refused: only patches of images are supported",
@@ -57,6 +67,22 @@ def each(cases: dict[str, list[Case]]) -> list[Any]:
 @pytest.mark.parametrize("one", each(CASES))
 def test_an_operation_returns_the_same_in_torch_and_in_keras(one: Case) -> None:
     assert converted(one).differences() == []
+
+
+@pytest.mark.parametrize("one", each(OF_SEVERAL))
+def test_an_operation_that_is_written_with_others_returns_the_same_in_torch_and_in_keras(one: Case) -> None:
+    assert converted(one).differences() == []
+
+
+@pytest.mark.parametrize("one", each(ROUNDED))
+def test_an_operation_with_a_rounded_constant_passes_validation(one: Case) -> None:
+    report = k3c.convert(one.model()).report
+    assert report is not None
+    assert report.ok, str(report)
+
+
+def test_every_operation_that_is_written_with_others_is_named_and_has_a_case() -> None:
+    assert {*FUNCTIONS} == COMPOSED == {f"{PREFIX}{name}" for name in {**OF_SEVERAL, **ROUNDED}}
 
 
 @pytest.mark.parametrize("one", [*RELU, *SOFTMAX_LAYERS, *LAYERS.values(), *CATEGORIES.values(), *SPECTRA.values()])
@@ -111,7 +137,10 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     ),
     "argpartition": (case(lambda x: ops.argpartition(x, 1), VECTOR), "is not unique"),
     "nanmax": (case(named("nanmax", axis=1), IMAGE), "missing values"),
-    "sobel": (case(ops.image.sobel_edges, IMAGE), "belongs to the data"),
+    "zoom": (
+        case(lambda x: ops.image.scale_and_translate(x, (4, 3, 2, 4), "linear", [1.0, 1.0], [0.0, 0.0], (1, 2)), IMAGE),
+        "belongs to the data",
+    ),
     "loss": (case(named("psnr", max_val=1.0), IMAGE, IMAGE), "not a part of the deployed model"),
     "wide symmetric": (
         case(named("pad", pad_width=((0, 0), (2, 0), (0, 0), (0, 0)), mode="symmetric"), IMAGE),
@@ -136,6 +165,10 @@ REFUSALS: dict[str, tuple[Case, str]] = {
     "free same": (
         case(lambda x, k: ops.conv(x, k[0], strides=2, padding="same"), SEQUENCE, (3, 4, 6)),
         "depends on the inputs",
+    ),
+    "loop over the batch": (
+        case(lambda x: ops.map(lambda row: 2.0 * row, x), VECTOR, inside=True),
+        "keras.ops.map calls a function for each of a dynamic number of parts",
     ),
     "dot": (case(ops.dot, (3, 4), (4, 2)), "if x2 has more than two axes"),
 }

@@ -1,5 +1,7 @@
 """Models with float32 constants beside their weights run in float64, and are compared."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -50,3 +52,22 @@ def test_products_with_float32_constants_pass() -> None:
 @pytest.mark.slow
 def test_another_constant_fails() -> None:
     assert certificate(align_corners=False).section("float64").status == "failed"
+
+
+class Reducing(layers.Layer):
+    """Functions that Keras' torch backend computes in float32 tensors that it creates itself."""
+
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight(shape=(4,), name="scale", initializer="random_normal")
+
+    def call(self, x: Any) -> Any:
+        x = x * self.scale
+        summed = ops.segment_sum(ops.transpose(x, (1, 0, 2)), np.array([0, 2, 1, 0, 2, 1]), num_segments=3)
+        return ops.associative_scan(ops.add, x, axis=1)[:, :3] + ops.transpose(summed, (1, 0, 2))
+
+
+def test_reductions_of_segments_and_scans_are_compared_in_float64() -> None:
+    steps = keras.Input((SIZE, 4))
+    report = k3c.convert(keras.Model(steps, Reducing()(steps))).report
+    assert report is not None
+    assert report.ok, str(report)

@@ -24,6 +24,7 @@ from keras3conv.frameworks.keras.internals import compute_output_spec
 from keras3conv.frameworks.keras.modes import float64_mode, tensors_kept
 from keras3conv.frameworks.keras.observing import Original, added_losses, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
+from keras3conv.frameworks.keras.tracing.composed import composed, differing_loops, loops_of
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
 from keras3conv.frameworks.keras.tracing.endings import final_activation, noted_config, output_names
 from keras3conv.frameworks.keras.tracing.indexing import every_index
@@ -74,7 +75,8 @@ def graph_of(
             _trace(model, _Tracer(model, is_leaf, followed, creations), sizes.structure(which), view)
             for which in (0, 1)
         )
-        graph, problems = merged(first.graph, second.graph, sizes)
+        loops = differing_loops(first.loops, second.loops)
+        graph, problems = (first.graph, loops) if loops else merged(first.graph, second.graph, sizes)
         if first.has_rounded_numbers:
             with float64_mode(model):
                 tracer = _Tracer(model, is_leaf, followed, creations)
@@ -127,8 +129,14 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", inputs_of_call: Any, vi
         parameters=tuple(tracer.parameters.values()),
         constants=tracer.constants,
     )
-    noted = {"entered": frozenset(tracer.entered), "losses": frozenset(tracer.losses)}
-    return Traced(graph=graph, problems=tuple(tracer.problems), has_rounded_numbers=tracer.has_rounded_numbers, **noted)
+    return Traced(
+        graph=graph,
+        problems=tuple(tracer.problems),
+        entered=frozenset(tracer.entered),
+        losses=frozenset(tracer.losses),
+        has_rounded_numbers=tracer.has_rounded_numbers,
+        loops=tuple(tracer.loops),
+    )
 
 
 class _Tracer:
@@ -153,6 +161,7 @@ class _Tracer:
         self._numbers = count()
         self.shapes_only = 0
         self.has_rounded_numbers = False
+        self.loops: list[tuple[str, str, int]] = []
         self._names: dict[int, str] = {}
         self._symbols: dict[str, keras.KerasTensor] = {}
         self._alive: list[object] = []  # Python may reuse the id of a deleted object
@@ -341,8 +350,10 @@ def _traced(tracer: _Tracer) -> Iterator[None]:
     def on_operation(original: Original, operation: Any, args: Any, kwargs: Any) -> Any:
         if (number := number_of(operation, args, kwargs)) is not None:
             return number
-        if not tracer.shapes_only and (loop := unrolled(operation, args, kwargs)) is not None:
-            return loop()
+        written_out = unrolled(operation, args, kwargs) or composed(operation, args, kwargs)
+        if not tracer.shapes_only and written_out is not None:
+            tracer.loops += loops_of(operation, args, kwargs, tracer.inside)
+            return written_out()
         outputs = corrected(operation, args, kwargs, original(operation, *args, **kwargs))
         if not tracer.shapes_only:
             tracer.note(operation, args, kwargs, outputs)

@@ -6,7 +6,7 @@ import keras
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.frameworks.keras.operations import arguments_of
+from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
 from keras3conv.frameworks.keras.tree import variables_of
 from keras3conv.messages import lay_out
 from keras3conv.rules.rule import stub
@@ -50,7 +50,8 @@ def corrected(operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) 
     """Return the symbolic outputs of an operation with the shape that the operation computes.
 
     Keras infers the shape of the query for the result of `dot_product_attention`, but the last axis of the result is
-    that of the value. Without the correction, a `MultiHeadAttention` with unequal value_dim and key_dim raises.
+    that of the value. Without the correction, a `MultiHeadAttention` with unequal value_dim and key_dim raises. The two
+    results of `slogdet` have the axes of the batch, which Keras leaves out.
 
     Args:
         operation: The operation that was called.
@@ -58,7 +59,11 @@ def corrected(operation: keras.Operation, args: Any, kwargs: Any, outputs: Any) 
         kwargs: The keyword arguments of the call.
         outputs: The outputs with the shapes that Keras inferred.
     """
-    if type(operation).__name__ != "DotProductAttention":
+    kind = kind_of_operation(operation)
+    if kind == "keras.ops.slogdet":
+        x = arguments_of(operation, args, kwargs)["x"]
+        return tuple(keras.KerasTensor(x.shape[:-2], dtype=x.dtype) for _ in outputs)
+    if kind != "keras.ops.dot_product_attention":
         return outputs
     value = arguments_of(operation, args, kwargs)["value"]
     return keras.KerasTensor((*outputs.shape[:-1], value.shape[-1]), dtype=outputs.dtype)

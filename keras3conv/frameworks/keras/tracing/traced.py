@@ -16,6 +16,7 @@ class Traced:
         entered: The paths of the layers of which the graph has the operations, in inference mode.
         losses: The paths of the layers that add a term to the loss.
         has_rounded_numbers: Whether an argument is a number that a layer has computed in float32.
+        loops: For each loop over the parts of a tensor: the path of the layer, the function, and the number of parts.
     """
 
     graph: Graph
@@ -23,3 +24,4 @@ class Traced:
     entered: frozenset[str]
     losses: frozenset[str]
     has_rounded_numbers: bool
+    loops: tuple[tuple[str, str, int], ...]

@@ -78,7 +78,7 @@ def _to_torch(layers: LayerSpecs, *, rank: int) -> LayerSpecs:
     *kernel_size, outputs, inputs = shape_of(convolution, "kernel")
     strides = ints(convolution.config.get("strides", 1), rank)
     dilation = ints(convolution.config.get("dilation_rate", 1), rank)
-    crops = _keras_crops(layers, reach(tuple(kernel_size), dilation), rank)
+    crops = keras_crops(layers, reach(tuple(kernel_size), dilation), rank)
     added = tuple(max(start - end, 0) for start, end in crops)
     limits = tuple(map(max, strides, dilation))
     if any(extra >= limit for extra, limit in zip(added, limits, strict=True)):
@@ -117,7 +117,7 @@ def _cut(crops: Pads, rank: int) -> LayerSpecs:
     return (LayerSpec(kind=f"torch.nn.ZeroPad{rank}d", config={"padding": numbers}),)
 
 
-def _keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
+def keras_crops(layers: LayerSpecs, totals: Shape, rank: int) -> Pads:
     """Return how many elements Keras crops at the start and end of each axis of the full output; negative numbers add.
 
     Args:
