@@ -73,7 +73,12 @@ def build(model: Any, channels: Channels, inputs: Any, *, shared: bool = False) 
             f"{type(error).__name__}: {message_of(error)}"
         ) from error
     plan = alignment_of(program, structure.paths, torch_side.view(module), graph.view)
-    _require_no_hidden_use(model, plan, graph, program)
+    try:
+        _require_no_hidden_use(model, plan, graph, program)
+    except ModelError:  # the model does not run on inputs of different sizes, as it seemed to in the trace
+        if not has_own_sizes(graph):
+            raise
+        return build(model, channels, inputs, shared=True)
     if frozen := frozen_parts(program, structure.paths, plan, torch_side.view(module), graph.view):
         source = write(structure.program, structure.blocks, frozen)
         module = torch_code.instance_of(source)

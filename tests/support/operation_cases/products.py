@@ -30,6 +30,7 @@ CASES: dict[str, list[Case]] = {
         case(lambda x: ops.einsum("bhwc->bch", x), IMAGE),
         case(lambda x: ops.einsum("bii->bi", x), _SQUARE),
         case(lambda x, y: ops.einsum("btc,bsc->bts", x, y), SEQUENCE, (3, 4)),
+        case(lambda x, y: ops.einsum("bhwc, bHWc->bhwHW", x, y), IMAGE, (3, 2, 4), inside=True),
     ],
     "matmul": [
         case(lambda x, y: x @ ops.swapaxes(y, -1, -2), IMAGE, IMAGE),

@@ -6,6 +6,7 @@ Keras computes these operations with its backend, so that a trace would have a s
 import re
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import keras
@@ -28,8 +29,25 @@ def composed(operation: keras.Operation, args: Any, kwargs: Any) -> Callable[[],
         args: The positional arguments of the call.
         kwargs: The keyword arguments of the call.
     """
-    function = FUNCTIONS.get(kind_of_operation(operation))
+    kind = kind_of_operation(operation)
+    if kind == "keras.ops.einsum" and (subscripts := _respelled(vars(operation).get("subscripts", ""))):
+        return lambda: ops.einsum(subscripts, *args, **kwargs)
+    function = FUNCTIONS.get(kind)
     return None if function is None else lambda: function(arguments_of(operation, args, kwargs))
+
+
+def _respelled(subscripts: str) -> str:
+    """Return an equation of `einsum` with small letters and without spaces; empty if it has no others.
+
+    Keras cannot infer the shape of the result from an equation with capital letters or spaces.
+
+    Args:
+        subscripts: The equation, such as "bhwc, bHWc->bhwHW".
+    """
+    unused = iter(letter for letter in ascii_lowercase if letter not in subscripts)
+    capitals = {letter: next(unused) for letter in ascii_uppercase if letter in subscripts}
+    spelled = "".join(capitals.get(letter, letter) for letter in subscripts if letter != " ")
+    return "" if spelled == subscripts else spelled
 
 
 _PARTS = {"keras.ops.associative_scan": "elems", "keras.ops.map": "xs", "keras.ops.vectorized_map": "elements"}
