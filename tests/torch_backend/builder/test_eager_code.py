@@ -153,6 +153,16 @@ def test_the_length_of_the_steps_of_a_custom_cell_must_be_known() -> None:
     assert k3c.convert(model, inputs=STEPS).report.ok  # type: ignore[union-attr]
 
 
+def test_a_layer_that_changes_a_variable_in_its_call_is_refused_with_the_reason() -> None:
+    class Counting(Calls):
+        def call(self, x: Any) -> Any:
+            self.scale.assign_add(ops.sum(x, axis=(0, 1)))
+            return x - self.scale
+
+    with pytest.raises(UnsupportedLayerError, match="changes a variable in its call"):
+        k3c.convert(steps(Counting(lambda x, scale: x)))
+
+
 def test_a_term_of_the_loss_is_named_as_not_converted() -> None:
     class Commits(Calls):
         def call(self, x: Any) -> Any:

@@ -22,11 +22,17 @@ def cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Pro
     """
     kind = keras_side.kinds_of(layer)[0] if keras_side.kinds_of(layer) else type(layer).__qualname__
     message = keras_side.error_message(error)
+    if isinstance(error, AttributeError) and "'KerasTensor' object has no attribute 'assign" in message:
+        fact = f"{kind} changes a variable in its call, but a torch module keeps no state between calls: {_STATELESS}"
+        return Problem(keras=path, fact=fact)
     return Problem(
         keras=path,
         fact=f"{kind} cannot be traced with symbolic tensors: {type(error).__name__}: {message}",
         fixes=(stub(kind, [role for role, _ in variables_of(layer)]),),
     )
+
+
+_STATELESS = "pass the state as one more input and return the new one, or change it in training only"
 
 
 def cannot_call(model: keras.layers.Layer, error: Exception, problems: list[Problem]) -> ModelError:
