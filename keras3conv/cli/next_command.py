@@ -143,9 +143,17 @@ def _named(
     for (argument, model), written in ((source, ()), (target, out)):
         loaded = str(weight_files[model.side] or "") if model.is_live else argument
         file = str(written[0]) if written else loaded
-        if model.side == "keras" and file and not is_without_architecture(file):
+        has_architecture = model.side == "keras" and file and not is_without_architecture(file)
+        if has_architecture and not (model.is_live and _has_own_layers(model.source)):
             models["keras"] = file
             continue
         models[model.side] = argument if model.is_live else FACTORIES[model.side]
         weights[model.side] = f" --{model.side}-weights {quote(file)}" if file else ""
     return models, "".join(weights.get(side, "") for side in ("torch", "keras")) + import_options()
+
+
+def _has_own_layers(model: object) -> bool:
+    """Return whether a Keras model has a layer of a class that is not part of Keras; only its code can read its file."""
+    from keras3conv.frameworks.keras.modes import layers_of
+
+    return any(not type(layer).__module__.startswith("keras.") for layer in layers_of(model))

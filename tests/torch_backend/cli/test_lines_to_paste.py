@@ -216,7 +216,7 @@ def test_a_transfer_ends_with_the_command_that_compares_both_models(
     ends = []
     for name in (source, target):
         side: Side = "keras" if "keras" in name or ".h5" in name else "torch"
-        ends.append((name, cast(Adapter, SimpleNamespace(side=side, is_live=":" in name))))
+        ends.append((name, cast(Adapter, SimpleNamespace(side=side, is_live=":" in name, source=keras.Sequential()))))
     written = [Path(out)] if out else []
     assert validation(ends[0], ends[1], written, {"torch": None, "keras": None}) == f"keras3conv validate {command}"
 

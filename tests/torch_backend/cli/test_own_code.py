@@ -91,3 +91,26 @@ def test_the_certificate_states_the_files_that_the_file_of_a_factory_imports(tmp
     named = [name for name, _ in named_files(Report.from_json(report.read_text()))]
     assert sorted(named) == ["__init__.py", "models_main.py", "net.keras", "parts.py", "sizes.py"]
     assert json.loads(report.read_text())["notes"]
+
+
+PAIR = """
+import keras
+from torch import nn
+
+class Doubled(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+def make_torch():
+    return nn.Linear(4, 2)
+
+def make_keras():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), Doubled()])
+"""
+
+
+def test_the_command_after_a_transfer_reads_the_weights_into_a_model_with_classes_of_the_user(tmp_path: Path) -> None:
+    code, out = tmp_path / "models_pair.py", tmp_path / "out.keras"
+    code.write_text(PAIR)
+    done = run("transfer", f"{code}:make_torch", f"{code}:make_keras", "-o", out, "--accept-difference")
+    assert f"keras3conv validate {code}:make_torch {code}:make_keras --keras-weights {out}" in done.stderr
