@@ -154,8 +154,9 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
     variation = f", {variant.name}" if variant.name else ""
     calls = _judged_calls(subject, variant, original, nearby, constants=constants)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
+    clear = [index for index in failed if not _may_be_a_constant(subject, calls[index].diff)]
     # If only layers that cannot be compared differ, the cause of a different output is after the last layer.
-    search_outputs = all(calls[index].call.mismatch for index in failed)
+    search_outputs = all(calls[index].call.mismatch for index in clear)
     outputs, worst_output, problems = _judge_outputs(
         subject, variant, nearby, search=search_outputs and not constants, constants=constants
     )
@@ -165,8 +166,10 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
         summary = _summary(calls, worst_output, variant.name)
     if failed and constants:  # the caller judges again
         problems = [Problem(fact="a layer differs"), *problems]
+    elif clear or (failed and not problems):
+        problems = [_layer_problem(subject, calls, failed, clear, variation), *problems]
     elif failed:
-        problems = [_layer_problem(subject, calls, failed, variation), *problems]
+        problems = [*problems, _layer_problem(subject, calls, failed, clear, variation)]
     return Section(
         name="float64",
         status="failed" if problems else "passed",
@@ -243,9 +246,33 @@ def _failed_summary(calls: Sequence[_JudgedCall], failed: Sequence[int], failed_
     return f"{len(failed)} of {count(len(calls), 'layer call')} and {count(failed_outputs, 'output')} differ"
 
 
-def _layer_problem(subject: Subject, calls: Sequence[_JudgedCall], failed: Sequence[int], variation: str) -> Problem:
+def _may_be_a_constant(subject: Subject, diff: Diff | None) -> bool:
+    """Return whether a difference may come from a constant that one side rounds to float32."""
+    return diff is not None and diff.nonfinite == 0 and may_be_rounded(subject, diff.max_rel)
+
+
+def _layer_problem(
+    subject: Subject, calls: Sequence[_JudgedCall], failed: Sequence[int], clear: Sequence[int], variation: str
+) -> Problem:
+    """Return the problem of the layer to blame for the differences of a run, with its cause.
+
+    Args:
+        subject: The models with the inputs and weights of this run.
+        calls: The calls of all layer pairs.
+        failed: Indices of the calls that differ.
+        clear: Indices of those that differ by more than a constant that one side rounds to float32 explains. A cause
+            of theirs comes first, because the deployed models agree up to such constants.
+        variation: The name of a further run, after a comma; empty for the first run.
+    """
     order = ""
     plain = [judged.call for judged in calls]
+    if clear and clear[0] != failed[0]:
+        index, explanation = blame_layer(subject, plain, clear, subject.probe_weights)
+        if explanation is not None and explanation.is_found:
+            call = plain[index]
+            difference = _difference(call, call.diff, variation)
+            fact = f"the first layer that differs by more than rounded constants: {difference}"
+            return explained_problem(*call.key, fact, explanation)
     if not subject.outputs_are_near:
         in_order = list(call_pairs(subject, subject.torch_probe, subject.keras_probe, any_order=True))
         others = [place for place in failed if not _agrees(in_order[place].diff)]

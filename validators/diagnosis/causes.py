@@ -118,6 +118,7 @@ class Divergence:
         float64: Whether the runs are in float64.
         flattened: The shape, without the batch axis, that torch flattened to get the layer's input; None if the input
             is not flattened.
+        limit: The relative difference in float64 up to which a hypothesis explains Keras' value.
         runs: The number of runs that the search has made and may make.
     """
 
@@ -128,6 +129,7 @@ class Divergence:
     extract: "Callable[[Replayed], Array]"
     float64: bool
     flattened: Shape | None = None
+    limit: float = FLOAT64_LIMIT
     runs: Runs = field(default_factory=lambda: Runs(allowed=0))
 
     def rerun(self, changes: "Mapping[Key, Change]", tensors: "Mapping[str, Array] | None" = None) -> Array | None:
@@ -231,7 +233,8 @@ def _try_suspects(
         if best.explains:
             found = best.hypothesis
             return Explanation(cause=found.cause, fix=found.fix, keras=found.keras), None
-        if best.is_much_closer and (partial is None or best.after < partial.after):
+        # The suspects are in order, the most specific first: a later one must come clearly closer.
+        if best.is_much_closer and (partial is None or CLOSER * best.after < partial.after):
             partial = best
     return None, partial
 
@@ -287,7 +290,7 @@ def _is_within_rounding(divergence: Divergence, hypothesis: "Hypothesis", predic
     """Return whether the value that a hypothesis predicts equals Keras' value within the limit of the failed proof."""
     if divergence.float64:
         diff = compare(divergence.keras_value, predicted)
-        return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+        return diff.max_rel <= divergence.limit and diff.nonfinite == 0
     truth = divergence.rerun_in_float64(hypothesis.changes, hypothesis.tensors)
     return truth is not None and judge(divergence.keras_value, predicted, truth).passed
 

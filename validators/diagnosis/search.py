@@ -15,6 +15,7 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.layout import channels_last, like_keras, output_like_keras
 from keras3conv.frameworks.shared.recording import Call
+from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.numerics.rows import in_row_order
 from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
@@ -30,6 +31,7 @@ from keras3conv.validators.diagnosis.facts import case_of
 from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
 from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.output_pairs import OutputPair
+from keras3conv.validators.running.rounded_constants import LARGEST, float32_constants
 from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ TRIED = 3
 
 _SIMILAR = 0.1
 """Two arrays are similar if they differ by less than this fraction of the largest value."""
+
+_CLEAR = 100
+"""How many times larger than rounded constants a difference is that has another cause."""
 
 _SAME_INPUT = 1e-3
 """Largest difference between two inputs that count as equal, relative to the difference of the outputs."""
@@ -159,14 +164,16 @@ def explain_layer(
         or torch_input.shape != keras_input.shape
         or largest_difference(torch_input, keras_input) <= _SAME_INPUT * output_difference
     )
+    torch_value, keras_value = (call.torch_output, call.keras_output) if in_layer else (torch_input, keras_input)
     divergence = Divergence(
         stage=_stage(subject, weights),
         target=_target(subject, torch_call, deployed=weights is None),
-        torch_value=call.torch_output if in_layer else torch_input,
-        keras_value=call.keras_output if in_layer else keras_input,
+        torch_value=torch_value,
+        keras_value=keras_value,
         extract=replayed_output if in_layer else replayed_input,
         float64=weights is not None,
         flattened=torch_call.flattened,
+        limit=_limit(subject, torch_value, keras_value),
     )
     explanation = _search(subject, divergence, pair.torch, pair.keras, in_layer=in_layer, briefly=briefly)
     if explanation is None and in_layer and torch_input.size != keras_input.size:
@@ -205,8 +212,21 @@ def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Arr
         keras_value=pair.keras_output,
         extract=lambda replayed: output_like_keras(replayed.outputs[index], pair.keras_output.shape)[0],
         float64=weights is not None,
+        limit=_limit(subject, pair.torch_output, pair.keras_output),
     )
     return _search(subject, divergence, "", "", in_layer=False)
+
+
+def _limit(subject: Subject, torch_value: Array, keras_value: Array) -> float:
+    """Return the relative difference in float64 up to which a hypothesis explains Keras' value.
+
+    It is larger if one side rounds constants to float32: they remain different in a rerun of torch, and are no cause of
+    a difference that is far larger.
+    """
+    if torch_value.shape != keras_value.shape or torch_value.dtype.kind != "f" or not torch_value.size:
+        return FLOAT64_LIMIT
+    is_clear = compare(keras_value, torch_value).max_rel > _CLEAR * LARGEST
+    return LARGEST if is_clear and float32_constants(subject) else FLOAT64_LIMIT
 
 
 def _flattened_like_keras(array: Array, torch_call: Call, keras_call: Call) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import ModelError
-from keras3conv.frameworks.shared.layout import channels_last
+from keras3conv.frameworks.shared.layout import channels_last, has_merged_axes
 from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.numerics.difference import FLOAT64_LIMIT
 from keras3conv.numerics.rows import in_row_order
@@ -136,7 +136,10 @@ def nearest_input(call: Call, keras_input: Array, order: Array | None = None) ->
 
 
 def _layouts(call: Call, order: Array | None, keras_shape: Shape) -> Iterator[Array]:
-    """Yield every torch input unchanged, with channels last, with time first, and flattened in Keras' order.
+    """Yield every torch input in the layouts that Keras' input may have.
+
+    It is unchanged, with channels last, with time first, flattened in Keras' order, or with axes that torch merges and
+    Keras does not (the heads of an attention), or the other way around.
 
     Args:
         call: The call of the torch layer.
@@ -147,6 +150,8 @@ def _layouts(call: Call, order: Array | None, keras_shape: Shape) -> Iterator[Ar
         yield array
         if order is not None:
             yield in_row_order(array, order, keras_shape)
+        if array.ndim != len(keras_shape) and has_merged_axes(array.shape, keras_shape):
+            yield array.reshape(keras_shape)
         if array.ndim > 2:
             yield channels_last(array)
             yield np.swapaxes(array, 0, 1)

@@ -1,5 +1,9 @@
 """Move the channel axis between the layouts of PyTorch (second) and Keras (last)."""
 
+from itertools import accumulate
+from math import prod
+from operator import mul
+
 import numpy as np
 
 from keras3conv.rules.rule import Config, Rule
@@ -86,6 +90,12 @@ def output_of(
 def moved(shape: Shape) -> Shape:
     """Return a shape with its second size moved to the end: (2, 3, 8, 8) gives (2, 8, 8, 3)."""
     return (shape[0], *shape[2:], shape[1]) if len(shape) > 2 else shape
+
+
+def has_merged_axes(first: Shape, second: Shape) -> bool:
+    """Return whether two shapes differ only in adjacent axes that one of them has merged: (2, 7, 24), (2, 7, 6, 4)."""
+    ends = [set(accumulate(shape, mul)) for shape in (first, second)]
+    return prod(first) == prod(second) and (ends[0] <= ends[1] or ends[1] <= ends[0])
 
 
 def output_like_keras(array: Array, keras_shape: Shape) -> tuple[Array, str]:

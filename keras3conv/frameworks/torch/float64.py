@@ -1,6 +1,6 @@
 """Define the function modes of a float64 run of torch: float64 in the place of float32, and other kernels.
 
-Kernels are replaced where torch is slow in float64, or refuses a float32 constant.
+Kernels are replaced where torch is slow in float64, refuses a float32 constant, or computes a gradient with one.
 
 A matrix product refuses operands of two dtypes. In a float64 run one of them may be a float32 constant that is no
 parameter and no buffer, such as a matrix of interpolation weights or the kernel of a blur: it is converted to float64,
@@ -10,9 +10,12 @@ On a CPU, PyTorch has no float64 kernel for convolutions with groups: it makes o
 a depthwise convolution has as many groups as channels. Here it is a sum of shifted inputs with one term for each
 element of the kernel, several times faster. The mathematical function is the same; the order of the additions differs.
 PyTorch has no float64 kernel for `grouped_mm` either, which multiplies groups of rows: they are multiplied one by one.
+
+In float64, too, PyTorch differentiates `hardsigmoid` with 1/6 and `celu` with 1/alpha in float32. Models that write
+such a function as other operations (`relu6(x + 3) / 6`) have the exact gradient.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -40,10 +43,28 @@ _FILLED = frozenset({torch.zeros, torch.ones})
 """The functions that create a float32 tensor, into which a function of Keras may copy float64 values."""
 
 
+def _hardsigmoid(input: torch.Tensor, inplace: bool = False) -> torch.Tensor:  # noqa: A002 - the name in torch
+    made = F.hardtanh(input + 3, 0, 6) / 6
+    return input.copy_(made) if inplace else made
+
+
+def _celu(input: torch.Tensor, alpha: float = 1.0, inplace: bool = False) -> torch.Tensor:  # noqa: A002
+    made: torch.Tensor = torch.ops.aten.elu(input, alpha, 1, 1 / alpha)
+    return input.copy_(made) if inplace else made
+
+
+_WITH_EXACT_GRADIENTS: Mapping[Any, Callable[..., torch.Tensor]] = {
+    F.hardsigmoid: _hardsigmoid,
+    F.celu: _celu,
+    torch.celu: _celu,
+}
+"""The functions whose gradient torch computes with a float32 constant, each with one that has the exact gradient."""
+
+
 class Float64Kernels(TorchFunctionMode):
     """Converts float32 operands beside float64 ones, and computes depthwise convolutions as sums.
 
-    Calls any other torch function unchanged.
+    Gradients have no constants in float32. Calls any other torch function unchanged.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -53,6 +74,8 @@ class Float64Kernels(TorchFunctionMode):
             return args[0]  # Keras' reductions of segments ask for float32 to get a floating-point tensor
         if func in _FILLED and kwargs.get("dtype") is None:
             kwargs = {**kwargs, "dtype": torch.float64}
+        if func in _WITH_EXACT_GRADIENTS and {one.dtype for one in tensors_in((args, kwargs))} == {torch.float64}:
+            return _WITH_EXACT_GRADIENTS[func](*args, **kwargs)
         if func in _OF_ONE_DTYPE and {one.dtype for one in tensors_in((args, kwargs))} >= _BOTH:
             args, kwargs = _in_float64(args), _in_float64(kwargs)
         sums = depthwise(func, args, kwargs) if func in CONVOLUTIONS else None

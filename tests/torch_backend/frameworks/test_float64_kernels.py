@@ -1,4 +1,6 @@
-"""Models with float32 constants beside their weights run in float64, and are compared."""
+"""Models with float32 constants beside their weights run in float64, and are compared; so are gradients."""
+
+from contextlib import nullcontext
 
 from typing import Any
 
@@ -10,6 +12,7 @@ from keras import layers, ops
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.frameworks.torch.float64 import Float64Kernels
 from keras3conv.report.report import Report
 from tests.support.models import randomize
 
@@ -71,3 +74,47 @@ def test_reductions_of_segments_and_scans_are_compared_in_float64() -> None:
     report = k3c.convert(keras.Model(steps, Reducing()(steps))).report
     assert report is not None
     assert report.ok, str(report)
+FUNCTIONS = {
+    "hardsigmoid": (nn.functional.hardsigmoid, lambda x: nn.functional.relu6(x + 3) / 6),
+    "celu": (lambda x: nn.functional.celu(x, 1.3), lambda x: x.clamp(min=0) + 1.3 * torch.expm1(x.clamp(max=0) / 1.3)),
+}
+"""Functions whose gradient torch computes with a float32 constant, and the same functions as other operations."""
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("exact", [True, False])
+def test_gradients_in_float64_have_no_constants_in_float32(name: str, exact: bool) -> None:
+    x = torch.linspace(-4, 4, 3998, dtype=torch.float64, requires_grad=True)
+    function, other = FUNCTIONS[name]
+    with Float64Kernels() if exact else nullcontext():
+        first, second = function(x), other(x)
+    assert torch.allclose(first, second, rtol=1e-15, atol=1e-15)
+    gradients = [torch.autograd.grad(made.sum(), x)[0] for made in (first, second)]
+    assert torch.allclose(*gradients, rtol=1e-12, atol=0) is exact  # without the mode torch rounds the constant
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_in_place_changes_its_input_in_float64_too(name: str) -> None:
+    x = torch.linspace(-4, 4, 9, dtype=torch.float64)
+    wanted = FUNCTIONS[name][1](x)
+    with Float64Kernels():
+        made = nn.functional.hardsigmoid(x, True) if name == "hardsigmoid" else nn.functional.celu(x, 1.3, inplace=True)
+    assert made is x
+    assert torch.allclose(x, wanted, rtol=1e-15)
+
+
+def test_the_gradients_of_a_hard_sigmoid_that_torch_writes_as_operations_pass() -> None:
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(5, 7), nn.Linear(7, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.outer(nn.functional.relu6(self.inner(x) + 3) / 6)
+            return made
+
+    given = keras.Input((5,))
+    model = keras.Model(given, layers.Dense(3)(layers.Dense(7, activation="hard_sigmoid")(given)))
+    module, inputs = randomize(Gate()), 3 * torch.randn(4, 5)
+    k3c.transfer(module, model, k3c.align(module, model, inputs=inputs))
+    k3c.validate(module, model, inputs=inputs).raise_if_failed()

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import torch
-from keras import layers
+from keras import layers, ops
 from torch import nn
 
 import keras3conv as k3c
@@ -78,3 +78,65 @@ def test_a_constant_that_differs_by_more_than_its_rounding_fails(factor: float) 
     assert "float64" in {section.name for section in report.with_status("failed")}
     fixes = [fix for section in report.sections for problem in section.problems for fix in problem.fixes]
     assert not any("0.99999" in fix or "1.00000" in fix for fix in fixes)
+
+
+class Scaled(nn.Module):
+    """Scales a projection by a buffer in float32; the next projection merges groups, heads and their features."""
+
+    scale: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(5, 24), nn.Linear(24, 4)
+        self.register_buffer("scale", torch.tensor(MEAN, dtype=torch.float32).repeat(8), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.outer(self.inner(x) * self.scale)
+        return made
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_layer_that_merges_axes_is_judged_on_the_inputs_of_torch(wrong: bool) -> None:
+    given, grouped = keras.Input((6, 5)), (6, 2, 4, 3)
+    x = layers.EinsumDense("btd,dkgh->btkgh", grouped, bias_axes="kgh")(given) * MEAN
+    x = x * 1.01 if wrong else x
+    other = keras.Model(given, layers.EinsumDense("btkgh,kghd->btd", (6, 4), bias_axes="d")(x))
+    inputs = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
+    module = Scaled()
+    plan = k3c.align(module, other, inputs=inputs)
+    plan = plan.ignore("scale", "a constant") if plan.problems() else plan
+    k3c.transfer(module, other, plan, accept_difference=True)
+    report = k3c.validate(module, other, inputs=inputs, plan=plan)
+    assert report.ok is not wrong
+    assert report.section("hyperparameters").status == "passed"
+
+
+class Normalized(nn.Module):
+    mean: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.outer = nn.Linear(3, 8), nn.LayerNorm(8, eps=1e-6), nn.Linear(8, 4)
+        self.register_buffer("mean", torch.tensor(MEAN, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = torch.tanh(self.outer(self.norm(self.inner(x - self.mean))))
+        return made
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "last", "layer", "cause"),
+    [
+        (1e-3, ops.tanh, "norm", "epsilon is 1e-06 in torch and 0.001 in Keras"),
+        (1e-6, ops.sigmoid, "0", "torch applies tanh at the end, Keras sigmoid"),
+    ],
+)
+def test_a_mistake_is_named_before_the_rounding_of_constants(
+    epsilon: float, last: Callable[[Any], Any], layer: str, cause: str
+) -> None:
+    x = keras.Input((3,))
+    inner = layers.LayerNormalization(epsilon=epsilon)(layers.Dense(8)(x - MEAN))
+    report = certificate(Normalized(), keras.Model(x, last(layers.Dense(4)(inner))), accept_difference=True)
+    problem = report.section("float64").problems[0]
+    assert problem.torch == layer
+    assert cause in problem.fact
