@@ -113,12 +113,14 @@ def _farthest(array: Array, expected: Array, factor: float) -> tuple[float, floa
 def factor_between(array: Array, expected: Array, limit: float = EXACT) -> float | None:
     """Return the factor for which `array` equals `factor * expected` up to rounding; None if there is no such factor.
 
+    Any number is a multiple of any other, so the result is None for arrays of one element.
+
     Args:
         array: The array that may be a multiple of `expected`.
         expected: The array that is multiplied.
         limit: The largest relative error at which the two sides of the equation count as equal.
     """
-    if array.shape != expected.shape or not array.size or array.dtype.kind == "c" or expected.dtype.kind == "c":
+    if array.shape != expected.shape or array.size < 2 or array.dtype.kind == "c" or expected.dtype.kind == "c":
         return None
     length = product = 0.0
     for found, wanted in _blocks(array, expected):

@@ -118,7 +118,8 @@ class Divergence:
         float64: Whether the runs are in float64.
         flattened: The shape, without the batch axis, that torch flattened to get the layer's input; None if the input
             is not flattened.
-        limit: The relative difference in float64 up to which a hypothesis explains Keras' value.
+        limit: The relative difference in float64 that may remain if no second cause is found: that of constants which
+            one side rounds to float32.
         runs: The number of runs that the search has made and may make.
     """
 
@@ -165,12 +166,14 @@ class _Trial:
         before: Distance between torch and Keras without the hypothesis.
         after: Distance between torch and Keras with the hypothesis.
         explains: Whether the remaining distance is rounding.
+        remainder: The remaining distance in float64, relative to the largest value; infinite in another dtype.
     """
 
     hypothesis: "Hypothesis"
     before: float
     after: float
     explains: bool
+    remainder: float
 
     @property
     def is_closer(self) -> bool:
@@ -197,11 +200,19 @@ def find_cause(divergence: Divergence, case: "Case", *, single: bool = False) ->
         single: Whether to search for a single cause only.
     """
     explanation, partial = _try_suspects(divergence, case, None)
-    if single or partial is None or (explanation is not None and explanation.is_found):
+    if partial is None or (explanation is not None and explanation.is_found):
         return explanation
+    if single:
+        return _explained(partial.hypothesis) if partial.remainder <= divergence.limit else explanation
     divergence.runs.restart()
     both, _ = _try_suspects(divergence, case, partial)
-    return both if both is not None and both.is_found else explanation
+    if both is not None and both.is_found:
+        return both
+    return _explained(partial.hypothesis) if partial.remainder <= divergence.limit else explanation
+
+
+def _explained(hypothesis: "Hypothesis") -> Explanation:
+    return Explanation(cause=hypothesis.cause, fix=hypothesis.fix, keras=hypothesis.keras)
 
 
 def _try_suspects(
@@ -231,8 +242,7 @@ def _try_suspects(
             continue
         best = min(closer, key=lambda trial: (not trial.explains, trial.after))
         if best.explains:
-            found = best.hypothesis
-            return Explanation(cause=found.cause, fix=found.fix, keras=found.keras), None
+            return _explained(best.hypothesis), None
         # The suspects are in order, the most specific first: a later one must come clearly closer.
         if best.is_much_closer and (partial is None or CLOSER * best.after < partial.after):
             partial = best
@@ -283,14 +293,16 @@ def _trial(divergence: Divergence, hypothesis: "Hypothesis", assumed: _Trial | N
         return None
     after = largest_difference(predicted, divergence.keras_value)
     explains = CLOSER * after <= before and _is_within_rounding(divergence, hypothesis, predicted)
-    return _Trial(hypothesis, before, after, explains)
+    is_comparable = divergence.float64 and np.isfinite(after)
+    remainder = compare(divergence.keras_value, predicted).max_rel if is_comparable else float("inf")
+    return _Trial(hypothesis, before, after, explains, remainder)
 
 
 def _is_within_rounding(divergence: Divergence, hypothesis: "Hypothesis", predicted: Array) -> bool:
     """Return whether the value that a hypothesis predicts equals Keras' value within the limit of the failed proof."""
     if divergence.float64:
         diff = compare(divergence.keras_value, predicted)
-        return diff.max_rel <= divergence.limit and diff.nonfinite == 0
+        return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
     truth = divergence.rerun_in_float64(hypothesis.changes, hypothesis.tensors)
     return truth is not None and judge(divergence.keras_value, predicted, truth).passed
 

@@ -218,7 +218,7 @@ def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Arr
 
 
 def _limit(subject: Subject, torch_value: Array, keras_value: Array) -> float:
-    """Return the relative difference in float64 up to which a hypothesis explains Keras' value.
+    """Return the relative difference in float64 that may remain after a cause is removed.
 
     It is larger if one side rounds constants to float32: they remain different in a rerun of torch, and are no cause of
     a difference that is far larger.

@@ -111,13 +111,26 @@ def one_sided_cores(torch: Mapping[str, OneSidedKeys], keras: Mapping[str, OneSi
 
 def layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> frozenset[str]:
     """Return the paths of the torch layers that fit none of the Keras layers by class and shapes."""
-    torch_layers, keras_layers = tuple(torch), tuple(keras)
+    return _alone(torch, keras, torch_keys, keras_keys)
+
+
+def keras_layers_alone(torch: Iterable[LayerView], keras: Iterable[LayerView]) -> frozenset[str]:
+    """Return the paths of the Keras layers that fit none of the torch layers by class and shapes."""
+    return _alone(keras, torch, keras_keys, torch_keys)
+
+
+def _alone(
+    these: Iterable[LayerView],
+    others: Iterable[LayerView],
+    keys: Callable[..., dict[str, Keys]],
+    other_keys: Callable[..., dict[str, Keys]],
+) -> frozenset[str]:
+    layers, others = tuple(these), tuple(others)
     fitting: set[str] = set()
     for in_keras in (False, True):
-        keys = {key for entry in keras_keys(keras_layers, in_keras=in_keras).values() for key in entry}
-        found = torch_keys(torch_layers, in_keras=in_keras)
-        fitting |= {path for path, entry in found.items() if keys.intersection(entry)}
-    return frozenset(layer.path for layer in torch_layers) - fitting
+        known = {key for entry in other_keys(others, in_keras=in_keras).values() for key in entry}
+        fitting |= {path for path, entry in keys(layers, in_keras=in_keras).items() if known.intersection(entry)}
+    return frozenset(layer.path for layer in layers) - fitting
 
 
 def by_key(layers: Iterable[LayerView], keys: Mapping[str, Keys]) -> dict[Key, list[LayerView]]:

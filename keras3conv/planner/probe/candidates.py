@@ -27,6 +27,7 @@ from keras3conv.planner.evidence.parameters import Held
 from keras3conv.planner.probe.layouts import same_sizes
 from keras3conv.planner.probe.nearness import SAME_LIMIT
 from keras3conv.planner.probe.option import Candidate, whole_tensor
+from keras3conv.planner.probe.partitions import Partitions
 from keras3conv.planner.probe.parts import (
     JoinedLayer,
     differing_axes,
@@ -41,7 +42,7 @@ from keras3conv.planner.probe.pieces import (
     stack_of_halves_candidates,
 )
 from keras3conv.planner.probe.record import TorchRun
-from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrders, without_numbers
+from keras3conv.planner.probe.row_orders import RowOrders
 from keras3conv.planner.probe.rows import last_rows, sequence_candidates, tensor_candidates
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.applying import mappings_of, with_paths
@@ -71,6 +72,7 @@ class CandidateFinder:
         orders: The orders of the rows of fused layers (query, key and value in one) that the search assumes.
         held: For each Keras layer with one variable, by its path, the torch parameter of the same name as the layer.
         modules: The torch modules with layers inside that may be one Keras layer; each view has all tensors inside.
+        partitions: The Keras variables that may be slices of a torch tensor, or several torch tensors joined.
     """
 
     torch: tuple[LayerView, ...]
@@ -80,6 +82,7 @@ class CandidateFinder:
     orders: RowOrders = field(default_factory=RowOrders)
     held: Mapping[str, Held] = field(default_factory=dict)
     modules: tuple[LayerView, ...] = ()
+    partitions: Partitions = field(default_factory=Partitions)
     _found: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     _signatures: dict[tuple[Side, str, Shape | None], Hashable] = field(default_factory=dict)
     _keras_keys: dict[tuple[Hashable, Hashable], Any] = field(default_factory=dict)
@@ -115,13 +118,16 @@ class CandidateFinder:
 
         Of modules that fit no Keras layer, these are included: the only tensor of a module, such as a table of relative
         positions, and the own tensors of a module that contains layers, such as the packed weight of an attention. The
-        tensors of layers that were never called are included if an output depends on them.
+        tensors of layers that were never called are included if an output depends on them, and those of layers with a
+        tensor of a partition.
         """
         found: list[TensorRef] = []
+        divided = self.partitions.layers()
         for layer in self.torch:
             weights = [tensor for tensor in layer.tensors if is_weight(tensor)]
             is_unknown = not (self._keys[layer.path] or self._keys_in_keras[layer.path])
-            if is_unknown or (layer.path in self.alone and len(layer.tensors) == len(weights) == 1):
+            is_only_tensor = layer.path in self.alone and len(layer.tensors) == len(weights) == 1
+            if is_unknown or is_only_tensor or layer.path in divided:
                 found += weights
             elif layer.path in self.alone and layer.path in self._containers:
                 found += [tensor for tensor in weights if "." not in tensor.role]
@@ -221,17 +227,10 @@ class CandidateFinder:
                 candidate = Candidate(
                     kind="layer", layers=(torch,), keras=keras, rule=rule, mappings=mappings, sources=sources
                 )
-                yield self._ordered(candidate)
+                yield candidate.in_order_of(self.orders)
 
-    def _ordered(self, candidate: Candidate) -> Candidate:
-        """Return a candidate, with its weight rows permuted if this run assumes that Keras orders them differently."""
-        if candidate.kind == "parameter":
-            order = self.orders.fused.get(without_numbers(candidate.slices[0].path))
-            return replace(candidate, rows=order.then(candidate.rows)) if order else candidate
-        if candidate.rule is None or candidate.rule.torch not in WITH_ROWS:
-            return candidate
-        order = self.orders.of(candidate.torch, sum(layer.shapes["weight"][0] for layer in candidate.layers))
-        return replace(candidate, rows=order) if order else candidate
+    def _ordered(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        return (candidate.in_order_of(self.orders) for candidate in candidates)
 
     def _mappings(self, rule: Rule, torch: LayerView, keras: LayerView) -> tuple[WeightMapping, ...]:
         """Return the mappings from the tensors of a torch layer to the variables of a Keras layer by a rule.
@@ -268,7 +267,7 @@ class CandidateFinder:
                 difference = differing_axes(dict(other[1]), dict(key[1]))
                 rule = first_common(names, self._keys[layer.path][other])
                 if difference is not None and rule is not None and self._had_input(layer, fingerprint):
-                    yield from map(self._ordered, sliced_layer_candidates(rule, layer, keras, difference))
+                    yield from self._ordered(sliced_layer_candidates(rule, layer, keras, difference))
 
     def joined_layers(self, keras: LayerView, fingerprint: Fingerprint | None) -> Iterator[Candidate]:
         """Yield candidates that join smaller torch layers with the same input: query, key and value for a Keras "qkv".
@@ -288,7 +287,7 @@ class CandidateFinder:
             for name, layers in by_rule.items():
                 total = size_along(dict(key[1]), layers[0].axes)
                 candidates = joined_layer_candidates(find(name), layers, keras, total)
-                yield from map(self._ordered, candidates)
+                yield from self._ordered(candidates)
 
     def _had_input(self, layer: LayerView, fingerprint: Fingerprint | None) -> bool:
         calls = self.run.calls_of(layer.path)
@@ -362,7 +361,7 @@ class CandidateFinder:
         for tensor in among:
             if size_of(tensor.shape) == size_of(variable.shape):
                 candidates = tensor_candidates((self._owners[tensor.path],), [tensor], keras, [variable], "parameter")
-                yield from map(self._ordered, candidates)
+                yield from self._ordered(candidates)
 
     def tensors_with_input(
         self, keras: LayerView, variable: TensorRef, fingerprint: Fingerprint | None
@@ -370,6 +369,10 @@ class CandidateFinder:
         """Yield the tensors of torch layers with the input of a Keras layer, as candidates for one of its variables."""
         layers = [layer for layer in self._leaves if self._had_input(layer, fingerprint)]
         yield from self.single_tensors(keras, variable, [one for layer in layers for one in layer.tensors])
+
+    def parts(self, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
+        """Yield the slices of torch tensors, and joined torch tensors, that are a Keras variable in a partition."""
+        yield from self._ordered(self.partitions.candidates(keras, variable))
 
     def slices_and_stacks(self, keras: LayerView, variable: TensorRef, *, nothing_else: bool) -> Iterator[Candidate]:
         """Yield the slices of a larger torch tensor, and the stacks of smaller ones, that may become a Keras variable.
@@ -382,7 +385,7 @@ class CandidateFinder:
         if nothing_else or has_equal_variables(keras, variable, 2):
             for tensor in self.bare_parameters:
                 candidates = slice_candidates(self._owners[tensor.path], tensor, keras, variable)
-                yield from map(self._ordered, candidates)
+                yield from self._ordered(candidates)
         if nothing_else:
             yield from stack_candidates(self.torch, keras, variable)
             yield from stack_of_halves_candidates(self.torch, keras, variable)

@@ -1,7 +1,7 @@
 """Define a candidate: one way to compute a Keras layer's weights from torch tensors, and the expected output."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from typing import Literal
@@ -13,7 +13,7 @@ from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.planner.evidence.one_sided import ROLE
 from keras3conv.planner.probe.layouts import arrays_like
 from keras3conv.planner.probe.record import TorchRun
-from keras3conv.planner.probe.row_orders import RowOrder
+from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrder, RowOrders, without_numbers
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered
 from keras3conv.transforms import Array, Shape
@@ -111,6 +111,22 @@ class Candidate:
         paths = [layer.path.split(".") for layer in self.layers]
         shared = takewhile(lambda words: len(set(words)) == 1, zip(*paths, strict=False))
         return ".".join(words[0] for words in shared)
+
+    def in_order_of(self, orders: RowOrders) -> "Candidate":
+        """Return the candidate with its weight rows permuted, if these orders assume that Keras orders them otherwise.
+
+        Args:
+            orders: The orders of rows that this run of the probe assumes.
+        """
+        if self.kind == "parameter":
+            path = self.slices[0].path
+            shape = next(tensor.shape for layer in self.layers for tensor in layer.tensors if tensor.path == path)
+            order = orders.fused.get(without_numbers(path))
+            return replace(self, rows=order.then(self.rows)) if order and order.fits(shape) else self
+        if self.rule is None or self.rule.torch not in WITH_ROWS:
+            return self
+        order = orders.of(self.torch, sum(layer.shapes["weight"][0] for layer in self.layers))
+        return replace(self, rows=order) if order else self
 
     def bits(self, run: TorchRun) -> int:
         """Return the set of torch tensors that the candidate uses, as an integer with one bit per tensor."""

@@ -19,6 +19,7 @@ from keras3conv.planner.probe.nearness import (
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.trail import Trail
 from keras3conv.rules.constants import is_constant
+from keras3conv.transforms import Shape
 
 _BACKWARDS = 1 << 40
 """The number added to the sort key of a torch layer that ran before the last chosen layer; it then ranks behind."""
@@ -153,8 +154,9 @@ class CandidateRanking:
     ) -> list[Candidate]:
         """Return the candidates for a single Keras variable, best first: parameters of modules that no rule knows.
 
-        Only candidates near the layer are returned: parameters of a module with the same input, or of a module that
-        contains the torch layer that was chosen last.
+        If several variables together make up a torch tensor, or several tensors the variable, these come first, but
+        after tensors with the sizes of the variable. Of the others, only candidates near the layer are returned:
+        parameters of a module with the same input, or of a module that contains the torch layer that was chosen last.
 
         Args:
             keras: The Keras layer that owns the variable.
@@ -163,7 +165,24 @@ class CandidateRanking:
         """
         found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
         found += self.finder.tensors_with_input(keras, tensor, fingerprint)
+        parts = list(self.finder.parts(keras, tensor))
+        has_whole = any(_sizes(other.shape) == _sizes(tensor.shape) for entry in found for other in _tensors(entry))
         found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
+        groups = [
+            self._nearest(tensor, some, fingerprint) for some in ((found, parts) if has_whole else (parts, found))
+        ]
+        return list({candidate.key: candidate for group in groups for candidate in group}.values())
+
+    def _nearest(
+        self, tensor: TensorRef, found: Iterable[Candidate], fingerprint: Fingerprint | None
+    ) -> list[Candidate]:
+        """Return the candidates for a Keras variable that are nearest to the layer, best first, without rejected ones.
+
+        Args:
+            tensor: The variable.
+            found: The candidates.
+            fingerprint: The fingerprint of the layer's first input; None if it has none.
+        """
         ranked = sorted(
             (
                 (
@@ -177,3 +196,12 @@ class CandidateRanking:
         )
         nearest = [entry for entry in ranked if entry[0][:2] == ranked[0][0][:2]]
         return [candidate for *_, candidate in nearest if self.trail.allows(tensor.path, candidate)]
+
+
+def _tensors(candidate: Candidate) -> Iterator[TensorRef]:
+    used = {part.path for part in candidate.slices}
+    return (tensor for layer in candidate.layers for tensor in layer.tensors if tensor.path in used)
+
+
+def _sizes(shape: Shape) -> list[int]:
+    return sorted(size for size in shape if size != 1)

@@ -140,6 +140,21 @@ def fused_orders(rows: int, parts: tuple[int, ...], integers: frozenset[int], *,
             yield from (order.then(entry) for entry in (*exchanged, *rotated))
 
 
+_GATES = {4: ((0, 1, 3, 2), (1, 0, 2, 3), (1, 0, 3, 2), (0, 2, 1, 3)), 3: ((1, 0, 2),)}
+"""Orders of gates in published cells, as places in torch, for Keras' input gate, forget gate, new values and output."""
+
+
+def gate_orders(rows: int) -> Iterator[RowOrder]:
+    """Yield the orders of the gates of a recurrent cell that somebody wrote: four as in an LSTM, or three as in a GRU.
+
+    Args:
+        rows: The number of rows of the weight, which has the same number for every gate.
+    """
+    for number, orders in _GATES.items():
+        if rows % number == 0:
+            yield from map(_exchanged, orders)
+
+
 def half_orders(shape: Shape) -> Iterator[RowOrder]:
     """Yield the orders of the gate and up rows in a tensor of all experts, whose first axis counts the experts."""
     for axis in (axis for axis in range(1, len(shape)) if shape[axis] % 2 == 0 and shape[axis] > 2):

@@ -11,6 +11,7 @@ from keras3conv.planner.probe.row_orders import (
     WITH_ROWS,
     RowOrders,
     fused_orders,
+    gate_orders,
     half_orders,
     rotary_orders,
     without_numbers,
@@ -99,7 +100,12 @@ def _trials(search: Search, orders: RowOrders, integers: frozenset[int]) -> Iter
     for key, rows, parts, kind in suspects:
         name = without_numbers(key)
         if kind == "parameter" and name not in orders.fused:
-            yield from (replace(orders, fused={**orders.fused, name: order}) for order in half_orders(parts))
+            if key.rpartition(".")[0] in search.ranking.finder.partitions.layers():
+                together = _parameters_beside(search, name)
+                found = ({**orders.fused, **dict.fromkeys(together, order)} for order in gate_orders(parts[0]))
+            else:
+                found = ({**orders.fused, name: order} for order in half_orders(parts))
+            yield from (replace(orders, fused=fused) for fused in found)
             continue
         if name in orders.fused or (kind == "layer" and _has_one_part(key)):
             continue
@@ -107,6 +113,18 @@ def _trials(search: Search, orders: RowOrders, integers: frozenset[int]) -> Iter
             for order in fused_orders(rows, split, integers, whole=kind == "layer"):
                 chosen = order.inverse if kind == "joined" else order
                 yield replace(orders, fused={**orders.fused, name: chosen})
+
+
+def _parameters_beside(search: Search, name: str) -> list[str]:
+    """Return the chosen parameters of the torch layer of a parameter, and of the layers that differ only in numbers.
+
+    Args:
+        search: The search.
+        name: The path of the parameter, without numbers; the result has such paths, too.
+    """
+    chosen = (choice.candidate for choice in search.choices.values() if choice.candidate.kind == "parameter")
+    paths = dict.fromkeys(without_numbers(part.path) for candidate in chosen for part in candidate.slices)
+    return [path for path in paths if path.rpartition(".")[0] == name.rpartition(".")[0]]
 
 
 def _is_rotated(path: str) -> bool:

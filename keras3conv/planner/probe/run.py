@@ -10,6 +10,7 @@ from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.messages import count
 from keras3conv.model.views import ModelView
 from keras3conv.planner.evidence.keys import (
+    keras_layers_alone,
     layers_alone,
     one_sided_cores,
     one_sided_keras_keys,
@@ -25,6 +26,7 @@ from keras3conv.planner.probe.containers import containers_like
 from keras3conv.planner.probe.outcome import Compensated, Forced
 from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
+from keras3conv.planner.probe.partitions import Partitions
 from keras3conv.planner.probe.ranking import CandidateRanking
 from keras3conv.planner.probe.record import ROUNDED, TorchRun
 from keras3conv.planner.probe.row_orders import RowOrders
@@ -85,10 +87,15 @@ def _probe(
     )
     one_sided = frozenset(one_sided_cores(*one_sided_keys))
     held = {one.layer.path: one for one in held_parameters(run.view, keras_view)}
+    keras_alone = keras_layers_alone(torch_layers, keras_layers)
+    partitions = Partitions.of(
+        (layer for layer in torch_layers if layer.path in alone),
+        (layer for layer in keras_layers if layer.path in keras_alone),
+    )
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
 
     def attempt(orders: RowOrders, must_agree: int) -> Attempt:
-        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders, held, modules)
+        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders, held, modules, partitions)
         search = Search(CandidateRanking(finder, hinted=hinted, ranks=ranks), stacks=stacks, must_agree=must_agree)
         return Attempt(search, run_keras.run(keras, keras_layers, inputs.keras, search))
 

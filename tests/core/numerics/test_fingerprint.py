@@ -78,6 +78,11 @@ def test_the_factor_between_two_arrays_is_found_in_every_layout() -> None:
     assert factor_between(np.zeros(SHAPE), values()) is None
 
 
+def test_a_single_number_is_no_multiple_of_another() -> None:
+    assert factor_between(np.array([[3.0]]), np.array([[2.0]])) is None
+    assert factor_between(np.array([[3.0, 6.0]]), np.array([[2.0, 4.0]])) == pytest.approx(1.5)
+
+
 def test_no_two_tensors_of_a_pool_and_no_two_rows_are_equal() -> None:
     pool = Pool()
     first, second = pool.between(-1.0, 1.0, (2000, 1024)), pool.between(-1.0, 1.0, (2000, 1024))

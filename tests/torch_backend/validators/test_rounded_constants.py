@@ -128,7 +128,7 @@ class Normalized(nn.Module):
     ("epsilon", "last", "layer", "cause"),
     [
         (1e-3, ops.tanh, "norm", "epsilon is 1e-06 in torch and 0.001 in Keras"),
-        (1e-6, ops.sigmoid, "0", "torch applies tanh at the end, Keras sigmoid"),
+        (1e-6, ops.sigmoid, "output 0", "torch applies tanh at the end, Keras sigmoid"),
     ],
 )
 def test_a_mistake_is_named_before_the_rounding_of_constants(
