@@ -166,10 +166,11 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
         summary = _summary(calls, worst_output, variant.name)
     if failed and constants:  # the caller judges again
         problems = [Problem(fact="a layer differs"), *problems]
-    elif clear or (failed and not problems):
-        problems = [_layer_problem(subject, calls, failed, clear, variation), *problems]
     elif failed:
-        problems = [*problems, _layer_problem(subject, calls, failed, clear, variation)]
+        layer = _layer_problem(subject, calls, failed, clear, variation)
+        # Where only rounded constants make layers differ, a cause of the output's difference comes first.
+        explained = not clear and any(problem.fixes for problem in problems)
+        problems = [*problems, layer] if explained else [layer, *problems]
     return Section(
         name="float64",
         status="failed" if problems else "passed",

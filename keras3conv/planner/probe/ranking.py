@@ -1,6 +1,6 @@
 """Rank the torch layers that may correspond to a Keras layer: by inputs, hints, names and call order."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from keras3conv.model.views import LayerView, TensorRef
@@ -168,13 +168,17 @@ class CandidateRanking:
         parts = list(self.finder.parts(keras, tensor))
         has_whole = any(_sizes(other.shape) == _sizes(tensor.shape) for entry in found for other in _tensors(entry))
         found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
-        groups = [
-            self._nearest(tensor, some, fingerprint) for some in ((found, parts) if has_whole else (parts, found))
-        ]
+        beside = {
+            choice.candidate.layers[0].path
+            for path, choice in self.trail.choices.items()
+            if any(path == other.path for other in keras.tensors)
+        }
+        both = (found, parts) if has_whole else (parts, found)
+        groups = [self._nearest(tensor, some, fingerprint, beside) for some in both]
         return list({candidate.key: candidate for group in groups for candidate in group}.values())
 
     def _nearest(
-        self, tensor: TensorRef, found: Iterable[Candidate], fingerprint: Fingerprint | None
+        self, tensor: TensorRef, found: Iterable[Candidate], fingerprint: Fingerprint | None, beside: Container[str]
     ) -> list[Candidate]:
         """Return the candidates for a Keras variable that are nearest to the layer, best first, without rejected ones.
 
@@ -182,12 +186,15 @@ class CandidateRanking:
             tensor: The variable.
             found: The candidates.
             fingerprint: The fingerprint of the layer's first input; None if it has none.
+            beside: The paths of the torch modules whose tensors the other variables of the layer have.
         """
         ranked = sorted(
             (
                 (
                     *distance(self.finder.run, self.trail, candidate, fingerprint),
+                    any(other.trainable != tensor.trainable for other in _tensors(candidate)),
                     *name_distance(candidate.slices[0].path, tensor.path),
+                    candidate.layers[0].path not in beside,
                 ),
                 position,
                 candidate,

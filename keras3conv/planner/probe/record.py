@@ -49,7 +49,8 @@ class TorchRun:
 
     Attributes:
         view: The view of the torch model, with the call order and the shapes of the run.
-        weights: The probe's weights, by path.
+        weights: The probe's weights, by path; and the values of the buffers in `kept`.
+        kept: The paths of the buffers with the module's own values, which Keras may have as variables.
         calls: The calls of each layer that ran, by its path.
         outputs: The outputs of the module, by name.
         output_dependencies: The tensors from which the outputs were computed, as an integer with one bit per tensor.
@@ -69,6 +70,7 @@ class TorchRun:
     limit: float = EXACT
     float32_functions: tuple[tuple[str, str], ...] = ()
     integers: frozenset[int] = frozenset()
+    kept: frozenset[str] = frozenset()
 
     def calls_of(self, path: str) -> tuple[TorchCall, ...]:
         """Return the recorded calls of a layer, of many calls only the first `MANY`."""

@@ -101,11 +101,10 @@ def _trials(search: Search, orders: RowOrders, integers: frozenset[int]) -> Iter
         name = without_numbers(key)
         if kind == "parameter" and name not in orders.fused:
             if key.rpartition(".")[0] in search.ranking.finder.partitions.layers():
-                together = _parameters_beside(search, name)
-                found = ({**orders.fused, **dict.fromkeys(together, order)} for order in gate_orders(parts[0]))
-            else:
-                found = ({**orders.fused, name: order} for order in half_orders(parts))
-            yield from (replace(orders, fused=fused) for fused in found)
+                for order in gate_orders(parts[0]):
+                    together = dict.fromkeys(_parameters_beside(search, name), order)
+                    yield replace(orders, fused={**orders.fused, **together})
+            yield from (replace(orders, fused={**orders.fused, name: order}) for order in half_orders(parts))
             continue
         if name in orders.fused or (kind == "layer" and _has_one_part(key)):
             continue

@@ -1,6 +1,7 @@
 """Run the probe: call the torch module once, then the Keras model, and find the torch layer of each Keras layer."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from keras3conv.errors import ModelError
@@ -33,7 +34,7 @@ from keras3conv.planner.probe.row_orders import RowOrders
 from keras3conv.planner.probe.row_trials import Attempt, with_known_orders
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.stacks import stacks_of
-from keras3conv.planner.probe.weights import constants, probe_weights
+from keras3conv.planner.probe.weights import constants, own_values, probe_weights
 from keras3conv.rules.units import units
 
 _SHOWN = 3
@@ -77,6 +78,8 @@ def _probe(
     weights = probe_weights(layers, constants(layers, keras_layers))
     weights |= exact_constants(torch, keras, weights.keys(), inputs)
     run = run_torch.run(torch, torch_view, inputs.torch, weights, lambda path: path in paths)
+    kept = own_values(torch_view, weights)
+    run = replace(run, weights={**kept, **weights}, kept=frozenset(kept))
     torch_layers = (*units(run.view, ties=True), *bare_normalizations(run.view))
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
     stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
@@ -192,7 +195,11 @@ def constants_shown(search: Search) -> dict[str, str]:
     run = search.run
     if search.output_comparison.result != "equal":
         return {}
-    buffers = [one.path for one in run.view.tensors() if not one.trainable and one.path not in run.weights]
+    buffers = [
+        one.path
+        for one in run.view.tensors()
+        if not one.trainable and (one.path not in run.weights or one.path in run.kept)
+    ]
     unused = unused_tensors(search)
     reasons = "the outputs agree, so Keras has it as a constant", "no output of the module depends on it"
     return {path: reasons[path in unused] for path in buffers}

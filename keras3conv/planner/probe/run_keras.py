@@ -223,7 +223,9 @@ class _CallHandler:
         while True:
             try:
                 if unit is not None:
-                    own = {tensor.path for tensor in unit.tensors if "/" not in tensor.role}
+                    # A kernel of the backend may run a recurrent layer without a call of its cell.
+                    whole = "keras.layers.RNN" in unit.kinds
+                    own = {tensor.path for tensor in unit.tensors if whole or "/" not in tensor.role}
                     self.search.fill_own_variables(unit, own, self.write)
                 returned = original(layer, *args, **kwargs)
                 if layer is self.model:

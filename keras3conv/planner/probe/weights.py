@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 import numpy as np
 
 from keras3conv.alignment.binding import make_pair
-from keras3conv.model.views import LayerView, TensorRef
+from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.planner.evidence.keys import (
     by_key,
@@ -54,6 +54,17 @@ def probe_weights(layers: Iterable[LayerView], constants: Mapping[str, int]) -> 
             weights[tensor.path] = values
             ties[tensor.storage] = values
     return weights
+
+
+def own_values(view: ModelView, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the model's own values, by path, of the floating-point buffers that get no random values.
+
+    Args:
+        view: The view of the torch model.
+        weights: The random values of the other tensors, by path.
+    """
+    buffers = (one for one in view.tensors() if not one.trainable and one.path not in weights and is_weight(one))
+    return {buffer.path: np.asarray(view.read(buffer.path), np.float64) for buffer in buffers}
 
 
 def is_weight(tensor: TensorRef) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 import torch
-from keras import layers
+from keras import layers, ops
 from torch import nn
 
 import keras3conv as k3c
@@ -39,6 +39,49 @@ def test_the_variables_of_a_layer_without_a_rule_are_found_one_by_one() -> None:
     plan = k3c.align(randomize(Scaled()), keras.Model(given, x), inputs=torch.randn(2, 5, 8)).check()
     pairs = {(pair.torch, pair.keras) for pair in plan.pairs}
     assert {("factor", "adapted/scale"), ("shift", "adapted/bias"), ("norm", "norm"), ("inner", "inner")} <= pairs
+
+
+class Mixing(nn.Module):
+    """Mixes the channels by a matrix in parts, of which three are buffers, as in an invertible convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("w_p", torch.eye(4)[[2, 0, 3, 1]])
+        self.register_buffer("mask", torch.tril(torch.ones(4, 4), -1))
+        self.register_buffer("sign", torch.tensor([1.0, -1.0, -1.0, 1.0]))
+        self.lower, self.size = nn.Parameter(torch.rand(4, 4)), nn.Parameter(torch.rand(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = x @ (self.w_p @ (self.lower * self.mask + torch.diag(self.sign * self.size.exp()))).T
+        return made
+
+
+class MixingLayer(layers.Layer):
+    def build(self, shape: Any) -> None:
+        self.triangle = self.add_weight(shape=(4, 4), name="triangle")
+        self.order = self.add_weight(shape=(4, 4), trainable=False, initializer="identity", name="order")
+        self.factors = self.add_weight(shape=(4,), name="factors")
+        self.signs = self.add_weight(shape=(4,), trainable=False, initializer="ones", name="signs")
+
+    def call(self, x: Any) -> Any:
+        lower = ops.tril(ops.convert_to_tensor(self.triangle), -1)
+        return x @ ops.transpose(
+            ops.convert_to_tensor(self.order) @ (lower + ops.diag(self.signs * ops.exp(self.factors)))
+        )
+
+
+def test_variables_that_are_buffers_in_torch_get_their_values() -> None:
+    module = nn.Sequential(Mixing(), nn.Linear(4, 4), Mixing(), nn.Linear(4, 3))
+    given = keras.Input((4,))
+    x = layers.Dense(4)(MixingLayer(name="first")(given))
+    model = keras.Model(given, layers.Dense(3)(MixingLayer(name="second")(x)))
+    inputs = torch.randn(3, 4)
+    plan = k3c.align(module.eval(), model, inputs=inputs).check()
+    assert not any(pair.unconfirmed for pair in plan.pairs)
+    pairs = {(pair.torch, pair.keras) for pair in plan.pairs}
+    assert {("0.w_p", "first/order"), ("2.w_p", "second/order"), ("2.sign", "second/signs")} <= pairs
+    k3c.transfer(module, model, plan)
+    k3c.validate(module, model, inputs=inputs, plan=plan).raise_if_failed()
 
 
 class GraphAttention(nn.Module):
