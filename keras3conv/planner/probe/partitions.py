@@ -6,7 +6,7 @@ kernel for two joined inputs (a recurrent cell, an additive attention) is two ke
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import accumulate, islice, takewhile
 from math import prod
 
 from keras3conv.model.views import LayerView, TensorRef
@@ -16,7 +16,7 @@ from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Chain, Concat, Shape, Transform
 
-_MOST = 16
+_MOST = 256
 """The largest number of ways in which one variable is a slice of torch tensors, or several torch tensors joined."""
 
 Owned = tuple[LayerView, TensorRef]
@@ -74,8 +74,8 @@ class Partitions:
         for whole in {owned[1].path: owned for group in keras_groups for owned in group}.values():
             for _, parts, sizes in _partitions(whole[1].shape, torch_groups):
                 for axis in _axes_of_parts([tensor.shape for _, tensor in parts], sizes):
-                    key = axis, *(tensor.path for _, tensor in parts)
-                    joins.setdefault(whole[1].path, {}).setdefault(key, _Join(parts, axis))
+                    paths = tuple(tensor.path for _, tensor in parts)
+                    joins.setdefault(whole[1].path, {}).setdefault((axis, paths), _Join(parts, axis))
         return cls(
             cuts={path: tuple(found.values())[:_MOST] for path, found in cuts.items()},
             joins={path: tuple(found.values())[:_MOST] for path, found in joins.items()},
@@ -178,8 +178,9 @@ def _windows(sizes: Sequence[int], total: int) -> Iterator[list[int]]:
     """Yield the places of neighbouring sizes that add up to a total, in order, then those in reverse order."""
     found = []
     for first in range(len(sizes)):
-        ends = accumulate(sizes[first:])
-        found += [[*range(first, first + count)] for count, end in enumerate(ends, 1) if end == total]
+        ends = list(takewhile(lambda end: end <= total, accumulate(sizes[first:])))
+        if ends[-1:] == [total]:
+            found.append([*range(first, first + len(ends))])
     yield from found
     yield from (places[::-1] for places in found)
 

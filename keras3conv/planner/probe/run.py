@@ -82,7 +82,7 @@ def _probe(
     run = replace(run, weights={**kept, **weights}, kept=frozenset(kept))
     torch_layers = (*units(run.view, ties=True), *bare_normalizations(run.view))
     pairs = sequence_pairs(Unmatched(torch_layers=torch_layers, keras_layers=keras_layers))
-    stacks = stacks_of(pairs, {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)})
+    called = {layer.path: layer for layer in torch_layers if run.calls_of(layer.path)}
     alone = layers_alone(torch_layers, keras_layers)
     one_sided_keys = (
         one_sided_torch_keys(torch_layers, scales=True),
@@ -99,16 +99,17 @@ def _probe(
 
     def attempt(orders: RowOrders, must_agree: int) -> Attempt:
         finder = CandidateFinder(torch_layers, run, one_sided, alone, orders, held, modules, partitions)
-        search = Search(CandidateRanking(finder, hinted=hinted, ranks=ranks), stacks=stacks, must_agree=must_agree)
+        ranking = CandidateRanking(finder, hinted=hinted, ranks=ranks)
+        search = Search(ranking, stacks=stacks_of(pairs, called), must_agree=must_agree)
         return Attempt(search, run_keras.run(keras, keras_layers, inputs.keras, search))
 
     found = with_known_orders(attempt, run.integers)
     search = found.search
-    stack_pairs = [stack.with_evidence() for stack in {id(stack): stack for stack in stacks.values()}.values()]
+    stacks = {id(stack): stack for stack in search.stacks.values()}.values()
     return ProbeResult(
         torch=run.view,
         keras=traced(keras_view, Recording(calls=tuple(found.calls))),
-        pairs=(*stack_pairs, *probed_pairs(search)),
+        pairs=(*(stack.with_evidence() for stack in stacks), *probed_pairs(search)),
         notes=(*_float32_notes(run), *_difference_notes(search), _summary(search, inputs)),
         difference=_output_difference(search, found.tried),
         constants=constants_shown(search),

@@ -89,8 +89,10 @@ def test_gradients_in_float64_have_no_constants_in_float32(name: str, exact: boo
     with Float64Kernels() if exact else nullcontext():
         first, second = function(x), other(x)
     assert torch.allclose(first, second, rtol=1e-15, atol=1e-15)
-    gradients = [torch.autograd.grad(made.sum(), x)[0] for made in (first, second)]
-    assert torch.allclose(*gradients, rtol=1e-12, atol=0) is exact  # without the mode torch rounds the constant
+    gradient, other_gradient = (torch.autograd.grad(made.sum(), x)[0] for made in (first, second))
+    assert (
+        torch.allclose(gradient, other_gradient, rtol=1e-12, atol=0) is exact
+    )  # without the mode torch rounds the constant
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -44,6 +44,10 @@ def test_the_variables_of_a_layer_without_a_rule_are_found_one_by_one() -> None:
 class Mixing(nn.Module):
     """Mixes the channels by a matrix in parts, of which three are buffers, as in an invertible convolution."""
 
+    w_p: torch.Tensor
+    mask: torch.Tensor
+    sign: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("w_p", torch.eye(4)[[2, 0, 3, 1]])

@@ -159,7 +159,7 @@ def test_the_gates_of_a_cell_that_somebody_wrote_are_put_in_the_order_of_keras(
 ) -> None:
     module, model, given = make()
     randomize(module)
-    inputs = {"inputs": given, "keras_inputs": given.movedim(2, -1).numpy()}
+    inputs: dict[str, Any] = {"inputs": given, "keras_inputs": given.movedim(2, -1).numpy()}
     plan = k3c.align(module, model, **inputs).check()
     assert not any(pair.unconfirmed for pair in plan.pairs)
     k3c.transfer(module, model, plan)

@@ -278,3 +278,23 @@ def odd(x: torch.Tensor) -> Parts:
 def test_a_plan_with_an_unknown_row_order_is_refused_with_the_reason() -> None:
     with pytest.raises(AlignmentError, match=r"the rows of the weights of '.*fused'.* in another order do not make"):
         k3c.align(Fused(odd), fused()).check()
+
+
+def test_trials_of_other_orders_leave_the_evidence_for_a_stack_as_it_was() -> None:
+    class Stacked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.rnn, self.head = nn.Linear(4, 6), nn.LSTM(6, 5, 2, batch_first=True), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.head(self.rnn(self.inner(x))[0])
+            return made
+
+    given = keras.Input((7, 4))
+    x = keras.layers.Dense(6)(given)
+    for _ in range(2):
+        x = keras.layers.LSTM(5, return_sequences=True)(x)
+    model = keras.Model(given, keras.ops.tanh(keras.layers.Dense(3)(x)))
+    plan = k3c.align(randomize(Stacked()), model, inputs=torch.randn(2, 7, 4))
+    assert plan.difference
+    assert not any(pair.unconfirmed for pair in plan.pairs if pair.torch == "rnn")
