@@ -87,6 +87,10 @@ class Partitions:
         joined = (layer.path for entries in self.joins.values() for entry in entries for layer, _ in entry.owned)
         return frozenset((*cut, *joined))
 
+    def has_cuts(self, keras: LayerView) -> bool:
+        """Return whether a variable of a Keras layer may be a slice of a torch tensor."""
+        return any(tensor.path in self.cuts for tensor in keras.tensors)
+
     def candidates(self, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
         """Yield the slices of a larger torch tensor, and the joined smaller ones, that may become a Keras variable."""
         for cut in self.cuts.get(variable.path, ()):

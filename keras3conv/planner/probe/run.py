@@ -91,9 +91,10 @@ def _probe(
     one_sided = frozenset(one_sided_cores(*one_sided_keys))
     held = {one.layer.path: one for one in held_parameters(run.view, keras_view)}
     keras_alone = keras_layers_alone(torch_layers, keras_layers)
+    in_sequence = {path for pair in pairs for path in (pair.torch, *pair.keras_layers)}
     partitions = Partitions.of(
-        (layer for layer in torch_layers if layer.path in alone),
-        (layer for layer in keras_layers if layer.path in keras_alone),
+        (layer for layer in torch_layers if layer.path in alone - in_sequence),
+        (layer for layer in keras_layers if layer.path in keras_alone - in_sequence),
     )
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
 
