@@ -1,7 +1,6 @@
 """Models with float32 constants beside their weights run in float64, and are compared; so are gradients."""
 
 from contextlib import nullcontext
-
 from typing import Any
 
 import keras
@@ -74,6 +73,8 @@ def test_reductions_of_segments_and_scans_are_compared_in_float64() -> None:
     report = k3c.convert(keras.Model(steps, Reducing()(steps))).report
     assert report is not None
     assert report.ok, str(report)
+
+
 FUNCTIONS = {
     "hardsigmoid": (nn.functional.hardsigmoid, lambda x: nn.functional.relu6(x + 3) / 6),
     "celu": (lambda x: nn.functional.celu(x, 1.3), lambda x: x.clamp(min=0) + 1.3 * torch.expm1(x.clamp(max=0) / 1.3)),
