@@ -127,7 +127,7 @@ def test_the_parts_of_a_hard_sigmoid_become_one_statement() -> None:
     assert "F.relu6(self.gate(x) + 3) / 6" in proven(hard_sigmoid(given, 3.0), given).source
 
 
-def test_validation_fails_with_the_gradient_of_torchs_own_hard_sigmoid() -> None:
+def test_validation_knows_the_float32_constant_in_the_gradient_of_torchs_own_hard_sigmoid() -> None:
     given = image()
     model = randomised(keras.Model(given, hard_sigmoid(given, 3.0)))
     conversion = k3c.convert(model, validate=False)
@@ -136,7 +136,7 @@ def test_validation_fails_with_the_gradient_of_torchs_own_hard_sigmoid() -> None
     other = instance_of(text)
     other.load_state_dict(conversion.model.state_dict())
     report = k3c.validate(other, model, inputs=conversion.inputs, alignment=conversion.alignment)
-    assert [section.name for section in report.with_status("failed")] == ["gradients"]
+    report.raise_if_failed()
 
 
 @pytest.mark.parametrize("shift", [2.0, 3.5])
