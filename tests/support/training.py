@@ -11,7 +11,7 @@ import torch
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.float64 import Float64
+from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.transforms import Array, Shape
 from tests.support.trials import (
     Tensors,
@@ -88,7 +88,8 @@ def _infer(trial: Trial, inputs: list[Any]) -> Any:
 
 def _differentiate_torch(trial: Trial, inputs: list[Any], cotangent: Array) -> tuple[list[Array], Tensors]:
     real = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
-    (_infer(trial, inputs) * torch_side.to_torch(np.array(cotangent))).sum().backward()
+    with Float64Kernels():  # as in the proofs: torch's gradients of some functions have float32 constants
+        (_infer(trial, inputs) * torch_side.to_torch(np.array(cotangent))).sum().backward()
     of_variables = {role: _gradient(variable.value) for role, variable in _trained(trial).items()}
     return [_gradient(tensor) for tensor in real], of_variables
 
