@@ -55,7 +55,7 @@ def torch_gradients(trial: Trial) -> tuple[list[Array], Tensors]:
     inputs = tuple(torch_side.to_torch(wide(array)) for array in trial.inputs)
     for tensor in inputs:
         tensor.requires_grad_(tensor.is_floating_point())
-    with Float64(trial.module):
+    with Float64Kernels(), Float64(trial.module):  # without the float32 constants in some of torch's gradients
         output = tensors_in(module(*trial.rule.torch_arguments(inputs)))[0]
     (output * torch_side.to_torch(_cotangent(tuple(output.shape)))).sum().backward()
     real = [tensor for tensor in inputs if tensor.is_floating_point()]
@@ -88,8 +88,7 @@ def _infer(trial: Trial, inputs: list[Any]) -> Any:
 
 def _differentiate_torch(trial: Trial, inputs: list[Any], cotangent: Array) -> tuple[list[Array], Tensors]:
     real = [tensor.requires_grad_() for tensor in inputs if tensor.is_floating_point()]
-    with Float64Kernels():  # as in the proofs: torch's gradients of some functions have float32 constants
-        (_infer(trial, inputs) * torch_side.to_torch(np.array(cotangent))).sum().backward()
+    (_infer(trial, inputs) * torch_side.to_torch(np.array(cotangent))).sum().backward()
     of_variables = {role: _gradient(variable.value) for role, variable in _trained(trial).items()}
     return [_gradient(tensor) for tensor in real], of_variables
 
