@@ -22,15 +22,8 @@ from tests.support.trials import Trial, config_of, make_trial, spec_of_layer, to
 
 FLOAT64 = (law_float64, law_training, law_gradients)
 
-HARD_SIGMOID = "is right: torch's own gradient has its 1/6 in float32"
-CELU = "is right: torch's own gradient has its 1/alpha in float32"
-
 # The limits of the backends in float64, by Keras class or by example of a class; float32 is always judged.
 LIMITS: dict[tuple[str, str], tuple[tuple[Law, ...], str]] = {
-    ("tensorflow", "keras.activations.hard_sigmoid"): ((law_gradients,), HARD_SIGMOID),
-    ("jax", "keras.activations.hard_sigmoid"): ((law_gradients,), HARD_SIGMOID),
-    ("tensorflow", "keras.ops.celu"): ((law_gradients,), CELU),
-    ("jax", "keras.ops.celu"): ((law_gradients,), CELU),
     ("tensorflow", "keras.layers.Conv1DTranspose 4"): (FLOAT64, "has no dilated float64 kernel on a CPU"),
     ("tensorflow", "keras.layers.Conv2DTranspose 4"): (FLOAT64, "has no dilated float64 kernel on a CPU"),
     ("tensorflow", "keras.layers.Conv3DTranspose 4"): (FLOAT64, "has no dilated float64 kernel on a CPU"),
