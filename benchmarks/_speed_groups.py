@@ -172,14 +172,13 @@ def probes(rounds: int) -> Iterator[Ratio]:
     import torch
 
     from benchmarks.bench_probe import SIZE, keras_twin, torch_twin
-    from keras3conv.frameworks.shared import inputs_made
-    from keras3conv.frameworks.sides import view
+    from keras3conv.frameworks.sides import both_inputs, view
     from keras3conv.planner.probe import run as probing
 
     module, model = torch_twin(), keras_twin()
     image = np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE)).astype("float32")
     views = view(module), view(model)
-    given = inputs_made.both_inputs(*views, image, None)
+    given = both_inputs(*views, image, None)
     tensor = torch.from_numpy(image)
 
     def calls() -> None:

@@ -98,15 +98,15 @@ def measure(batch: int) -> dict[str, float]:
     import torch
 
     import keras3conv as k3c
-    from keras3conv.frameworks.shared import inputs, inputs_made
-    from keras3conv.frameworks.sides import view
+    from keras3conv.frameworks.shared import inputs
+    from keras3conv.frameworks.sides import both_inputs, view
     from keras3conv.frameworks.torch import module as torch_side
     from keras3conv.planner.probe import run as probing
 
     module, model = torch_twin(), keras_twin()
     images = np.random.default_rng(0).standard_normal((batch, 3, SIZE, SIZE)).astype("float32")
     views = view(module), view(model)
-    given = inputs_made.both_inputs(*views, images, None)
+    given = both_inputs(*views, images, None)
     tensors = torch.from_numpy(images)
     with torch.no_grad():
         torch_seconds = seconds_of(lambda: module(tensors))

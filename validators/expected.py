@@ -76,7 +76,7 @@ def _writer(subject: Subject) -> str:
     """
     import keras
 
-    from keras3conv.frameworks.keras.origin import origin_of
+    from keras3conv.frameworks.keras.adapter import origin_of
 
     origin = origin_of(subject.keras)
     return f"{origin.writer}, which saved {origin.file}" if origin else f"Keras {keras.__version__}"

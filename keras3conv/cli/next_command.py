@@ -154,6 +154,6 @@ def _named(
 
 def _has_own_layers(model: object) -> bool:
     """Return whether a Keras model has a layer of a class that is not part of Keras, whose code its file needs."""
-    from keras3conv.frameworks.keras.modes import layers_of
+    from keras3conv.frameworks.keras.tree import layers_of
 
     return any(not type(layer).__module__.startswith("keras.") for layer in layers_of(model))

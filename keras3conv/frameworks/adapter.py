@@ -1,7 +1,7 @@
 """Give the workflows one interface to both sides: a live model or a file, of PyTorch or of Keras.
 
 A workflow resolves each argument once and then uses methods only. The adapters of live models are defined next to the
-code that runs them, where the frameworks may be imported: `torch.module.TorchModule` and `keras.model.KerasModel`.
+code that runs them, where the frameworks may be imported: `torch.module.TorchModule` and `keras.adapter.KerasModel`.
 """
 
 import os
@@ -167,8 +167,8 @@ class KerasFile:
             return model
         if not any(layer.config for layer in self.view().layers):
             return self
+        from keras3conv.frameworks.keras.adapter import KerasModel
         from keras3conv.frameworks.keras.files import load, require_loadable
-        from keras3conv.frameworks.keras.model import KerasModel
 
         require_loadable(self.view().layers, self.source)
         return KerasModel(load(self.source))
@@ -209,8 +209,8 @@ class KerasFile:
         saved = saved_model(self.source) if self._may_be_old() else None
         if saved is None:
             return self, ()
+        from keras3conv.frameworks.keras.adapter import KerasModel
         from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
-        from keras3conv.frameworks.keras.model import KerasModel
 
         problems = problems_of(saved)
         return (self, problems) if problems else (KerasModel(read_model(saved)), ())

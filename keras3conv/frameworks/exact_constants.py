@@ -6,13 +6,13 @@ sines were taken. So the float64 run of torch gets the float64 values of Keras, 
 as Keras' own float32 values do. A buffer with other values keeps them, and the proof sees the difference.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.model.views import ModelView
 from keras3conv.transforms import Array
 
 _NEAR = 2
@@ -30,25 +30,23 @@ _ALMOST_ALL = 0.9
 _MOST_AXES = 4
 
 
-def exact_constants(torch: Any, keras: Any, mapped: Set[str], inputs: Inputs | None) -> dict[str, Array]:
-    """Return the float64 values of those torch constants that are constants which Keras computes in each call.
+def exact_constants(torch: ModelView, buffers: Iterable[str], keras: Any, inputs: Any) -> dict[str, Array]:
+    """Return the float64 values of those torch buffers that are constants which Keras computes in each call.
 
     Args:
-        torch: The live torch module; None for a file.
-        keras: The live Keras model; None for a file.
-        mapped: The paths of the torch tensors that have a counterpart in Keras, so are no constants.
-        inputs: The inputs, which fix the sizes of the constants; None if the models do not run.
+        torch: The view of the live torch module.
+        buffers: The paths of its buffers that have no counterpart in Keras.
+        keras: The live Keras model.
+        inputs: The inputs of the Keras model, which fix the sizes of the constants.
     """
-    if torch is None or keras is None or inputs is None:
-        return {}
-    from keras3conv.frameworks.torch.rounding import float32_buffers
-
-    buffers = float32_buffers(torch, mapped)
-    if not buffers:
+    values = {path: torch.read(path) for path in buffers}
+    single = {path: value for path, value in values.items() if value.dtype == np.float32}
+    fractional = {path: value for path, value in single.items() if not np.array_equal(value, np.round(value))}
+    if not fractional:
         return {}
     from keras3conv.frameworks.keras.tracing.constants import computed_constants
 
-    return matched(buffers, list(computed_constants(keras, inputs.keras)))
+    return matched(fractional, list(computed_constants(keras, inputs)))
 
 
 def matched(torch: Mapping[str, Array], keras: Sequence[tuple[Array, Array]]) -> dict[str, Array]:

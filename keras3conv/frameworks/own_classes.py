@@ -8,7 +8,6 @@ from types import ModuleType
 
 from keras3conv.errors import RuleError
 from keras3conv.model.views import LayerView, ModelView, Side
-from keras3conv.rules.registry import is_users_own, registered
 from keras3conv.rules.rule import Rule
 
 _SHOWN = 3
@@ -16,35 +15,32 @@ _SETTINGS = 8
 """The largest number of attributes to list all of; of more, only those with a similar name are listed."""
 
 
-def require_classes() -> None:
-    """Check the class names in the rules that the user registered.
+def require_classes(rule: Rule) -> None:
+    """Check the class names in a rule that the user registered.
 
     Raises:
-        RuleError: A rule names a class or a module that does not exist.
+        RuleError: The rule names a class or a module that does not exist.
     """
-    for rule in registered.values():
-        if is_users_own(rule):
-            for side, kind in _classes(rule):
-                if (missing := _missing(kind)) and kind not in _defined(side):
-                    framework = {"torch": "torch", "keras": "Keras"}[side]
-                    fact = f"names the {framework} class {kind}, but {missing}"
-                    raise RuleError(f"the rule {rule.name} {fact}\n  here:   {rule.origin}")
+    for side, kind in _classes(rule):
+        if (missing := _missing(kind)) and kind not in _defined(side):
+            framework = {"torch": "torch", "keras": "Keras"}[side]
+            fact = f"names the {framework} class {kind}, but {missing}"
+            raise RuleError(f"the rule {rule.name} {fact}\n  here:   {rule.origin}")
 
 
-def require_fields(torch: ModelView) -> None:
-    """Check that the torch layers have the attributes that the rules of the user name in `fields`.
+def require_fields(rule: Rule, torch: ModelView) -> None:
+    """Check that the torch layers have the attributes that a rule of the user names in `fields`.
 
     Args:
+        rule: The rule; nothing is checked if it is for several torch layers.
         torch: The view of a live torch module, with the configurations of its layers.
 
     Raises:
         RuleError: A layer lacks an attribute that the rule for its class reads.
     """
-    own = [rule for rule in registered.values() if is_users_own(rule) and rule.torch_count == 1]
-    for rule in own:
-        for layer in torch.layers:
-            if layer.config is not None and rule.torch in layer.kinds and rule.applies(rule.config_of(layer)):
-                _require_fields(rule, layer)
+    for layer in torch.layers if rule.torch_count == 1 else ():
+        if layer.config is not None and rule.torch in layer.kinds and rule.applies(rule.config_of(layer)):
+            _require_fields(rule, layer)
 
 
 def _require_fields(rule: Rule, layer: LayerView) -> None:

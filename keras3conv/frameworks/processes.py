@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from keras3conv.errors import RAISED_BY_MODELS, ModelError, message_of
-from keras3conv.frameworks.keras.modes import layers_of
+from keras3conv.frameworks.keras.tree import layers_of
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.transforms import Array
 

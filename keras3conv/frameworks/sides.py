@@ -11,8 +11,8 @@ from typing import Any
 from keras3conv import formats
 from keras3conv.errors import BudgetExceeded, InputError, ModelError, message_of
 from keras3conv.frameworks.adapter import Adapter, KerasFile, Model, ModelFile, TorchFile
-from keras3conv.frameworks.shared.inputs import Inputs, input_arrays
-from keras3conv.frameworks.shared.inputs_made import Accepts, both_inputs
+from keras3conv.frameworks.shared.inputs import Accepts, Inputs, random_inputs
+from keras3conv.frameworks.shared.inputs_given import given_inputs, input_arrays
 from keras3conv.frameworks.shared.recording import traced
 from keras3conv.messages import with_article
 from keras3conv.model.numbered import names_by_location
@@ -44,7 +44,7 @@ def resolve(
     """
     if formats.is_architecture(model):
         from keras3conv.frameworks.keras import architecture
-        from keras3conv.frameworks.keras.model import KerasModel
+        from keras3conv.frameworks.keras.adapter import KerasModel
 
         return KerasModel(architecture.load(Path(model), None if keras_weights is None else Path(keras_weights)))
     if isinstance(model, str | Path):
@@ -54,7 +54,7 @@ def resolve(
     keras, torch = sys.modules.get("keras"), sys.modules.get("torch")
     # On the torch backend a Keras layer is also a torch module, so Keras is tested first.
     if keras is not None and isinstance(model, keras.layers.Layer):
-        from keras3conv.frameworks.keras.model import KerasModel
+        from keras3conv.frameworks.keras.adapter import KerasModel
 
         return KerasModel(model)
     if torch is not None and isinstance(model, torch.nn.Module):
@@ -87,6 +87,15 @@ def view(model: Model) -> ModelView:
         FileError: The file cannot be read.
     """
     return resolve(model).view()
+
+
+def both_inputs(
+    torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any, accepts: Accepts | None = None
+) -> Inputs:
+    """Return the inputs of both sides, given by the user or random; see `given_inputs` for the arguments."""
+    if inputs is None and keras_inputs is None:
+        return random_inputs(torch, keras, accepts)
+    return given_inputs(torch, keras, inputs, keras_inputs, accepts)
 
 
 @dataclass(frozen=True, kw_only=True)

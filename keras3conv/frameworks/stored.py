@@ -44,8 +44,7 @@ def view_in_parts(torch: Adapter) -> ModelView:
     """
     if isinstance(torch, ModelFile):
         return formats.read_stored(torch.source, entry=torch.entry if isinstance(torch, TorchFile) else "")
-    from keras3conv.frameworks.torch.derived import derived_tensors
-    from keras3conv.frameworks.torch.view import view
+    from keras3conv.frameworks.torch.view import derived_tensors, view
 
     derived = derived_tensors(torch.source)
     owners = {weight.owner for weight in derived.values()}

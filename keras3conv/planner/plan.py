@@ -25,7 +25,7 @@ from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fit
 from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs
 from keras3conv.rules.applying import mappings_of
 from keras3conv.rules.constants import constant_buffer, is_constant, passing_variable
-from keras3conv.rules.registry import is_users_own, registered
+from keras3conv.rules.registry import users_rules
 from keras3conv.rules.units import units
 
 __all__ = ["Hints", "hinted_paths", "plan"]
@@ -137,8 +137,8 @@ def _unused_notes(
 def _unused_rules(torch: ModelView, keras: ModelView, pairs: Sequence[Pair]) -> Iterator[str]:
     """Yield a note for every rule of the user that paired no layers, although both models have its classes."""
     used = {pair.rule for pair in pairs}
-    for rule in registered.values():
-        if rule.name in used or not is_users_own(rule) or (rule.torch_count, rule.keras_count) != (1, 1):
+    for rule in users_rules():
+        if rule.name in used or (rule.torch_count, rule.keras_count) != (1, 1):
             continue
         layers = [
             next((layer for layer in view.layers if kind in layer.kinds), None)

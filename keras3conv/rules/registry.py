@@ -20,6 +20,11 @@ def is_users_own(rule: Rule) -> bool:
     return not rule.origin.startswith(_PACKAGE)
 
 
+def users_rules() -> list[Rule]:
+    """Return the rules that were registered by the user, not by keras3conv."""
+    return [rule for rule in registered.values() if is_users_own(rule)]
+
+
 def register(rule: Rule) -> Rule:
     """Add a rule to the library and return it.
 

@@ -23,6 +23,7 @@ from keras3conv.planner.evidence.hints import Hints
 from keras3conv.planner.plan import hinted_paths
 from keras3conv.planner.plan import plan as make_plan
 from keras3conv.planner.probe.pairs import ProbeResult
+from keras3conv.rules.registry import users_rules
 from keras3conv.steps import step
 from keras3conv.workflows.recorded import recorded_plan
 
@@ -42,7 +43,8 @@ def align(
     given = Sides.of(torch, keras, entry=entry, keras_weights=keras_weights)
     opened, notes = given.opened()
     if opened.torch.is_live or opened.keras.is_live:
-        require_classes()
+        for rule in users_rules():
+            require_classes(rule)
     if given.files() and not hints and not probe:
         recorded, remarks = recorded_plan(given, opened)
         if recorded is not None:

@@ -18,13 +18,14 @@ from keras3conv.errors import InputError, ModelError, Problem, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile
 from keras3conv.frameworks.own_classes import require_classes
-from keras3conv.frameworks.shared.inputs import dict_as_argument, only_array
+from keras3conv.frameworks.shared.inputs_given import dict_as_argument, only_array
 from keras3conv.frameworks.sides import resolve
 from keras3conv.garbage import rare_collections
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import NOT_CONVERTED, Section
+from keras3conv.rules.registry import users_rules
 from keras3conv.steps import step
 from keras3conv.transforms import Array
 from keras3conv.workflows.sources import files_of, read_file, require_weights, weights_read
@@ -62,7 +63,8 @@ def convert(  # noqa: PLR0913 - an argument for every option
         origin: The origin of inputs that the user did not give, for the report of the validation.
     """
     require("convert", "torch", "keras")
-    require_classes()
+    for rule in users_rules():
+        require_classes(rule)
     if channels not in (None, "first", "last"):
         raise InputError(f'channels must be "first" or "last", but is {channels!r}')
     path = None if weights is None else Path(weights)

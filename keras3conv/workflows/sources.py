@@ -85,7 +85,7 @@ def notes_of_origin(model: Adapter) -> tuple[str, ...]:
         from keras3conv.frameworks.torch.state_dicts import left_out_of
 
         return tuple(left_out_of(model.source))
-    from keras3conv.frameworks.keras.origin import notes_of
+    from keras3conv.frameworks.keras.adapter import notes_of
 
     return notes_of(model.source)
 

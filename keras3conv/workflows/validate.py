@@ -13,7 +13,8 @@ from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile
-from keras3conv.frameworks.shared.inputs import in_keras_layout, refuse_unprovable
+from keras3conv.frameworks.shared.inputs import refuse_unprovable
+from keras3conv.frameworks.shared.inputs_given import in_keras_layout
 from keras3conv.frameworks.shared.ports import is_port
 from keras3conv.frameworks.sides import Sides, Views
 from keras3conv.garbage import rare_collections

@@ -19,8 +19,8 @@ from keras3conv.formats.keras2.layers import changed_meaning
 from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.order import proven_order
 from keras3conv.frameworks.keras import files as keras_files
+from keras3conv.frameworks.keras.adapter import notes_of, origin_of
 from keras3conv.frameworks.keras.keras2.reading import read_model
-from keras3conv.frameworks.keras.origin import notes_of, origin_of
 from tests.world.converted import assert_golden, converted
 from tests.world.files import FOLDER, OldFile
 

@@ -272,8 +272,11 @@ class Subject:
     @cached_property
     def exact_constants(self) -> dict[str, Array]:
         """The float64 values of torch constants that Keras computes in each call."""
+        if self.torch is None or self.keras is None or self.inputs is None:
+            return {}
         mapped = {path for mapping in self.plan.mappings for path in mapping.torch}
-        return exact_constants(self.torch, self.keras, mapped, self.inputs)
+        buffers = (one.path for one in self.outlines[0].tensors() if not one.trainable and one.path not in mapped)
+        return exact_constants(self.outlines[0], buffers, self.keras, self.inputs.keras)
 
     @cached_property
     def keras_probe_weights(self) -> Mapping[str, Array]:
@@ -359,23 +362,20 @@ class Subject:
 
     def is_recorded_in_torch_probe(self, path: str) -> bool:
         """Return whether the run under random weights records a torch layer."""
-        return self._is_paired("torch", path) or (
+        return path in self._paired["torch"] or (
             path in self.torch_layers and self.is_weightless(self.torch_layers[path])
         )
 
     def _is_recorded_in_keras_probe(self, path: str) -> bool:
-        return self._is_paired("keras", path) or (
+        return path in self._paired["keras"] or (
             path in self.keras_layers and self.is_weightless(self.keras_layers[path])
         )
 
     def _is_recorded_in_torch(self, path: str) -> bool:
-        return self.records_layers and self._is_paired("torch", path)
+        return self.records_layers and path in self._paired["torch"]
 
     def _is_recorded_in_keras(self, path: str) -> bool:
-        return self.records_layers and self._is_paired("keras", path)
-
-    def _is_paired(self, side: Side, path: str) -> bool:
-        return path in self._paired[side]
+        return self.records_layers and path in self._paired["keras"]
 
     @cached_property
     def _paired(self) -> Mapping[Side, frozenset[str]]:

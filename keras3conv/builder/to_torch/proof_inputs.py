@@ -9,7 +9,7 @@ from keras3conv.builder.program.program import Program
 from keras3conv.builder.to_torch.indices import index_inputs
 from keras3conv.errors import ModelError
 from keras3conv.formats.safe.source import dtype_named
-from keras3conv.frameworks.shared.inputs_made import padded, random_codes, random_mask
+from keras3conv.frameworks.shared.inputs import padded, random_codes, random_mask
 from keras3conv.model.graph import Graph, Ref, Size, Tensor, mapped
 from keras3conv.transforms import Array
 

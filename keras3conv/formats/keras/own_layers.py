@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from keras3conv.formats.keras.names import snake_case
 from keras3conv.model.views import LayerView, ModelView
-from keras3conv.rules.registry import is_users_own, registered
+from keras3conv.rules.registry import users_rules
 from keras3conv.rules.rule import Rule
 from keras3conv.rules.stored import names_in_order
 
@@ -20,7 +20,7 @@ def named_by_rules(view: ModelView) -> ModelView:
     The paths stay: the variable with the path "gate/0" gets the name "kernel" in its layer. A layer keeps its numbers
     if no rule of the user is for its class, or if the rule names another number of variables.
     """
-    rules = [rule for rule in registered.values() if is_users_own(rule) and rule.torch_count == rule.keras_count == 1]
+    rules = [rule for rule in users_rules() if rule.torch_count == rule.keras_count == 1]
     return replace(view, layers=tuple(_named(layer, rules) for layer in view.layers)) if rules else view
 
 

@@ -3,22 +3,17 @@
 Keras reads `KERAS_BACKEND` when it is first imported; this module does not set it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras3conv import formats
-from keras3conv.errors import InputError, ModelError, Problem
+from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
-from keras3conv.frameworks.keras.memory import arrange_kernels, assign, memory_orders
 from keras3conv.frameworks.keras.modes import float64_mode, narrow_compute_dtype, precise, state_kept, without_gradients
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
-from keras3conv.frameworks.keras.origin import deviation_notes, notes_of
 from keras3conv.frameworks.keras.tree import (
     call_arguments,
     class_name,
@@ -26,30 +21,31 @@ from keras3conv.frameworks.keras.tree import (
     input_specs,
     is_built,
     kinds_of,
+    layers_of,
     named_layers,
     require_built,
     variables_by_path,
     view,
 )
 from keras3conv.frameworks.keras.values import (
+    assign,
     backend,
     error_message,
     is_parameter,
+    memory_orders,
     raised_by_keras,
     to_numpy,
     to_tensors,
     version_of,
 )
-from keras3conv.frameworks.keras.writing import settle, undone_on_failure, write
+from keras3conv.frameworks.keras.writing import settle, write
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.frameworks.shared.inputs import derive, flatten
+from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import CallRecorder, Recording
 from keras3conv.messages import lay_out
-from keras3conv.model.views import ModelView, Side
 from keras3conv.transforms import Array
 
 __all__ = [
-    "KerasModel",
     "backend",
     "call_arguments",
     "call_error",
@@ -81,7 +77,7 @@ def float64_weights(model: keras.layers.Layer, values: Mapping[str, Array]) -> I
         model: The model.
         values: Arrays by the path of the variable; the other variables keep their values.
     """
-    variables, orders = variables_by_path(model), memory_orders(model, float64=True)
+    variables, orders = variables_by_path(model), memory_orders(layers_of(model), float64=True)
     overwritten = {id(variables[path]) for path in values}
     with precise(), float64_mode(model, overwritten):  # restores every value, so no backup is needed
         for path, value in values.items():
@@ -251,92 +247,3 @@ def call_error(model: keras.layers.Layer, stack: list[str], inputs: object, erro
     return ModelError(
         lay_out(f"{model.name} (keras) raised when it was called with {', '.join(given) or 'nothing'}", [problem])
     )
-
-
-@dataclass(frozen=True)
-class KerasModel:
-    """The adapter of a live Keras model: the interface `frameworks.adapter.LiveModel` for Keras."""
-
-    source: keras.layers.Layer
-    side: ClassVar[Side] = "keras"
-    is_live: ClassVar[bool] = True
-
-    def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
-        """Return the view of the model: its layers and variables by name; with `described`, also configurations."""
-        return view(self.source, described=described)
-
-    def run(self, inputs: object, *, watch: bool = True) -> Recording:
-        """Run the model once and record its outputs and, with `watch`, the calls of its layers."""
-        return run(self.source, inputs, watch=watch)
-
-    def write(
-        self,
-        values: Iterable[tuple[str, Array]],
-        *,
-        planned: ModelView | None = None,
-        finite: set[str] | None = None,
-    ) -> None:
-        """Write values into variables; if one cannot be written, all keep their old values. `planned` is ignored.
-
-        Args:
-            values: The path and the new value of each variable.
-            planned: The torch tensors in the plan.
-            finite: A set; the path of each variable whose new value has no NaN and no infinity is added to it.
-        """
-        write(self.source, values, finite)
-
-    def torch_tensors(self) -> dict[str, Any]:
-        """Return the torch tensors of the variables by path; raise `InputError` on another backend."""
-        if backend() != "torch":
-            raise InputError(
-                f'memory="share" needs Keras on the torch backend: {backend()} cannot use the memory of a torch tensor '
-                'safely\nFix:  memory="copy"     or     KERAS_BACKEND=torch'
-            )
-        return {path: variable._value for path, variable in variables_by_path(self.source).items()}
-
-    @contextmanager
-    def restored_on_failure(self, paths: tuple[str, ...]) -> Iterator[None]:
-        """Restore the values of some variables if the body of the `with` statement raises."""
-        variables = variables_by_path(self.source)
-        with undone_on_failure(self.source, variables) as backup:
-            for path in paths:
-                backup.keep(path, to_numpy(variables[path]))
-            yield
-
-    def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
-        """Return the description of the files to which the model will be saved; nothing is written yet.
-
-        The files have the weights alone if the suffix is `.weights.h5` or `.weights.json`.
-
-        Args:
-            path: The file to write; its suffix selects the format.
-            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
-        """
-        from keras3conv.frameworks.keras.files import SavedByKeras
-
-        if max_shard_size is None and not path.name.lower().endswith(".weights.json"):
-            return SavedByKeras(self.source, path)
-        view = self.view()
-        return formats.Destination.of(path, tuple(view.tensors()), view.read, max_shard_size=max_shard_size)
-
-    def load_weights(self, path: Path, *, entry: str = "") -> None:
-        """Load the weights in a Keras file into the model; `entry` is ignored, as only a torch file has entries."""
-        from keras3conv.frameworks.keras.files import load_weights
-
-        load_weights(self.source, path)
-        arrange_kernels(self.source)
-
-    def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
-        """Call the model if it was never called, so that Keras creates its variables.
-
-        Args:
-            arrays: The inputs of the torch side by name, from which the inputs of the model are derived.
-            keras_inputs: The inputs of the model, if they are given.
-        """
-        if not is_built(self.source):
-            derived = derive(arrays, (), call_arguments(self.source)) if keras_inputs is None else keras_inputs
-            run(self.source, derived)
-
-    def notes(self) -> tuple[str, ...]:
-        """Return notes for a report: the file that the model was read from, and the backend of Keras."""
-        return (*notes_of(self.source), *deviation_notes(self.source))

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras3conv.frameworks.keras.internals import LAYER_MODULES, dtypes
+from keras3conv.frameworks.keras.internals import GLOBAL_SEED_GENERATOR, LAYER_MODULES, dtypes, global_state
 from keras3conv.frameworks.keras.observing import float64_kernels, replaced
-from keras3conv.frameworks.keras.tree import named_layers, variables_of
+from keras3conv.frameworks.keras.tree import layers_of, named_layers, variables_of
 from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.numerics.difference import same_bits
@@ -268,6 +268,23 @@ def _is_variable(value: Any) -> bool:
 
 
 @contextmanager
+def global_seed_kept() -> Iterator[None]:
+    """Restore Keras' global seed generator when the `with` block ends, or remove it if it is new.
+
+    Layers that were created without a seed generator draw their numbers from the global one.
+    """
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    before = None if generator is None else np.array(to_numpy(generator.state))
+    try:
+        yield
+    finally:
+        if before is not None and not same_bits(to_numpy(generator.state), before):
+            generator.state.assign(before)
+        if global_state.get_global_attribute(GLOBAL_SEED_GENERATOR) is not generator:
+            global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+
+
+@contextmanager
 def state_kept(model: keras.layers.Layer) -> Iterator[list[str]]:
     """Restore a model's state when the `with` block ends: variables that no optimizer changes, tensors in attributes.
 
@@ -351,14 +368,3 @@ def _names(model: keras.layers.Layer) -> dict[int, str]:
         for name, variable in _state_variables(layer):
             names.setdefault(id(variable), f"{path}/{name}".lstrip("/"))
     return names
-
-
-def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Return the model and each of its layers once, in no particular order; faster than `named_layers`."""
-    found, pending = {id(model): model}, [model]
-    while pending:
-        for child in pending.pop()._flatten_layers(include_self=False, recursive=False):
-            if id(child) not in found:
-                found[id(child)] = child
-                pending.append(child)
-    return list(found.values())

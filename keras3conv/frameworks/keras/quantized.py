@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras3conv.errors import ModelError
-from keras3conv.frameworks.keras.model import KerasModel
+from keras3conv.frameworks.keras.adapter import KerasModel
 from keras3conv.frameworks.keras.tree import named_layers, variables_by_path
 from keras3conv.frameworks.keras.values import error_message, raised_by_keras, to_numpy
 from keras3conv.transforms import Array

@@ -38,6 +38,17 @@ def named_layers(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.
     yield from walk("", model)
 
 
+def layers_of(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Return the model and each of its layers once, in no particular order; faster than `named_layers`."""
+    found, pending = {id(model): model}, [model]
+    while pending:
+        for child in pending.pop()._flatten_layers(include_self=False, recursive=False):
+            if id(child) not in found:
+                found[id(child)] = child
+                pending.append(child)
+    return list(found.values())
+
+
 def variables_of(layer: keras.layers.Layer) -> Iterator[tuple[str, keras.Variable]]:
     """Yield the name and the variable for each variable that a layer owns itself; a repeated name gets a number."""
     names: dict[str, int] = {}

@@ -4,11 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import keras
+import numpy as np
 
-from keras3conv.frameworks.keras.memory import Orders, assign, assign_all, memory_orders
-from keras3conv.frameworks.keras.modes import layers_of
-from keras3conv.frameworks.keras.tree import variables_by_path
-from keras3conv.frameworks.keras.values import backend, to_numpy
+from keras3conv.frameworks.keras.tree import layers_of, variables_by_path
+from keras3conv.frameworks.keras.values import Orders, assign, assign_all, backend, memory_orders, to_numpy
 from keras3conv.frameworks.shared.backup import REFERENCES, Backup, restored_by
 from keras3conv.transforms import Array
 
@@ -20,7 +19,7 @@ def write(
 ) -> None:
     """Write values into the variables of a model; after any exception all variables have their old values.
 
-    On the torch backend the kernels of convolutions get the memory order in which they run fastest; see `memory`.
+    On the torch backend the kernels of convolutions get the memory order in which they run fastest; see `values`.
 
     Args:
         model: The model.
@@ -32,7 +31,7 @@ def write(
     pairs = values.items() if isinstance(values, Mapping) else values
     found: set[int] = set()
     with undone_on_failure(model, variables) as backup:
-        assign_all(_kept(pairs, variables, memory_orders(model), backup, found, finite), found)
+        assign_all(_kept(pairs, variables, memory_orders(layers_of(model)), backup, found, finite), found)
         settle(model)
 
 
@@ -86,3 +85,13 @@ def settle(model: keras.layers.Layer) -> None:
     for layer in layers_of(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
+
+
+def arrange_kernels(model: keras.layers.Layer) -> None:
+    """Give the kernels of a model's convolutions their fastest memory order; all values stay the same."""
+    layers = layers_of(model)
+    orders = memory_orders(layers)
+    for layer in layers:
+        for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
+            if id(variable) in orders:
+                assign(variable, np.array(to_numpy(variable)), orders[id(variable)])

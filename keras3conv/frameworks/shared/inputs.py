@@ -1,18 +1,13 @@
-"""Determine the inputs of both models from the user's arguments; derive missing Keras inputs from the torch inputs.
+"""Make random inputs for both models, from the Keras input specification; check, shorten and flatten any inputs."""
 
-A model with one input takes a single array of any name, and the report names it. With several inputs, a wrong name is
-an error, because the order of the arrays does not show which input each belongs to.
-"""
-
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.layout import channels_last, moved
-from keras3conv.messages import count, with_article
+from keras3conv.formats.safe.source import dtype_named
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of
 from keras3conv.transforms import Array
@@ -24,6 +19,21 @@ SAMPLES = 1
 
 _ROUNDING = 1e-4
 """The relative difference up to which torch and Keras inputs count as equal; their dtypes may differ."""
+
+BATCH = 2
+
+MASKED_BATCH = 3
+"""The number of samples for a model with masks: one without padding, and two of different lengths."""
+
+FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
+"""The sizes to try for dynamic axes, in this order: some models halve images several times, others have few positions.
+"""
+
+_DOUBLED = tuple(2**power for power in range(9, 16))
+"""More sizes to try for a model of sequences that crops its input; images of these sizes would be too large."""
+
+_IMAGE = 4
+"""The number of axes from which on an input is an image or volume, with the channels second in torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,75 +53,204 @@ class Inputs:
     samples: str = ""
 
 
-def given_inputs(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: Any) -> Inputs:
-    """Return the inputs of both sides for the inputs that a user gave.
+Accepts = Callable[[Inputs], bool]
+"""A function that runs both models on inputs, and returns whether both accept them."""
+
+
+def random_inputs(torch: ModelView, keras: ModelView, accepts: Accepts | None = None) -> Inputs:
+    """Return random inputs for both sides, of the shapes in the Keras input specification.
 
     Args:
-        torch: The torch side, for the names of the arguments of its `forward`.
+        torch: The torch side, whose layers show which inputs are channels-first.
         keras: The Keras side, for its input specification.
-        inputs: The user's inputs for the torch side.
-        keras_inputs: The user's inputs for the Keras side, or None.
+        accepts: Returns whether the models run on inputs, to choose dynamic sizes; None if the models cannot be run.
 
     Raises:
-        InputError: The Keras inputs cannot be derived.
+        InputError: There is no specification, or the models accept none of the sizes.
     """
-    if keras_inputs is not None:
-        _refuse_positional(keras, keras_inputs)
-        return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
-    arrays = _named(input_arrays(inputs), torch.arguments, keras.input_specs)
-    derived = derive(arrays, keras.input_specs, keras.arguments)
-    return Inputs(torch=inputs, keras=derived, note="inputs given; those of Keras are the same arrays in Keras' layout")
-
-
-def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[InputSpec]) -> dict[str, Array]:
-    """Return positional torch inputs by argument name, if the Keras inputs have the names of the arguments.
-
-    Otherwise they are returned unchanged; those that have names, in the order of the arguments.
-
-    Args:
-        arrays: The inputs of the torch module; positional ones have the names "0", "1", ....
-        arguments: The argument names of the module's `forward`.
-        specs: The input specification of the Keras model.
-    """
-    if set(arrays) <= set(arguments):
-        return {name: arrays[name] for name in arguments if name in arrays}
-    names = {spec.key or spec.name for spec in specs}
-    called = arguments[: len(arrays)]
-    is_positional = list(arrays) == [str(place) for place in range(len(arrays))]
-    return dict(zip(called, arrays.values(), strict=True)) if is_positional and set(called) == names else arrays
-
-
-def input_arrays(inputs: object) -> dict[str, Array]:
-    """Return the inputs of a torch module as arrays by name: positional ones "0", "1", ..., keywords by name.
-
-    Raises:
-        InputError: `inputs` has a wrong type, or an array does not contain numbers.
-    """
-    if not (isinstance(inputs, dict | tuple) or is_array(inputs)):
-        raise InputError(no_input(inputs))
-    named = inputs if isinstance(inputs, dict) else list(inputs) if isinstance(inputs, tuple) else [inputs]
-    arrays = {}
-    for name, value in flatten(named, is_array):
-        arrays[name] = as_array(value)
-        require_numbers(arrays[name])
-    return arrays
-
-
-def no_input(inputs: object) -> str:
-    """Return the error message that a torch module cannot be called with inputs of this type."""
-    return (
-        "inputs must be a tensor or an array, a tuple of positional arguments, or a dict of keyword arguments, but is "
-        f"{with_article(type(inputs).__name__)}"
+    if not keras.input_specs:
+        raise InputError(f"{keras.title} has no input specification: give inputs=..., the inputs of the torch module")
+    free = [spec for spec in keras.input_specs if None in spec.shape[1:]]
+    layouts = possible_layouts(torch, keras)
+    if not free and (accepts is None or len(layouts) == 1):
+        return _made(torch, keras, 0, channels_first=layouts[0])
+    is_image = any(len(spec.shape) > 3 for spec in free)
+    sizes = (FREE_SIZES if is_image else (*FREE_SIZES, *_DOUBLED)) if free else (0,)
+    for place, size in enumerate(sizes if accepts else ()):
+        for first in layouts:
+            made = _made(torch, keras, size, channels_first=first)
+            if accepts and accepts(made):
+                refused = ", ".join(map(str, sizes[:place]))
+                chosen = f"; the dynamic sizes are {size}" if free else ""
+                return replace(made, note=made.note + chosen + (f", as the models refuse {refused}" if refused else ""))
+    if not free:
+        return _made(torch, keras, 0, channels_first=layouts[0])
+    tried = f", and the models accept none of {', '.join(map(str, sizes))}" if accepts else ""
+    raise InputError(
+        f"{keras.title} takes an input of shape {free[0].shape}, with None for dynamic sizes{tried}: give inputs=..., "
+        "the inputs of the torch module"
     )
 
 
-def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
-    """Raise `InputError` if a functional Keras model, which takes one argument, is to be called with a tuple."""
-    if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
-        raise InputError(
-            f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, but it "
-            "takes one: a list or a dict of its inputs\nFix:  keras_inputs=list(keras_inputs)"
-        )
+def possible_layouts(torch: ModelView, keras: ModelView) -> tuple[bool | None, ...]:
+    """Return the layouts to try for torch inputs, the more likely ones first.
+
+    Images have their channels second in torch; for sequences, True means (batch, channels, steps), and False means
+    (batch, steps, channels). None means that all inputs have the layout of Keras, as after
+    `convert(..., channels="last")`.
+
+    Args:
+        torch: The torch side; a convolution or pooling over one axis makes channels before the steps likely.
+        keras: The Keras side, whose input specification shows which inputs are sequences.
+    """
+    as_in_keras = (None,) if any(len(spec.shape) >= _IMAGE for spec in keras.input_specs) else ()
+    if all(len(spec.shape) != 3 for spec in keras.input_specs):
+        return (False, *as_in_keras)
+    likely = any(kind.endswith(("Conv1d", "Pool1d")) for layer in torch.layers for kind in layer.kinds)
+    return (likely, not likely, *as_in_keras)
+
+
+def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool | None) -> Inputs:
+    """Return random inputs for both sides, with the same values in both.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side, whose input specification determines the shapes.
+        size: The size of every dynamic axis.
+        channels_first: Whether sequences have the channels before the steps in torch; None if torch has the layout of
+            Keras, also for images.
+    """
+    made = [_random(spec, keras, size, place) for place, spec in enumerate(keras.input_specs)]
+    shapes = ", ".join(str(array.shape) for array in _in_torch(made, channels_first=channels_first))
+    note = f"random inputs of shape {shapes}, seed {SEED}, made from the Keras model's input specification"
+    return with_arrays(torch, keras, made, note, channels_first=channels_first)
+
+
+def with_arrays(
+    torch: ModelView, keras: ModelView, arrays: list[Array], note: str, *, channels_first: bool | None
+) -> Inputs:
+    """Return the inputs of both sides, made from the arrays of the Keras inputs.
+
+    Args:
+        torch: The torch side.
+        keras: The Keras side.
+        arrays: The arrays in Keras' layout, in the order of its input specification.
+        note: The origin of the inputs, for the report.
+        channels_first: Whether sequences have the channels before the steps in torch; None if torch has the layout of
+            Keras, also for images.
+    """
+    torch_made = _in_torch(arrays, channels_first=channels_first)
+    names = [spec.key or spec.name for spec in keras.input_specs]
+    by_name = dict(zip(names, torch_made, strict=True))
+    are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
+    are_one_argument = len(names) > 1 and len(torch.keywords) == 1 and all(spec.key for spec in keras.input_specs)
+    return Inputs(
+        torch=by_name if are_named else (by_name,) if are_one_argument else tuple(torch_made),
+        keras=together(arrays, [spec.key for spec in keras.input_specs]),
+        note=note,
+    )
+
+
+def together(arrays: list[Array], keys: Sequence[str]) -> Any:
+    """Return arrays in the form in which a Keras model takes its inputs: a dict, a single array, or a list.
+
+    Args:
+        arrays: The arrays.
+        keys: The key of each array; empty texts if the model takes no dict.
+    """
+    if all(keys):
+        return dict(zip(keys, arrays, strict=True))
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def _random(spec: InputSpec, keras: ModelView, size: int, place: int) -> Array:
+    generator = np.random.default_rng(SEED)
+    batch = spec.shape[0] or (MASKED_BATCH if keras.mask_values else BATCH)
+    shape = (batch, *(axis or size for axis in spec.shape[1:]))
+    if spec.dtype == "bool":
+        return random_mask(shape)
+    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
+        # Of float64 too, the values are those of float32: both sides can hold them exactly.
+        values = generator.standard_normal(shape).astype(np.float32)
+        return padded(values, spec.padding, place=place).astype(dtype_named(spec.dtype))
+    rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
+    codes = random_codes(generator, min(rows, default=2), shape)
+    return padded(codes, spec.padding, place=place).astype(spec.dtype)
+
+
+def _in_torch(arrays: list[Array], *, channels_first: bool | None) -> list[Array]:
+    """Return Keras inputs in a layout of torch, as `possible_layouts` returns it: None leaves all inputs unchanged."""
+    return arrays if channels_first is None else [_torch_layout(one, sequences_first=channels_first) for one in arrays]
+
+
+def _torch_layout(array: Array, *, sequences_first: bool) -> Array:
+    """Return a Keras input in the layout of torch: an image of shape (1, 32, 32, 3) becomes (1, 3, 32, 32).
+
+    Args:
+        array: The input of the Keras model.
+        sequences_first: Whether the channels of a sequence become the second axis, too.
+    """
+    if array.ndim >= _IMAGE or (array.ndim == 3 and sequences_first):
+        return np.ascontiguousarray(np.moveaxis(array, -1, 1))
+    return array
+
+
+def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
+    """Return random row indices into a table with this number of rows, including the first and the last row.
+
+    Args:
+        generator: The generator of random numbers.
+        rows: The number of rows of the table.
+        shape: The shape of the array of indices.
+    """
+    codes = generator.integers(0, rows, shape)
+    steps = codes.reshape(len(codes), -1)
+    for sample, row in ((0, rows - 1), (-1, 0)):
+        steps[sample, 0] = row  # the first step of a sample is never padding
+    if len(codes) == 1:
+        steps[0, -1] = rows - 1
+    return codes
+
+
+def random_mask(shape: tuple[int, ...]) -> Array:
+    """Return a random boolean mask, True where a step is used.
+
+    In a mask of shape (batch, steps), a random number of last steps of each sample are False, as in padding. In one of
+    shape (batch, steps, steps), random elements are False, but not the first of a row, because a row without True has
+    no result. If there are several samples, all elements of the first one are True.
+    """
+    everything = np.ones(shape, dtype=bool)
+    if len(shape) < 2:
+        return everything
+    if len(shape) == 2:
+        return padded(everything, 0, replacement=True)
+    found = np.random.default_rng(SEED).random(shape) < 0.5
+    found[..., 0] = True
+    found[: 1 if len(found) > 1 else 0] = True
+    return found
+
+
+def padded(array: Array, padding: float | None, *, replacement: float | None = None, place: int = 0) -> Array:
+    """Return a batch of sequences with padding at the end of all samples but one, to different lengths.
+
+    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
+
+    Args:
+        array: The sequences: tokens of shape (batch, steps), or features of shape (batch, steps, features). A single
+            sample is padded.
+        padding: The value that the model masks; None if it masks nothing.
+        replacement: The value that replaces the padding value where the array has it by chance; by default 1, or 0.
+        place: The number of the input among several; it determines which sample has no padding.
+    """
+    if padding is None or array.ndim < 2:
+        return array
+    replacement = (1 if padding == 0 else 0) if replacement is None else replacement
+    array, steps = np.where(array == padding, np.asarray(replacement, array.dtype), array), array.shape[1]
+    whole = 1 if len(array) > 1 else 0
+    rows = [(place + number) % len(array) for number in range(whole, len(array))]
+    for number, row in enumerate(rows):
+        array[row, max(1, steps * (len(rows) - number) // (len(rows) + 1)) :] = padding
+    return array
 
 
 def require_numbers(array: Array) -> None:
@@ -173,11 +312,6 @@ def _alike(one: Fingerprint, other: Fingerprint) -> bool:
     return one.agrees(other, _ROUNDING)
 
 
-def is_array(value: object) -> bool:
-    """Return whether a value is an array or a tensor of any framework."""
-    return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
 def _cut(inputs: Any, number: int) -> Any:
     """Return nested inputs of one side with only the first samples of each array."""
     if is_array(inputs):
@@ -189,6 +323,11 @@ def _cut(inputs: Any, number: int) -> Any:
     return inputs
 
 
+def is_array(value: object) -> bool:
+    """Return whether a value is an array or a tensor of any framework."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def as_array(array: Any) -> Array:
     """Return an input of any framework as an array of the same dtype."""
     if hasattr(array, "detach"):
@@ -196,141 +335,6 @@ def as_array(array: Any) -> Array:
 
         return to_numpy(array)
     return np.asarray(array)
-
-
-def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: Sequence[str] = ()) -> Any:
-    """Return the Keras inputs for torch inputs, matched by name if both sides have the same names, else by order.
-
-    Args:
-        arrays: The inputs of the torch module: keywords by name, positional arguments by position.
-        specs: The input specification of the Keras model; empty if it has none.
-        arguments: The argument names of a Keras model without a specification.
-
-    Raises:
-        InputError: The number or the shapes of the inputs do not fit the Keras model.
-    """
-    if not specs:
-        return _unspecified(arrays, arguments)
-    names = [spec.key or spec.name for spec in specs]
-    values = [arrays[name] for name in names] if set(names) == set(arrays) else list(arrays.values())
-    if len(values) != len(specs):
-        wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
-        raise InputError(
-            f"the torch module is called with {count(len(values), 'array')}, the Keras model takes {len(specs)} "
-            f"({wanted}): give keras_inputs=... too, or the inputs alone, if an array holds something else, as labels"
-        )
-    made = [_fit(array, spec) for array, spec in zip(values, specs, strict=True)]
-    return together(made, [spec.key for spec in specs])
-
-
-def together(arrays: list[Array], keys: Sequence[str]) -> Any:
-    """Return arrays in the form in which a Keras model takes its inputs: a dict, a single array, or a list.
-
-    Args:
-        arrays: The arrays.
-        keys: The key of each array; empty texts if the model takes no dict.
-    """
-    if all(keys):
-        return dict(zip(keys, arrays, strict=True))
-    return arrays[0] if len(arrays) == 1 else arrays
-
-
-def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
-    """Return the inputs of a Keras model without an input specification, derived from the arguments of its `call`.
-
-    The inputs become positional arguments if the torch inputs have the names of these arguments, or if they have no
-    names and are not more than the arguments. Otherwise they become one argument: a dict if they have names, else a
-    list.
-
-    Args:
-        arrays: The inputs of the torch module, by name or position.
-        arguments: The names of the arguments of the Keras model's `call`.
-    """
-    made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
-    if len(made) == 1:
-        return next(iter(made.values()))
-    if made.keys() <= set(arguments):
-        last = max(arguments.index(name) for name in made)
-        return tuple(made.get(name) for name in arguments[: last + 1])
-    if all(name.isidentifier() for name in made):
-        return made
-    takes = sum(name != "mask" for name in arguments)  # Keras itself passes the mask
-    return tuple(made.values()) if takes >= len(made) else list(made.values())
-
-
-def _fit(array: Array, spec: InputSpec) -> Array:
-    same, other = _matches(array.shape, spec.shape), _matches(moved(array.shape), spec.shape)
-    if other and array.ndim > 2 and (array.ndim >= 4 or not same):
-        return np.ascontiguousarray(channels_last(array))
-    if same:
-        return array
-    raise InputError(
-        f"an input of shape {array.shape} does not fit {spec.name or 'the Keras input'} of shape {spec.shape}, "
-        "neither as "
-        "it is nor converted to channels-last: give keras_inputs=..."
-    )
-
-
-def in_keras_layout(inputs: Any, specs: Sequence[InputSpec]) -> str:
-    """Return a hint that an input for the torch module has the layout of Keras, (1, 32, 32, 3); empty if none has.
-
-    Args:
-        inputs: The inputs that a user gave for the torch module, which raised when it was called with them.
-        specs: The input specification of the Keras model.
-    """
-    for array in input_arrays(inputs).values():
-        shape, other = array.shape, (*array.shape[:1], *array.shape[-1:], *array.shape[1:-1])
-        for spec in specs if array.ndim > 2 else ():
-            if _matches(shape, spec.shape) and not _matches(moved(shape), spec.shape):
-                return (
-                    f"an input has the shape {shape} of the Keras model's input {spec.name} {spec.shape}; with the "
-                    f"channels second, as torch modules of images and sequences take them, it is {other}. For inputs "
-                    "in the layout of Keras, give keras_inputs=... in place of inputs=..."
-                )
-    return ""
-
-
-def _matches(shape: tuple[int, ...], spec: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(spec) and all(free in (None, size) for size, free in zip(shape, spec, strict=True))
-
-
-class OneArray(dict[str, Array]):
-    """The only array of a file, by its name. Unlike a dict of the user, it is never passed to a model as a dict."""
-
-
-def only_array(inputs: Any, names: Sequence[str], *, required: int, known: Collection[str] = ()) -> tuple[Any, str]:
-    """Return inputs for a model, and a note if its only input gets an array of another name.
-
-    Args:
-        inputs: The user's inputs: an array, a tuple, or a dict by name.
-        names: The names of the inputs of the model, the required ones first; empty if they are unknown.
-        required: The number of inputs that the model needs.
-        known: Other names of the first input, which need no note.
-    """
-    if not isinstance(inputs, Mapping) or len(inputs) != 1:
-        return inputs, ""
-    ((given, array),) = inputs.items()
-    if given in names or not (isinstance(inputs, OneArray) or required == 1):
-        return inputs, ""
-    is_noted = names and given not in known
-    return array, f"the input '{given}' was given to '{names[0]}'" if is_noted else ""
-
-
-def dict_as_argument(inputs: Any, keywords: Collection[str], *, required: int) -> tuple[Any, str]:
-    """Return inputs for a torch module whose only required argument is a dict, and a note if a dict was given to it.
-
-    This is the case for several arrays without any name that `forward` takes: `forward(self, batch)` with
-    {"tokens": ..., "mask": ...}.
-
-    Args:
-        inputs: The user's inputs: an array, a tuple, or a dict by name.
-        keywords: The names under which `forward` takes arguments; empty if it takes any name.
-        required: The number of arguments without a default.
-    """
-    is_argument = isinstance(inputs, Mapping) and len(inputs) > 1 and not any(name in keywords for name in inputs)
-    if not (is_argument and keywords and required == 1):
-        return inputs, ""
-    return (inputs,), "the dict of inputs was given as the only argument that forward needs"
 
 
 def flatten(value: Any, is_leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:

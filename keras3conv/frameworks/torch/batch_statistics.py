@@ -9,8 +9,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import RAISED_BY_MODELS
-from keras3conv.frameworks.random_state import generators_kept
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.modes import generators_kept
 from keras3conv.frameworks.torch.observing import running_tensors, substituted
 from keras3conv.frameworks.torch.tensors import named_tensors
 

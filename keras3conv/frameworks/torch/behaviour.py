@@ -23,12 +23,6 @@ from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.centred import CentredLayerNorm, CentredRMSNorm
 
 
-def overrides(module: nn.Module, *methods: str) -> bool:
-    """Return True if a user's class overrides one of the given methods of its torch.nn base class."""
-    functions = [getattr(type(module), name, None) for name in methods]
-    return any(not str(getattr(function, "__module__", "")).startswith("torch.nn.") for function in functions)
-
-
 def copy_with(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> nn.Module:
     """Return a copy of a module with other parameters; a run of the copy does not change the module's tensors.
 
@@ -70,9 +64,6 @@ _known_kernels: dict[Hashable, tuple[str, ...]] = {}
 
 def kernel_parts(module: nn.Module) -> tuple[str, ...]:
     """Return the names of the parameters from which a convolution computes its kernel; empty for a plain weight."""
-    is_convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not module.transposed
-    if not is_convolution or not overrides(module, "forward", "_conv_forward") or "weight" not in module._parameters:
-        return ()
     shapes = tuple((name, tensor is not None and tensor.shape) for name, tensor in module._parameters.items())
     cls: Any = type(module)
     key = (cls, cls.forward, cls._conv_forward, shapes, repr(module))
@@ -260,24 +251,11 @@ _known_norms: dict[Hashable, CentredNorm | None] = {}
 
 def centred_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | None:
     """Return the description of a module that normalizes and multiplies by `1 + weight`; None for any other module."""
-    if not may_be_norm(module):
-        return None
     shapes = tuple((name, tensor is not None and tensor.shape) for name, tensor in module._parameters.items())
     key = (type(module), type(module).forward, repr(sorted(config.items(), key=lambda entry: entry[0])), shapes)
     if key not in _known_norms:
         _known_norms[key] = _recognized_norm(module, config)
     return _known_norms[key]
-
-
-def may_be_norm(module: nn.Module) -> bool:
-    """Return True if a module may be a norm: it has its own `forward`, a weight per channel, and maybe a bias."""
-    own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
-    if "weight" not in own or not own.keys() <= {"weight", "bias"} or module._modules or module._buffers:
-        return False
-    shape = own["weight"].shape
-    channels = len(shape) == 1 and shape[0] > 1 and all(tensor.shape == shape for tensor in own.values())
-    is_plain = "forward" not in vars(module) and not isinstance(module, torch.jit.ScriptModule)
-    return channels and is_plain and overrides(module, "forward")
 
 
 def _recognized_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNorm | None:

@@ -5,7 +5,7 @@ it is written, its parts (the tensors that it is computed from) get suitable val
 the computed weight then has exactly the written value. `convert` keeps the parts instead, see `in_parts`.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.torch.behaviour import computed_kernel, convolving_with, kernel_parts, write_kernel
-from keras3conv.frameworks.torch.tensors import named_modules, named_tensors
+from keras3conv.frameworks.torch.tensors import named_tensors
 from keras3conv.messages import lay_out
 
 _POWER_ITERATIONS = 15
@@ -55,30 +55,9 @@ class Derived:
     refresh: Callable[[], None]
 
 
-def derived_tensors(module: nn.Module, in_parts: Collection[str] = ()) -> dict[str, Derived]:
-    """Return the weights that a module computes from other tensors (weight norm, spectral norm), by path.
-
-    Args:
-        module: The module.
-        in_parts: The paths of the computed weights to leave out, because their parts are used instead.
-    """
-    found = {}
-    for path, child in named_modules(module):
-        for derived in (*_parametrized(path, child), *_hooked(path, child), *_standardized(path, child)):
-            found[derived.path] = derived
-    return {path: derived for path, derived in found.items() if path not in in_parts}
-
-
-def is_parametrized(module: nn.Module) -> bool:
-    """Return True if a module has a weight that `torch.nn.utils.parametrize` computes."""
-    # `parametrize.is_parametrized` is slow for other modules: it looks up an attribute that does not exist.
-    return "parametrizations" in module._modules and parametrize.is_parametrized(module)
-
-
-def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
+def parametrized_weights(path: str, child: nn.Module) -> Iterator[Derived]:
     """Yield the weights that `torch.nn.utils.parametrize` computes in the module `child` at a path of the model."""
-    lists = child.get_submodule("parametrizations").named_children() if is_parametrized(child) else ()
-    for name, steps in lists:
+    for name, steps in child.get_submodule("parametrizations").named_children():
         assert isinstance(steps, parametrize.ParametrizationList)
         held = {f"parametrizations.{name}.{part}": tensor for part, tensor in named_tensors(steps)}
         yield Derived(
@@ -94,7 +73,7 @@ def _parametrized(path: str, child: nn.Module) -> Iterator[Derived]:
         )
 
 
-def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
+def hooked_weights(path: str, child: nn.Module) -> Iterator[Derived]:
     """Yield the weights that hooks of `weight_norm` or `spectral_norm` compute in the module `child` at a path."""
     for hook in child._forward_pre_hooks.values():
         if not isinstance(hook, WeightNorm | SpectralNorm):
@@ -114,10 +93,9 @@ def _hooked(path: str, child: nn.Module) -> Iterator[Derived]:
         )
 
 
-def _standardized(path: str, child: nn.Module) -> Iterator[Derived]:
-    """Yield the computed kernel of a convolution with weight standardization, under the path of its weight."""
-    parts = () if is_parametrized(child) else kernel_parts(child)
-    if parts:
+def standardized_weights(path: str, child: nn.Module) -> Iterator[Derived]:
+    """Yield the kernel that a convolution of a user's class computes from its weight, under the path of the weight."""
+    if parts := kernel_parts(child):
         yield Derived(
             path=_join(path, "weight"),
             owner=path,

@@ -19,7 +19,7 @@ from keras3conv.errors import Problem, UnsupportedLayerError
 from keras3conv.frameworks.torch.decomposing import decomposed, rewritten
 from keras3conv.frameworks.torch.depth import captured_depth
 from keras3conv.frameworks.torch.dynamic_sizes import BATCH, free_sizes, size_of
-from keras3conv.frameworks.torch.exportable import exportable
+from keras3conv.frameworks.torch.exportable import exportable, split_outside, with_plain_weights
 from keras3conv.frameworks.torch.exporting import Exported, Inner, exported, with_two_examples
 from keras3conv.frameworks.torch.first_turns import constants_of
 from keras3conv.frameworks.torch.folding import is_number
@@ -46,7 +46,7 @@ from keras3conv.frameworks.torch.training_dropouts import (
 )
 from keras3conv.frameworks.torch.training_only import training_only
 from keras3conv.frameworks.torch.variables import variables_of
-from keras3conv.frameworks.torch.view import split_outside, view, with_plain_weights
+from keras3conv.frameworks.torch.view import view
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Tensor
 from keras3conv.model.views import ModelView

@@ -1,7 +1,11 @@
-"""Change what `torch.export` cannot follow: `take_along_dim`, experts, and tests of values of masks and parameters."""
+"""Change what `torch.export` cannot follow: `take_along_dim`, experts, and tests of values of masks and parameters.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+Computed weights that a converted model does not compute become parameters.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -13,6 +17,7 @@ from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
 from keras3conv.frameworks.torch.tensors import named_modules
+from keras3conv.frameworks.torch.view import derived_tensors, is_parametrized
 
 
 @contextmanager
@@ -20,6 +25,52 @@ def exportable(module: nn.Module) -> Iterator[None]:
     """Change inside the `with` block what `torch.export` cannot follow in a module; the values stay the same."""
     with causal_masks_unread(), distributions_unchecked(), experts_without_a_loop(module), TakenAlongAnyBatch():
         yield
+
+
+def split_outside(module: nn.Module, owners: Collection[str]) -> frozenset[str]:
+    """Return the paths of the computed weights that a converted model computes, too, from the same stored tensors.
+
+    Args:
+        module: The module.
+        owners: The paths of the modules that a rule of the user converts; their weights are left out.
+    """
+    whole = tuple(f"{owner}." for owner in owners)
+    return frozenset(path for path in derived_tensors(module) if not path.startswith(whole))
+
+
+def with_plain_weights(module: nn.Module, in_parts: Collection[str]) -> nn.Module:
+    """Return a copy of a module, in evaluation mode, in which computed weights are parameters.
+
+    If there are none, or the module itself convolves with a kernel that it computes, return the module itself.
+
+    Args:
+        module: The module.
+        in_parts: The paths of the weights that stay computed.
+    """
+    derived = derived_tensors(module)
+    chosen = {path for path, weight in derived.items() if path not in {*in_parts, *weight.parts}}
+    if not chosen:
+        return module
+    for weight in derived.values():  # a hook leaves its last result, which torch cannot copy
+        attributes = vars(module.get_submodule(weight.owner))
+        if isinstance(attributes.get(weight.name), torch.Tensor):
+            attributes[weight.name] = attributes[weight.name].detach()
+    plain = deepcopy(module).eval()
+    for path, weight in derived_tensors(plain).items():
+        if path not in chosen:
+            continue
+        owner, value = plain.get_submodule(weight.owner), weight.compute().detach().clone()
+        if is_parametrized(owner):
+            # The copy has the class of the original, which torch would change if it removed the parametrization.
+            owner.__class__ = type(owner).__bases__[0]
+            del owner._modules["parametrizations"]
+        elif f"{weight.name}_g" in owner._parameters:
+            nn.utils.remove_weight_norm(owner, weight.name)
+        else:
+            nn.utils.remove_spectral_norm(owner, weight.name)
+        vars(owner).pop(weight.name, None)
+        owner.register_parameter(weight.name, nn.Parameter(value))
+    return plain
 
 
 _FUNCTIONS = (torch.take_along_dim, torch.Tensor.take_along_dim)

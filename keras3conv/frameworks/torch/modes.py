@@ -64,6 +64,19 @@ def precise() -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Restore the states of torch's random generators, including those of CUDA devices in use."""
+    devices = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch does not annotate it
+    before, of_devices = torch.get_rng_state(), torch.cuda.get_rng_state_all() if devices else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+        if devices:
+            torch.cuda.set_rng_state_all(of_devices)
+
+
 def indices_are_checked(module: nn.Module) -> bool:
     """Return whether an index that is out of range raises an exception: only if the module is on a CPU.
 

@@ -15,9 +15,10 @@ from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem,
 from keras3conv.frameworks.own_classes import require_fields
 from keras3conv.frameworks.shared.backup import Backup, restored_by
 from keras3conv.frameworks.shared.flow import Follower
-from keras3conv.frameworks.shared.inputs import flatten, input_arrays, no_input, require_numbers
+from keras3conv.frameworks.shared.inputs import flatten, require_numbers
+from keras3conv.frameworks.shared.inputs_given import input_arrays, no_input
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording
-from keras3conv.frameworks.torch.derived import Derived, derived_tensors
+from keras3conv.frameworks.torch.derived import Derived
 from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.frameworks.torch.modes import (
     default_dtype,
@@ -40,7 +41,6 @@ from keras3conv.frameworks.torch.observing import (
 from keras3conv.frameworks.torch.rounding import rounding_of_keras
 from keras3conv.frameworks.torch.state_dicts import left_out_of, state_dict_of
 from keras3conv.frameworks.torch.tensors import (
-    device_of,
     double_precision,
     floating_tensors,
     named_tensors,
@@ -50,9 +50,10 @@ from keras3conv.frameworks.torch.tensors import (
     to_torch,
     version_of,
 )
-from keras3conv.frameworks.torch.view import planned_in_parts, stored_tensors, view
+from keras3conv.frameworks.torch.view import derived_tensors, planned_in_parts, stored_tensors, view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
+from keras3conv.rules.registry import users_rules
 from keras3conv.transforms import Array
 
 
@@ -206,6 +207,11 @@ def frozen_parameters(module: nn.Module) -> tuple[str, ...]:
     return tuple(path for path, tensor in module.named_parameters() if not tensor.requires_grad)
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of the first tensor of a module; the CPU for a module without tensors."""
+    return next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
+
+
 def call_arguments(module: nn.Module, inputs: object, *, float64: bool = False) -> Arguments:
     """Return the positional and keyword arguments of a call, as tensors on the device of the module.
 
@@ -285,8 +291,8 @@ class TorchModule:
     def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
         """Return the view of the module: its layers and tensors by name; with `described`, also configurations."""
         found = view(self.source, described=described, in_parts=planned_in_parts(self.source, planned))
-        if described:
-            require_fields(found)
+        for rule in users_rules() if described else ():
+            require_fields(rule, found)
         return found
 
     def run(self, inputs: object, *, watch: bool = True) -> Recording:

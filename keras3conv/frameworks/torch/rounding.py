@@ -129,10 +129,3 @@ def float32_constants(module: nn.Module, mapped: Set[str]) -> Iterator[str]:
             is_constant = isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter) and full not in mapped
             if is_constant and value.dtype == torch.float32 and not torch.equal(value, value.round()):
                 yield full
-
-
-def float32_buffers(module: nn.Module, mapped: Set[str]) -> dict[str, Array]:
-    """Return the values of the buffers among the `float32_constants` of a module, by path."""
-    buffers = dict(module.named_buffers())
-    found = (path for path in float32_constants(module, mapped) if path in buffers)
-    return {path: buffers[path].detach().cpu().numpy() for path in found}

@@ -50,11 +50,6 @@ def _members(modules: list[tuple[str, nn.Module]], attribute: str) -> list[tuple
     return found
 
 
-def device_of(module: nn.Module) -> torch.device:
-    """Return the device of the first tensor of a module; the CPU for a module without tensors."""
-    return next((tensor.device for _, tensor in named_tensors(module)), torch.device("cpu"))
-
-
 def double_precision(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of a float64 run for a dtype: float64, complex128 for complex numbers, or the dtype itself."""
     if dtype.is_complex:

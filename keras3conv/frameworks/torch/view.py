@@ -7,16 +7,16 @@ Keras model has the parts as variables, and computes the weight.
 
 import inspect
 from collections.abc import Collection, Iterator, Mapping
-from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.torch.behaviour import centred_norm, may_be_norm
-from keras3conv.frameworks.torch.derived import Derived, derived_tensors, is_parametrized
+from keras3conv.frameworks.torch.behaviour import centred_norm
+from keras3conv.frameworks.torch.derived import Derived, hooked_weights, parametrized_weights, standardized_weights
 from keras3conv.frameworks.torch.tensors import named_buffers, named_modules, named_tensors, to_numpy
 from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef, made, plain
@@ -58,6 +58,42 @@ def view(
         required=required,
         keywords=keywords(module),
     )
+
+
+def derived_tensors(module: nn.Module, in_parts: Collection[str] = ()) -> dict[str, Derived]:
+    """Return the weights that a module computes from other tensors (weight norm, spectral norm), by path.
+
+    Args:
+        module: The module.
+        in_parts: The paths of the computed weights to leave out, because their parts are used instead.
+    """
+    found: list[Derived] = []
+    for path, child in named_modules(module):
+        if is_parametrized(child):
+            found += parametrized_weights(path, child)
+        elif _convolves_itself(child):
+            found += standardized_weights(path, child)
+        if child._forward_pre_hooks:
+            found += hooked_weights(path, child)
+    return {weight.path: weight for weight in found if weight.path not in in_parts}
+
+
+def is_parametrized(module: nn.Module) -> bool:
+    """Return True if a module has a weight that `torch.nn.utils.parametrize` computes."""
+    # `parametrize.is_parametrized` is slow for other modules: it looks up an attribute that does not exist.
+    return "parametrizations" in module._modules and parametrize.is_parametrized(module)
+
+
+def _convolves_itself(module: nn.Module) -> bool:
+    """Return True for a convolution of a user's class that overrides how torch convolves with the weight."""
+    is_convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not module.transposed
+    return is_convolution and "weight" in module._parameters and _overrides(module, "forward", "_conv_forward")
+
+
+def _overrides(module: nn.Module, *methods: str) -> bool:
+    """Return True if a user's class overrides one of the given methods of its torch.nn base class."""
+    functions = [getattr(type(module), name, None) for name in methods]
+    return any(not str(getattr(function, "__module__", "")).startswith("torch.nn.") for function in functions)
 
 
 def arguments(module: nn.Module) -> tuple[tuple[str, ...], int]:
@@ -165,8 +201,9 @@ def _layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, 
         described: Whether to include the configuration.
     """
     own = [*layer._parameters.items(), *layer._buffers.items()]
-    config = _config(layer) if described or may_be_norm(layer) else {}
-    norm = centred_norm(layer, config)
+    may_be_norm = _may_be_norm(layer)
+    config = _config(layer) if described or may_be_norm else {}
+    norm = centred_norm(layer, config) if may_be_norm else None
     cls: type = type(layer)
     kinds = _kinds(cls)
     parts = {part for weight in derived.values() for part in weight.parts}
@@ -179,6 +216,17 @@ def _layer_view(path: str, layer: nn.Module, derived: Mapping[str, Derived], *, 
         tensors=(*computed, *(tensor for tensor in stored if tensor.path not in parts)),
         attribute=path.rpartition(".")[2],
     )
+
+
+def _may_be_norm(module: nn.Module) -> bool:
+    """Return True if a module may be a norm: it has its own `forward`, a weight per channel, and maybe a bias."""
+    own = {name: tensor for name, tensor in module._parameters.items() if tensor is not None}
+    if "weight" not in own or not own.keys() <= {"weight", "bias"} or module._modules or module._buffers:
+        return False
+    shape = own["weight"].shape
+    channels = len(shape) == 1 and shape[0] > 1 and all(tensor.shape == shape for tensor in own.values())
+    is_plain = "forward" not in vars(module) and not isinstance(module, torch.jit.ScriptModule)
+    return channels and is_plain and _overrides(module, "forward")
 
 
 def _derived_ref(weight: Derived) -> TensorRef:
@@ -258,17 +306,6 @@ def planned_in_parts(module: nn.Module, planned: ModelView | None) -> frozenset[
     return frozenset(path for path, weight in derived_tensors(module).items() if stored.issuperset(weight.parts))
 
 
-def split_outside(module: nn.Module, owners: Collection[str]) -> frozenset[str]:
-    """Return the paths of the computed weights that a converted model computes, too, from the same stored tensors.
-
-    Args:
-        module: The module.
-        owners: The paths of the modules that a rule of the user converts; their weights are left out.
-    """
-    whole = tuple(f"{owner}." for owner in owners)
-    return frozenset(path for path in derived_tensors(module) if not path.startswith(whole))
-
-
 def buffers_of(module: nn.Module, in_parts: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Return the paths of the buffers that computed weights depend on: {"conv.weight": ("conv.weight_u",)}.
 
@@ -278,41 +315,6 @@ def buffers_of(module: nn.Module, in_parts: Collection[str]) -> dict[str, tuple[
     derived = derived_tensors(module)
     found = {path: tuple(part for part in derived[path].parts if part in buffers) for path in sorted(in_parts)}
     return {path: names for path, names in found.items() if names}
-
-
-def with_plain_weights(module: nn.Module, in_parts: Collection[str]) -> nn.Module:
-    """Return a copy of a module, in evaluation mode, in which computed weights are parameters.
-
-    If there are none, or the module itself convolves with a kernel that it computes, return the module itself.
-
-    Args:
-        module: The module.
-        in_parts: The paths of the weights that stay computed.
-    """
-    derived = derived_tensors(module)
-    chosen = {path for path, weight in derived.items() if path not in {*in_parts, *weight.parts}}
-    if not chosen:
-        return module
-    for weight in derived.values():  # a hook leaves its last result, which torch cannot copy
-        attributes = vars(module.get_submodule(weight.owner))
-        if isinstance(attributes.get(weight.name), torch.Tensor):
-            attributes[weight.name] = attributes[weight.name].detach()
-    plain = deepcopy(module).eval()
-    for path, weight in derived_tensors(plain).items():
-        if path not in chosen:
-            continue
-        owner, value = plain.get_submodule(weight.owner), weight.compute().detach().clone()
-        if is_parametrized(owner):
-            # The copy has the class of the original, which torch would change if it removed the parametrization.
-            owner.__class__ = type(owner).__bases__[0]
-            del owner._modules["parametrizations"]
-        elif f"{weight.name}_g" in owner._parameters:
-            nn.utils.remove_weight_norm(owner, weight.name)
-        else:
-            nn.utils.remove_spectral_norm(owner, weight.name)
-        vars(owner).pop(weight.name, None)
-        owner.register_parameter(weight.name, nn.Parameter(value))
-    return plain
 
 
 def inner_modules(module: nn.Module, in_parts: Collection[str] = ()) -> set[str]:

@@ -76,7 +76,9 @@ def _probe(
     modules = containers_like(layers, keras_layers)
     paths = {layer.path for layer in (*layers, *modules)}
     weights = probe_weights(layers, constants(layers, keras_layers))
-    weights |= exact_constants(torch, keras, weights.keys(), inputs)
+    buffers = [one.path for one in torch_view.tensors() if not one.trainable and one.path not in weights]
+    if buffers:
+        weights |= exact_constants(torch_view, buffers, keras, inputs.keras)
     run = run_torch.run(torch, torch_view, inputs.torch, weights, lambda path: path in paths)
     kept = own_values(torch_view, weights)
     run = replace(run, weights={**kept, **weights}, kept=frozenset(kept))

@@ -12,11 +12,10 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.frameworks.keras.memory import memory_orders
 from keras3conv.frameworks.keras.modes import state_kept
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
-from keras3conv.frameworks.keras.values import fill, raised_by_keras, to_numpy, to_tensors
+from keras3conv.frameworks.keras.values import fill, memory_orders, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import Call
 from keras3conv.messages import lay_out
@@ -97,7 +96,7 @@ class _CallHandler:
             for path, layer in named
             for role, variable in variables_of(layer)
         }
-        self.orders = memory_orders(model, float64=True)
+        self.orders = memory_orders((layer for _, layer in named), float64=True)
         between = separator("keras")
         self.containers = {unit.path.rpartition(between)[0] for unit in units}
         for path in list(self.containers):

@@ -13,8 +13,8 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.alignment.staging import stage
 from keras3conv.errors import InputError
-from keras3conv.frameworks.keras import memory as keras_memory
 from keras3conv.frameworks.keras import model as keras_side
+from keras3conv.frameworks.keras import values as keras_memory
 from keras3conv.frameworks.keras import writing
 from keras3conv.frameworks.keras.tree import variables_by_path
 from keras3conv.frameworks.keras.values import to_numpy

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs import OneArray, only_array
-from keras3conv.frameworks.shared.inputs_made import both_inputs, require_arguments, require_names
+from keras3conv.frameworks.shared.inputs_given import OneArray, only_array, require_arguments, require_names
+from keras3conv.frameworks.sides import both_inputs
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.workflows.files import read_inputs, read_labels
 

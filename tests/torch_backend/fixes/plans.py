@@ -362,7 +362,7 @@ def shared_memory_with_files_to_write(folder: Path) -> Scope:
 
 
 @case(
-    "keras3conv/frameworks/keras/model.py:KerasModel.torch_tensors",
+    "keras3conv/frameworks/keras/adapter.py:KerasModel.torch_tensors",
     'k3c.transfer(source, target, plan, memory="share")',
 )
 def shared_memory_on_another_backend(_: Path) -> Scope:

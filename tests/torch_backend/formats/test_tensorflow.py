@@ -12,7 +12,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv import formats
 from keras3conv.errors import ModelError
-from keras3conv.frameworks.keras.model import KerasModel
+from keras3conv.frameworks.keras.adapter import KerasModel
 from keras3conv.frameworks.keras.tree import variables_by_path
 from tests.support import tensorflow_files as files
 

@@ -9,7 +9,7 @@ from torch import nn
 from keras3conv import formats
 from keras3conv.errors import FileError, InputError
 from keras3conv.frameworks.adapter import KerasFile
-from keras3conv.frameworks.keras.model import KerasModel
+from keras3conv.frameworks.keras.adapter import KerasModel
 from keras3conv.frameworks.sides import Sides, resolve
 
 

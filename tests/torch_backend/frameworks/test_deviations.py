@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 import keras3conv as k3c
-from keras3conv.frameworks.keras.origin import deviations
+from keras3conv.frameworks.keras.adapter import deviations
 
 
 def model(size: int | None, window: int, stride: int) -> keras.Model:

@@ -13,7 +13,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import InputError
 from keras3conv.frameworks.keras.tree import call_arguments
-from keras3conv.frameworks.shared.inputs import derive
+from keras3conv.frameworks.shared.inputs_given import derive
 from keras3conv.transforms import Array
 
 LEFT, RIGHT = np.zeros((2, 3), "float32"), np.ones((2, 3), "float32")

@@ -14,10 +14,10 @@ from keras3conv.formats.keras2 import file as keras2_file
 from keras3conv.formats.keras2.changes import changed_settings, notes_of_changes
 from keras3conv.formats.keras2.file import Group, Saved, role_of
 from keras3conv.formats.keras2.network import name_of
+from keras3conv.frameworks.keras.adapter import Origin, set_origin
 from keras3conv.frameworks.keras.keras2 import archive, weights
 from keras3conv.frameworks.keras.keras2.building import build
 from keras3conv.frameworks.keras.keras2.problems import problems_in
-from keras3conv.frameworks.keras.origin import Origin, set_origin
 from keras3conv.transforms import Array, Shape
 
 

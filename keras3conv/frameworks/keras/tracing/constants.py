@@ -8,8 +8,9 @@ import numpy as np
 
 from keras3conv.errors import ModelError
 from keras3conv.frameworks.keras.internals import LAYER_MODULES
-from keras3conv.frameworks.keras.modes import float64_mode, layers_of
+from keras3conv.frameworks.keras.modes import float64_mode
 from keras3conv.frameworks.keras.tracing.graph import graph_of
+from keras3conv.frameworks.keras.tree import layers_of
 from keras3conv.transforms import Array
 
 

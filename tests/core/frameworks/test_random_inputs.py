@@ -7,8 +7,7 @@ import pytest
 
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.bounds import BoundsObserver
-from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.frameworks.shared.inputs_made import both_inputs, padded, random_mask
+from keras3conv.frameworks.shared.inputs import Inputs, padded, random_mask
 from keras3conv.frameworks.shared.inputs_masked import padded_at_the_start, wider_integers, with_masks, with_padding
 from keras3conv.frameworks.shared.inputs_varied import (
     are_long_images,
@@ -17,6 +16,7 @@ from keras3conv.frameworks.shared.inputs_varied import (
     smaller_sizes,
     with_more_samples,
 )
+from keras3conv.frameworks.sides import both_inputs
 from keras3conv.model.views import InputSpec, LayerView, ModelView, TensorRef
 from keras3conv.transforms import Array
 
