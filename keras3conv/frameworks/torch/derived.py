@@ -2,7 +2,8 @@
 
 A view lists the computed weight as one tensor with its usual name, so that it can be paired with a Keras variable. When
 it is written, its parts (the tensors that it is computed from) get suitable values. For weight norm and spectral norm
-the computed weight then has exactly the written value. `convert` keeps the parts instead, see `in_parts`.
+the computed weight then has exactly the written value. `convert` keeps the parts instead: see `split_outside` in
+`exportable`.
 """
 
 from collections.abc import Callable, Iterator

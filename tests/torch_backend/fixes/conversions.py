@@ -314,7 +314,7 @@ def a_kernel_that_a_standardized_convolution_cannot_compute(_: Path) -> Scope:
 
 
 @case(
-    "keras3conv/frameworks/shared/inputs.py:_refuse_positional",
+    "keras3conv/frameworks/shared/inputs_given.py:_refuse_positional",
     "k3c.align(module, model, inputs=inputs, keras_inputs=keras_inputs)",
 )
 def a_tuple_for_a_functional_model(_: Path) -> Scope:

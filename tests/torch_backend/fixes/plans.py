@@ -366,11 +366,11 @@ def shared_memory_with_files_to_write(folder: Path) -> Scope:
     'k3c.transfer(source, target, plan, memory="share")',
 )
 def shared_memory_on_another_backend(_: Path) -> Scope:
-    from keras3conv.frameworks.keras import model
+    from keras3conv.frameworks.keras import adapter
 
     patch = pytest.MonkeyPatch()
     patch.setenv("KERAS_BACKEND", "jax")
-    patch.setattr(model, "backend", lambda: os.environ["KERAS_BACKEND"])
+    patch.setattr(adapter, "backend", lambda: os.environ["KERAS_BACKEND"])
     return pair() | {"undo": patch.undo}
 
 
