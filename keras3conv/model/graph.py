@@ -168,6 +168,8 @@ class Graph:
         remarks: Sentences about what the model does in training only, such as a kernel regularizer.
         margin: 0 if the trace used the default numbers for the dynamic sizes. A model that crops its inputs needs
             larger ones; then it is the number that was added to every dynamic size except the batch size.
+        multiple: 1 if the model accepts any sizes. A U-Net needs sizes that it can halve; then it is the number of
+            which the dynamic sizes of the trace, except the batch size, were multiples.
     """
 
     name: str
@@ -185,6 +187,7 @@ class Graph:
     remarks: tuple[str, ...] = ()
     keeps_names: bool = False
     margin: int = 0
+    multiple: int = 1
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Make the random inputs on which a module is compared with the Keras model that it was converted from."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def proof_inputs(
             fixed size.
         unit: Whether floating-point inputs are from 0 to 1; else they are from a normal distribution.
     """
-    margin = graph.margin + (_UP_TO_THE_TRACE if larger else 0)
+    grown = _Grown(margin=graph.margin + (_UP_TO_THE_TRACE if larger else 0), multiple=graph.multiple)
     generator = np.random.default_rng(SEED)
     rows = [t.shape[0] for layer in graph.view.layers for t in layer.tensors if t.role == "embeddings"]
     inputs, specs = graph.inputs, graph.view.input_specs
@@ -67,7 +67,7 @@ def proof_inputs(
         inputs = tuple(replace(tensor, dtype=spec.dtype) for tensor, spec in zip(inputs, specs, strict=True))
     indices = index_inputs(graph)
     arrays = {
-        tensor.name: _random(tensor, generator, min(rows, default=2), margin, are_indices=tensor.name in indices)
+        tensor.name: _random(tensor, generator, min(rows, default=2), grown, are_indices=tensor.name in indices)
         for tensor in inputs
     }
     if unit:
@@ -85,8 +85,8 @@ def _from_0_to_1(array: Array) -> Array:
     return array if array.dtype.kind != "f" else (1 / (1 + np.exp(-array))).astype(array.dtype)
 
 
-def _random(tensor: Tensor, generator: np.random.Generator, rows: int, margin: int, *, are_indices: bool) -> Array:
-    shape = tuple(_number(size, margin) for size in tensor.shape)
+def _random(tensor: Tensor, generator: np.random.Generator, rows: int, grown: "_Grown", *, are_indices: bool) -> Array:
+    shape = tuple(_number(size, grown) for size in tensor.shape)
     if tensor.dtype == "bool":
         return random_mask(shape)
     if "int" in tensor.dtype or are_indices:
@@ -96,10 +96,29 @@ def _random(tensor: Tensor, generator: np.random.Generator, rows: int, margin: i
     return made.astype(np.float32) if tensor.dtype in ("float16", "bfloat16") else made
 
 
-def _number(size: int | Size, margin: int) -> int:
+@dataclass(frozen=True, kw_only=True)
+class _Grown:
+    """The numbers by which the dynamic sizes of inputs are made larger; that of the batch is not.
+
+    Attributes:
+        margin: The number that is added.
+        multiple: The number to whose next multiple the sum is rounded up.
+    """
+
+    margin: int
+    multiple: int
+
+    def of(self, symbol: str) -> int:
+        """Return the number that replaces a dynamic size in the validation."""
+        if symbol == "batch":
+            return _size(symbol)
+        return -(-(_size(symbol) + self.margin) // self.multiple) * self.multiple
+
+
+def _number(size: int | Size, grown: _Grown) -> int:
     if isinstance(size, int):
         return size
-    sizes = [_size(symbol) + (0 if symbol == "batch" else margin) for symbol in size.symbols]
+    sizes = [grown.of(symbol) for symbol in size.symbols]
     return size.factor * int(np.prod(sizes)) + size.offset
 
 

@@ -115,9 +115,14 @@ def _training(model: keras.layers.Layer, paths: Collection[str]) -> AbstractCont
     chosen = {id(layer) for path, layer in named_layers(model) if path in paths}
 
     def handle(original: Original, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if id(layer) in chosen:
-            kwargs = {**kwargs, "training": True}
-        return original(layer, *args, **kwargs)
+        if id(layer) not in chosen:
+            return original(layer, *args, **kwargs)
+        context = layer._get_call_context()
+        mode = context.get_value("training")
+        try:
+            return original(layer, *args, **{**kwargs, "training": True})
+        finally:
+            context.set_value("training", mode)  # Keras keeps it for the later calls in the code of the caller
 
     return layer_calls(handle)
 

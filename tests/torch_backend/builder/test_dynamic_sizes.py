@@ -64,6 +64,27 @@ def test_the_padding_at_run_time_is_that_of_a_known_size(window: int, stride: in
         assert torch.equal(padded, torch.nn.functional.pad(given, same_padding(size, window, stride, dilation)))
 
 
+def added() -> keras.Model:
+    """A U-Net that adds its skip connections, so accepts only sizes that it can halve five times."""
+    x = given = keras.Input((None, None, 3))
+    skips = []
+    for _ in range(5):
+        x = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+        skips.append(x)
+        x = layers.MaxPooling2D()(x)
+    for skip in skips[::-1]:
+        x = layers.Add()([layers.Conv2D(4, 3, padding="same")(layers.UpSampling2D()(x)), skip])
+    return keras.Model(given, x)
+
+
+def test_a_model_that_halves_its_input_is_traced_and_proven_at_sizes_that_it_accepts() -> None:
+    model = randomised(added())
+    conversion = k3c.convert(model)
+    assert conversion.report is not None
+    conversion.report.raise_if_failed()
+    require_the_same(conversion, model, 96, 64)
+
+
 @pytest.mark.slow
 def test_a_u_net_with_dynamic_sizes_passes_validation_and_can_be_exported() -> None:
     model = randomised(u_net())

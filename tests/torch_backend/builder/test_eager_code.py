@@ -85,6 +85,25 @@ LOOPS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": lambda x, scale: scale * x * ops.cast(x == ops.max(x, axis=-1, keepdims=True), x.dtype),
+    "!=": lambda x, scale: scale * x * ops.cast(ops.round(x) != 0, x.dtype),
+    "!= of tensors": lambda x, scale: scale * x * ops.cast(ops.relu(x) != x, x.dtype),
+    "in a list": lambda x, scale: scale * x * float([x].index(x) == 0),
+}
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_a_comparison_in_the_code_of_a_layer_compares_elements(name: str) -> None:
+    passes(steps(Calls(COMPARISONS[name])), STEPS)
+
+
+def test_a_comparison_of_tensors_is_that_of_keras_again_after_a_conversion() -> None:
+    k3c.convert(steps(Calls(COMPARISONS["=="])), validate=False)
+    assert (keras.KerasTensor((2,)) == keras.KerasTensor((2,))) is False
+    assert "__eq__" not in vars(keras.KerasTensor)
+
+
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_loop_with_a_fixed_number_of_turns_is_unrolled(name: str) -> None:
     passes(steps(Calls(LOOPS[name])), STEPS)

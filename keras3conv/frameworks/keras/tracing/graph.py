@@ -24,6 +24,7 @@ from keras3conv.frameworks.keras.internals import compute_output_spec
 from keras3conv.frameworks.keras.modes import float64_mode, tensors_kept
 from keras3conv.frameworks.keras.observing import Original, added_losses, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
+from keras3conv.frameworks.keras.tracing.comparing import equality_recorded
 from keras3conv.frameworks.keras.tracing.composed import composed, differing_loops, loops_of
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
 from keras3conv.frameworks.keras.tracing.endings import final_activation, noted_config, output_names
@@ -95,6 +96,7 @@ def graph_of(
         input_names=names,
         keeps_names=sizes.are_named,
         margin=sizes.margin,
+        multiple=sizes.multiple,
         written=written,
     )
     return graph, problems
@@ -113,6 +115,7 @@ def _trace(model: keras.layers.Layer, tracer: "_Tracer", inputs_of_call: Any, vi
         for context in (tensors_kept(model), _traced(tracer), draws_noted(tracer.drawn), numbers_kept(), every_index()):
             contexts.enter_context(context)
         contexts.enter_context(creations_recorded(tracer.created))
+        contexts.enter_context(equality_recorded())
         contexts.enter_context(symbolic_variables(tracer.variables, lambda: not tracer.shapes_only))
         try:
             outputs = tracer.call(model, inputs_of_call)

@@ -43,6 +43,12 @@ _OFFSET = 8
 _SMALLEST_MARGIN, _LARGEST_MARGIN = 16, 2**15
 """The first and the last number to add to the dynamic sizes of a model that crops its input, so needs a large one."""
 
+_MULTIPLES = (2, 4, 8, 16, 32, 64, 128)
+"""The numbers by which dynamic sizes are multiplied for a model that halves its input and joins it with the original.
+
+A U-Net with five poolings needs multiples of 32.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Input:
@@ -75,12 +81,15 @@ class Sizes:
         inputs: Each input.
         are_named: Whether the input names are those of the user's arguments.
         margin: The number that is added to every dynamic size but that of the batch, for a model that crops its input.
+        multiple: The number by which every dynamic size but that of the batch is multiplied, for a model that needs
+            sizes that it can halve.
     """
 
     nested: Any
     inputs: tuple[_Input, ...]
     are_named: bool = False
     margin: int = 0
+    multiple: int = 1
 
     @classmethod
     def of(cls, model: keras.layers.Layer, inputs: Any, *, shared: bool = True) -> "Sizes":
@@ -142,7 +151,11 @@ class Sizes:
 
     def larger(self) -> "Iterator[Sizes]":
         """Yield copies with ever larger numbers for the dynamic sizes; nothing if only the batch size is dynamic."""
-        margin = _SMALLEST_MARGIN if self.symbols.keys() - {"batch"} else _LARGEST_MARGIN + 1
+        if not self.symbols.keys() - {"batch"}:
+            return
+        for multiple in _MULTIPLES:
+            yield replace(self, multiple=multiple)
+        margin = _SMALLEST_MARGIN
         while margin <= _LARGEST_MARGIN:
             yield replace(self, margin=margin)
             margin *= 2
@@ -155,7 +168,8 @@ class Sizes:
             which: 0 for the first trace, 1 for the second.
         """
         name, _, place = symbol.partition("_")
-        return _NUMBERS[name][int(place or 1) - 1][which] + (0 if name == "batch" else self.margin)
+        number = _NUMBERS[name][int(place or 1) - 1][which]
+        return number if name == "batch" else number * self.multiple + self.margin
 
     def structure(self, which: int) -> Any:
         """Return the inputs of one of the two traces as symbolic tensors, whose shapes have the numbers of this trace.
@@ -227,7 +241,7 @@ def with_numbers(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def at_accepted_sizes(sizes: Sizes, apart: Sizes, trace: Callable[[Sizes], T]) -> tuple[Sizes, T]:
     """Trace a model with the first numbers for its dynamic sizes that it accepts.
 
-    A model that crops its input needs larger numbers.
+    A model that crops its input needs larger numbers, and one that halves it several times needs multiples of them.
 
     Args:
         sizes: The inputs of the model with their dynamic sizes.
