@@ -7,6 +7,7 @@ from pathlib import Path
 
 from keras3conv.errors import RuleError
 from keras3conv.model.views import Side
+from keras3conv.rules.own_code import guarded, require_examples
 from keras3conv.rules.rule import Example, Rule
 
 registered: dict[str, Rule] = {}
@@ -29,8 +30,9 @@ def register(rule: Rule) -> Rule:
     """Add a rule to the library and return it.
 
     Raises:
-        RuleError: A rule with this name is registered already, the rule has no example, a tensor occurs in two
-            mappings, or a transform cannot be reversed. The message has the file and line of the rule.
+        RuleError: A rule with this name is registered already, the rule has no example, `weights` or `applies` reads an
+            argument that an example leaves out, or raises, a tensor occurs in two mappings, or a transform cannot be
+            reversed. The message has the file and line of the rule.
     """
     caller = sys._getframe(1)  # not inspect.stack(), which reads the source of every frame
     origin = f"{caller.f_code.co_filename}:{caller.f_lineno}"
@@ -41,9 +43,13 @@ def register(rule: Rule) -> Rule:
         )
     if not rule.examples:
         raise RuleError(f"{rule.name} has no example, so it cannot be tested: add one to examples\n  here:   {origin}")
+    known_rule = replace(rule, origin=origin)
+    if is_users_own(known_rule):
+        require_examples(known_rule)
+        known_rule = guarded(known_rule)
     for example in rule.examples:
         _check(rule, example, origin)
-    known_rule = registered[rule.name] = replace(rule, origin=origin)
+    registered[rule.name] = known_rule
     ranked.cache_clear()
     return known_rule
 

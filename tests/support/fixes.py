@@ -188,7 +188,7 @@ def is_command(call: str) -> bool:
 def with_arguments(call: str, arguments: str) -> str:
     """Return a call with keyword arguments added, or replaced."""
     module = ast.parse(call)
-    made = ast.parse(f"_({arguments})").body[0]
+    made = ast.parse(f"_({arguments}\n)").body[0]
     (statement,) = module.body
     assert isinstance(statement, ast.Expr)
     assert isinstance(statement.value, ast.Call)

@@ -209,3 +209,93 @@ def test_every_example_has_inputs_with_a_batch() -> None:
 )
 def test_the_direct_counterpart_comes_before_more_general_layers(keras: str, torch: str) -> None:
     assert next(lookup((), (keras,))).torch == torch
+
+
+class Sized:
+    """A class with a default, as the torch layer of a user."""
+
+    def __init__(self, size: int, affine: bool = True, mode: object = object) -> None:
+        self.size, self.affine, self.mode = size, affine, mode
+
+
+def reading(*keys: str) -> Callable[[Config], tuple[WeightMapping, ...]]:
+    """Return a function `weights` that reads keys of the configuration."""
+
+    def weights(config: Config) -> tuple[WeightMapping, ...]:
+        value: Any = config
+        for key in keys:
+            value = value[key]
+        return ()
+
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"weights": reading("affine")}, "config={'size': 3, 'affine': True}"),
+        ({"weights": reading("mode")}, "config={'size': 3, 'mode': VALUE}"),
+        ({"applies": reading("affine")}, "config={'size': 3, 'affine': True}"),
+        ({"torch": "lab.Torch", "weights": reading("affine")}, "config={'size': 3, 'affine': VALUE}"),
+        ({"weights": reading("keras")}, 'keras=k3c.LayerSpec(kind="lab.Keras", shapes={"NAME": (2, 3)})'),
+        (
+            {
+                "torch_count": 2,
+                "weights": reading("1", "affine"),
+                "examples": (Example(config={"0": {"size": 3}, "1": {"size": 4}}, inputs=((2, 3),)),),
+            },
+            "config={'0': {'size': 3}, '1': {'size': 4, 'affine': True}}",
+        ),
+    ],
+)
+def test_an_example_that_leaves_out_what_the_rule_reads_is_refused_with_the_example_to_write(
+    changes: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(RuleError, match=r"reads config\[") as caught:
+        register(a_rule(**{"torch": f"{__name__}.Sized", **changes}))
+    first, here, fix = str(caught.value).splitlines()
+    assert first.startswith(f"the rule {a_rule(**{'torch': f'{__name__}.Sized', **changes}).name}: ")
+    assert here.startswith("  here:   ")
+    assert "test_registry.py:" in here
+    assert fix == f"Fix:  {line}  # in k3c.Example"
+
+
+def test_an_example_cannot_say_what_is_flattened_before_the_layer() -> None:
+    with pytest.raises(RuleError, match=r'cannot have: read config\.get\("flattened"\), which may be None'):
+        register(a_rule(weights=reading("flattened")))
+
+
+def test_a_key_of_another_dict_is_no_argument_that_the_example_leaves_out() -> None:
+    by_mode: dict[int, tuple[WeightMapping, ...]] = {}
+    with pytest.raises(RuleError, match=r"weights raised KeyError for the example config=\{'size': 3\}: 3"):
+        register(a_rule(weights=lambda config: by_mode[config["size"]]))
+
+
+def test_an_exception_of_a_function_of_a_rule_is_an_error_of_the_rule() -> None:
+    with pytest.raises(RuleError, match=r"applies raised TypeError for the example"):
+        register(a_rule(applies=lambda config: len(config["size"]) > 2))
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"size": "units"}, "fields={'size': 'units', 'affine': ''}"),
+        (("size",), "fields=('size', 'affine')"),
+    ],
+)
+def test_an_attribute_that_fields_does_not_name_is_added_to_it(fields: Any, line: str) -> None:
+    example = Example(config={"size": 3, "affine": True}, inputs=((2, 3),))
+    found = register(a_rule(fields=fields, weights=reading("affine"), examples=(example,)))
+    with pytest.raises(
+        RuleError, match=r"weights reads config\['affine'\], but the configuration has size: `fields`"
+    ) as e:
+        found.weights({"size": 3, "keras": None})
+    assert str(e.value).splitlines()[-1].startswith(f"Fix:  {line}")
+
+
+def test_a_field_that_the_layer_does_not_have_is_set_in_its_constructor() -> None:
+    found = register(a_rule(weights=reading("size")))
+    with pytest.raises(
+        RuleError, match=r"has nothing: set self\.size in __init__ of lab\.Torch, and return it from to_"
+    ):
+        found.weights({})

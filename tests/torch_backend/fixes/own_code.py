@@ -1,6 +1,7 @@
 """Errors of layers and modules of the user, whose message prints a rule to register or another way out."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from keras import layers
 from torch import nn
 
+import keras3conv as k3c
 from keras3conv.rules import registry
 from tests.support.fixes import Scope, case
 from tests.torch_backend.fixes.plans import NAMES
@@ -171,3 +173,76 @@ class ByConstant(layers.Layer):
 def a_constant_that_depends_on_a_free_size(_: Path) -> Scope:
     model = keras.Sequential([keras.Input((None, 4)), ByConstant()])
     return NAMES | {"model": model, "example_input": np.ones((2, 6, 4), "float32")}
+
+
+class Shifting(nn.Module):
+    def __init__(self, size: int, affine: bool = True) -> None:
+        super().__init__()
+        self.size, self.affine = size, affine
+        self.shift = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.shift
+
+
+def _rule_of_shifts(names: Scope, **changes: Any) -> None:
+    """Register a rule for `Shifting`, with other arguments of the rule or of its example."""
+    by_default: dict[str, Any] = {"config": {"size": 3}, "keras": None, "fields": {"size": "units"}}
+    given = by_default | names["given"] | changes
+    example = k3c.Example(config=given["config"], keras=given["keras"], inputs=((2, 3),))
+    kind = "my_package.KerasShifting"
+    rule = k3c.Rule(
+        torch="my_package.Shifting",
+        keras=kind,
+        fields=given["fields"],
+        weights=given["weights"],
+        to_keras=lambda config: (k3c.LayerSpec(kind=kind, config={"units": config["size"]}),),
+        to_torch=lambda specs: (
+            k3c.LayerSpec(kind="my_package.Shifting", config={"size": specs[0].config["units"], "affine": True}),
+        ),
+        examples=(example,),
+    )
+    names["undo"]()
+    names["undo"] = in_package(Shifting=Shifting, KerasShifting=KerasShifting)
+    k3c.register(rule)
+    if "module" in names:
+        k3c.align(names["module"], names["model"])
+
+
+def _of_shifts(**given: Any) -> Scope:
+    names = NAMES | {"given": given, "undo": in_package(Shifting=Shifting, KerasShifting=KerasShifting)}
+    names["registered"] = partial(_rule_of_shifts, names)
+    return names
+
+
+def _one_shift(config: Any) -> tuple[k3c.WeightMapping, ...]:
+    return (k3c.WeightMapping(torch=("shift",), keras=("shift",), transform=k3c.transforms.Same()),)
+
+
+@case("keras3conv/rules/own_code.py:_left_out", "registered()", edit=lambda line, _: line.replace("NAME", "shift"))
+def an_example_without_the_keras_layer(_: Path) -> Scope:
+    return _of_shifts(weights=lambda config: _one_shift(config["keras"].shapes["shift"]))
+
+
+@case("keras3conv/rules/own_code.py:_left_out#2", "registered()")
+def an_example_that_leaves_out_a_default(_: Path) -> Scope:
+    return _of_shifts(weights=lambda config: _one_shift(config) if config["affine"] else ())
+
+
+@case("keras3conv/rules/own_code.py:_unnamed", "registered()")
+def an_attribute_that_fields_does_not_name(_: Path) -> Scope:
+    names = _of_shifts(
+        weights=lambda config: _one_shift(config) if config["affine"] else (), config={"size": 3, "affine": True}
+    )
+    model = keras.Sequential([keras.Input((3,)), KerasShifting(3)])
+    names |= {"module": nn.Sequential(Shifting(3)), "model": model}
+    return names
+
+
+class KerasShifting(layers.Layer):
+    def __init__(self, units: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.shift = self.add_weight(shape=(units,), name="shift")
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + self.shift
