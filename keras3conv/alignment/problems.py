@@ -83,7 +83,8 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
                 nearest = "" if layer.path in containers else unknown_class(view.side, layer)
                 for part, where in _by_line(layer, left):
                     is_on_both = any(belongs(tensor.path, where) for tensor in other.tensors())
-                    yield _unplaced_layer(view.side, part, where, free_layers, nearest, is_on_both=is_on_both)
+                    problem = _unplaced_layer(view.side, part, where, free_layers, nearest, is_on_both=is_on_both)
+                    yield replace(problem, fact=problem.fact + _none_left(view.side, part, others))
 
 
 def _by_line(layer: LayerView, left: Sequence[TensorRef]) -> Iterator[tuple[LayerView, str]]:
@@ -262,6 +263,21 @@ def _unplaced_layer(
     of_side = f', side="{side}"' if is_on_both else ""
     fixes.append(f'plan = plan.ignore("{where}", "reason"{of_side})')
     return Problem.on(side, where, fact, tuple(fixes))
+
+
+def _none_left(side: Side, layer: LayerView, others: Sequence[TensorRef]) -> str:
+    """Return a clause that the other model has no tensor of a size of a layer left; empty if it has one.
+
+    Args:
+        side: The side of the layer: "torch" or "keras".
+        layer: The layer, with the unpaired tensors only.
+        others: The tensors of the other model that the plan neither pairs nor ignores.
+    """
+    sizes = {prod(tensor.shape) for tensor in layer.tensors}
+    if sizes & {prod(tensor.shape) for tensor in others}:
+        return ""
+    what = "Keras has no variable" if side == "torch" else "torch has no tensor"
+    return f"; {what} of {'this size' if len(sizes) == 1 else 'these sizes'} left"
 
 
 def _pairing(side: Side, layer: LayerView, where: str, partner: LayerView) -> str:

@@ -55,9 +55,10 @@ def test_check_names_the_first_layers_that_differ(unlike: Alignment) -> None:
     assert str(caught.value) == (
         "4 problems in the alignment of Net (torch) and net (keras); 1 pair matched\n"
         "  the first difference in call order: after stem <-> stem, torch runs body and Keras middle\n"
-        "  body    (torch)  weight (6, 4), bias (6,) matched nothing\n"
+        "  body    (torch)  weight (6, 4), bias (6,) matched nothing; Keras has no variable of these sizes left\n"
         "  head    (torch)  weight (2, 6), bias (2,) matched nothing\n"
-        "  middle  (keras)  kernel (4, 5), bias (5,) would keep its initial value\n"
+        "  middle  (keras)  kernel (4, 5), bias (5,) would keep its initial value; "
+        "torch has no tensor of these sizes left\n"
         "  top     (keras)  kernel (5, 2), bias (2,) would keep its initial value\n"
         'Fix:  plan = plan.ignore("body", "reason")     and     plan = plan.ignore("head", "reason")'
     )
