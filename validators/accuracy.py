@@ -14,7 +14,7 @@ from keras3conv.numerics.difference import judge
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name
 from keras3conv.validators.running.png import png_of
 from keras3conv.validators.running.subject import Subject
 
@@ -62,7 +62,8 @@ def check(subject: Subject) -> Section:
     if pair.mismatch:
         reason = f"the outputs cannot be compared: {pair.mismatch}"
         return Section(name="accuracy", status="skipped", claim=CLAIM, summary="not judged", reason=reason)
-    scores = _Scores(name=pair.name, torch=pair.torch_output, keras=pair.keras_output, limit=_limit(subject, pair))
+    name = shown_name(pair, subject.keras, subject.keras_run)
+    scores = _Scores(name=name, torch=pair.torch_output, keras=pair.keras_output, limit=_limit(subject, pair))
     torch, keras = _best_classes(scores.torch), _best_classes(scores.keras)
     different = np.flatnonzero(torch[:, 0] != keras[:, 0])
     rows = np.arange(len(labels))

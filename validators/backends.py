@@ -16,7 +16,7 @@ from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import Judgement, at_most, judge
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.running.output_pairs import output_pairs
+from keras3conv.validators.running.output_pairs import output_pairs, shown_name
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
@@ -118,7 +118,8 @@ def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]
             judgement = None
             if not pair.mismatch:
                 judgement = _judge(subject, pair.keras_output, pair.torch_output, pair.name, run)
-            yield _Row(first="torch", second=name, output=pair.name, judgement=judgement, note=pair.mismatch)
+            shown = shown_name(pair, subject.keras, run)
+            yield _Row(first="torch", second=name, output=shown, judgement=judgement, note=pair.mismatch)
     for first, second in combinations(finished.items(), 2):
         for name in first[1].outputs.keys() & second[1].outputs.keys():
             yield _compare_backends(subject, first, second, name)
@@ -136,16 +137,17 @@ def _compare_backends(
         output: The name of the output in the Keras model.
     """
     first_output, second_output = first[1].outputs[output], second[1].outputs[output]
-    names = {"first": first[0], "second": second[0], "output": output or "0"}
+    pairs = list(output_pairs(subject.torch_run, first[1]))
+    pair = next((pair for pair in pairs if pair.keys[1] == output), None)
+    shown = shown_name(pair, subject.keras, first[1]) if pair else output or "0"
+    names = {"first": first[0], "second": second[0], "output": shown}
     if first_output.shape != second_output.shape:
         return _Row(
             **names,
             judgement=None,
             note=f"the shapes of the outputs differ: {first_output.shape} and {second_output.shape}",
         )
-    pairs = list(output_pairs(subject.torch_run, first[1]))
-    pair = next((pair for pair in pairs if pair.keys[1] == output and not pair.mismatch), None)
-    if pair is None:
+    if pair is None or pair.mismatch:
         return _Row(**names, judgement=None, note="torch has no such output")
     floor = _judge(subject, pair.torch_output, pair.torch_output, pair.name, first[1]).floor
     judgement = judge(second_output, first_output, None, subject.options.tolerance)

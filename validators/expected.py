@@ -8,7 +8,7 @@ from keras3conv.messages import count
 from keras3conv.numerics.difference import Judgement, compare, judge, noise_floor, resolution
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name
 from keras3conv.validators.running.subject import Subject
 
 NAME = "expected"
@@ -28,17 +28,21 @@ def check(subject: Subject) -> Section:
         return Section(name=NAME, status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     pairs = list(output_pairs(subject.torch_run, subject.keras_run))
     given = subject.options.expected
-    expected = _expected_by_output(given, pairs)
+    shown = {pair.name: shown_name(pair, subject.keras, subject.keras_run) for pair in pairs}
+    expected = _expected_by_output(given, pairs, shown)
     rows: list[tuple[str, str, float | None, float | None, float | None, str]] = []
     problems = []
     for pair in pairs:
         golden = expected.get(pair.name)
-        sides = (("torch", pair.torch_output, pair.torch_name), ("keras", pair.keras_output, pair.keras_name))
+        sides = (
+            ("torch", pair.torch_output, pair.torch_name),
+            ("keras", pair.keras_output, f"output {shown[pair.name]}"),
+        )
         for side, output, where in sides:
             judgement = None if golden is None else _judgement(subject, pair, output, golden)
             passed = judgement is not None and judgement.passed
             numbers = (judgement.deviation, judgement.floor, judgement.ratio) if judgement else (None, None, None)
-            rows.append((pair.name, side, *numbers, "passed" if passed else "failed"))
+            rows.append((shown[pair.name], side, *numbers, "passed" if passed else "failed"))
             if not passed:
                 problems.append(Problem.on(side, where, _fact(judgement, output, golden, len(given), len(pairs))))
     columns = ("output", "side", "largest difference", "noise floor", "ratio", "status")
@@ -63,7 +67,8 @@ def require_fitting(subject: Subject) -> None:
         return
     pairs = list(output_pairs(subject.torch_run, subject.keras_run))
     if len(given) != len(pairs) and not any(pair.mismatch and not pair.keys[1] for pair in pairs):
-        names = ", ".join(f"{name} {array.shape}" for name, array in subject.keras_run.outputs.items())
+        named = ((shown_name(pair, subject.keras, subject.keras_run), pair.keras_output.shape) for pair in pairs)
+        names = ", ".join(f"{name} {shape}" for name, shape in named)
         raise InputError(
             f"{count(len(given), 'golden output')} given, but the models return {len(pairs)}, in Keras {names}"
         )
@@ -82,7 +87,9 @@ def _writer(subject: Subject) -> str:
     return f"{origin.writer}, which saved {origin.file}" if origin else f"Keras {keras.__version__}"
 
 
-def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) -> dict[str, Array]:
+def _expected_by_output(
+    expected: Mapping[str, Array], pairs: list[OutputPair], shown: Mapping[str, str]
+) -> dict[str, Array]:
     """Return the golden outputs by the names of the models' outputs.
 
     Golden outputs and model outputs are matched by name, or by order if the names differ. The result is empty if the
@@ -91,7 +98,10 @@ def _expected_by_output(expected: Mapping[str, Array], pairs: list[OutputPair]) 
     Args:
         expected: The golden outputs, by the names that the user gave.
         pairs: The outputs of both models, in the order in which the models return them.
+        shown: The names that reports have for the outputs, by the name of the pair.
     """
+    if set(shown.values()) == set(expected):
+        return {pair.name: expected[shown[pair.name]] for pair in pairs}
     if {pair.keys[1] for pair in pairs} == set(expected):
         return {pair.name: expected[pair.keys[1]] for pair in pairs}
     if len(expected) != len(pairs):

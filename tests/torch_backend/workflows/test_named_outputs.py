@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
 import keras3conv as k3c
 from keras3conv.alignment.text import declared_loss
+from keras3conv.errors import InputError
+from keras3conv.report.report import Report
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Chain, Each, ResizeGrid, Shift, Skip, Sum, Transform
 
@@ -74,3 +78,31 @@ def test_repeated_losses_are_counted() -> None:
     mappings = [WeightMapping(torch=(f"l{n}.a", f"l{n}.b"), keras=(f"l{n}/b",), transform=Sum(2)) for n in range(7)]
     assert declared_loss(mappings).endswith("l4.a, l4.b <-> l4/b and 2 more")
     assert not declared_loss([])
+
+
+def _judged(proofs: list[str], **options: Any) -> Report:
+    model = two_heads()
+    made = k3c.convert(model, validate=False)
+    rows = np.random.default_rng(0).standard_normal((5, 4)).astype("float32")
+    golden = {"reg": model(rows)[1].detach().numpy(), "cls": model(rows)[0].detach().numpy()}
+    given = {"inputs": rows, "labels": [0, 1, 2, 0, 1], "expected": golden} | options
+    return k3c.validate(made.model, model, plan=made.alignment, proofs=proofs, **given)
+
+
+def test_the_accuracy_and_golden_outputs_name_the_outputs() -> None:
+    report = _judged(["accuracy", "expected"])
+    assert report.section("accuracy").facts["output"] == "cls"
+    (table,) = report.section("expected").tables
+    assert [row[0] for row in table.rows] == ["cls", "cls", "reg", "reg"]
+    assert report.ok, "golden outputs are found by name, in any order"
+    worse = {"cls": np.ones((5, 3), "float32"), "reg": np.ones((5, 1), "float32")}
+    named = {problem.keras for problem in _judged(["expected"], expected=worse).section("expected").problems}
+    assert named == {"", "output cls", "output reg"}
+    with pytest.raises(InputError, match=r"the models return 2, in Keras cls \(5, 3\), reg \(5, 1\)"):
+        _judged(["expected"], expected=np.ones((5, 3), "float32"))
+
+
+@pytest.mark.slow
+def test_the_comparison_of_backends_names_the_outputs() -> None:
+    (table,) = _judged(["backends"], backends="torch").section("backends").tables
+    assert [row[2] for row in table.rows] == ["cls", "reg"]
