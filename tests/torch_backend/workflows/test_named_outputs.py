@@ -85,7 +85,7 @@ def _judged(proofs: list[str], **options: Any) -> Report:
     made = k3c.convert(model, validate=False)
     rows = np.random.default_rng(0).standard_normal((5, 4)).astype("float32")
     golden = {"reg": model(rows)[1].detach().numpy(), "cls": model(rows)[0].detach().numpy()}
-    given = {"inputs": rows, "labels": [0, 1, 2, 0, 1], "expected": golden} | options
+    given: dict[str, Any] = {"inputs": rows, "labels": [0, 1, 2, 0, 1], "expected": golden} | options
     return k3c.validate(made.model, model, plan=made.alignment, proofs=proofs, **given)
 
 
