@@ -40,8 +40,9 @@ def _registered(match: re.Match[str]) -> str:
 
 
 def _named_inputs(match: re.Match[str]) -> str:
-    values = ", ".join(re.sub(r'"(\w+)": ', r"\1=", one) for one in match[1].split(", "))
-    return f'numpy.savez("inputs.npz", {values})  # and --inputs inputs.npz'
+    argument, given = match.groups()
+    values = ", ".join(re.sub(r'"(\w+)": ', r"\1=", one) for one in given.split(", "))
+    return f'numpy.savez("{argument}.npz", {values})  # and --{argument.replace("_", "-")} {argument}.npz'
 
 
 def _shape(match: re.Match[str]) -> str:
@@ -104,7 +105,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"keras_inputs=\.\.\.", "--keras-inputs FILE.npz"),
     (r"k3c\.compare_onnx\(first, second\)", "keras3conv compare-onnx FIRST.onnx SECOND.onnx"),
     (r"\binputs=(?:\.\.\.|inputs\b|example_input\b)", "--inputs FILE.npz"),
-    (r"\binputs=\{(.*)\}", _named_inputs),
+    (r"\b((?:keras_)?inputs)=\{(.*)\}", _named_inputs),
     (r'\bbackends="all"', "--backends all"),
     (r'\bchannels="(first|last)"', r"--channels \1"),
     (r'\bproofs="(\w+)"', r"--proof \1"),

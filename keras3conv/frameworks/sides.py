@@ -157,14 +157,15 @@ class Sides:
         """Return the sides that are files, not live models, as adapters (the interface to a model)."""
         return [side for side in (self.torch, self.keras) if not side.is_live]
 
-    def can_run(self, keras_view: ModelView, inputs: Any) -> bool:
+    def can_run(self, keras_view: ModelView, *inputs: Any) -> bool:
         """Return whether at least one side is live, and inputs are given or can be generated.
 
         Args:
             keras_view: The Keras side, which has the input specification.
-            inputs: The user's inputs for the torch side, or None.
+            *inputs: The user's inputs for the torch side and for the Keras side; None for those that were not given.
         """
-        return len(self.files()) < 2 and (inputs is not None or bool(keras_view.input_specs))
+        are_given = any(one is not None for one in inputs)
+        return len(self.files()) < 2 and (are_given or bool(keras_view.input_specs))
 
     def inputs(self, views: Views, inputs: Any, keras_inputs: Any) -> Inputs:
         """Return the inputs of both sides, given by the user or generated.
@@ -196,7 +197,7 @@ class Sides:
         Raises:
             InputError: The inputs that the user gave are wrong.
         """
-        if not self.can_run(views[1], inputs):
+        if not self.can_run(views[1], inputs, keras_inputs):
             return None, ""
         try:
             return both_inputs(*views, inputs, keras_inputs, accepts or self.accept), ""

@@ -137,6 +137,7 @@ class InputSpec:
         name: The name of the input.
         key: The key of the input if a live model takes a dict of inputs; else empty.
         padding: The value that a layer of the model masks as padding; None where no layer masks.
+        is_optional: Whether a live model can be called without this input.
     """
 
     shape: tuple[int | None, ...]
@@ -144,6 +145,7 @@ class InputSpec:
     name: str = ""
     key: str = field(default="", compare=False)
     padding: float | None = field(default=None, compare=False)
+    is_optional: bool = field(default=False, compare=False)
 
 
 def _no_values(path: str, /) -> Array:

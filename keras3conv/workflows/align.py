@@ -138,7 +138,7 @@ def _aligned(
 ) -> Alignment:
     """Return the plan for two models with these views; the arguments are those of `align_sides`."""
     attempt = _Probe(sides, views, hinted_paths(*views, hints))
-    reason = attempt.obstacle(inputs)
+    reason = attempt.obstacle(inputs, keras_inputs)
     runs = probe is not False and not reason
     given, refusal = sides.possible_inputs(views, inputs, keras_inputs, attempt if runs else None)
     reason = reason or refusal or ("" if runs else "probe=False")
@@ -149,7 +149,7 @@ def _aligned(
     try:
         probed = attempt.result(given)
     except ModelError as error:
-        if probe or inputs is not None:
+        if probe or inputs is not None or keras_inputs is not None:
             raise
         return _without_probe(sides, views, given, hints, f"with {given.note}, {_in_one_line(error)}", notes)
     with step("make the plan"):
@@ -176,11 +176,11 @@ class _Probe:
         self._sides, self._views, self._hinted = sides, views, hinted
         self._outcome: ProbeResult | ModelError | None = None
 
-    def obstacle(self, inputs: Any) -> str:
+    def obstacle(self, *inputs: Any) -> str:
         """Return the reason why the models cannot be probed; empty if they can.
 
         Args:
-            inputs: The user's inputs for the torch side, or None.
+            *inputs: The user's inputs for the torch side and for the Keras side; None for those that were not given.
         """
         files = self._sides.files()
         if files:
@@ -188,7 +188,7 @@ class _Probe:
                 return self._sides.not_run
             names = {"torch": "torch", "keras": "Keras"}
             return "both sides are files" if len(files) > 1 else f"the {names[files[0].side]} side is a file"
-        if not self._sides.can_run(self._views[1], inputs):
+        if not self._sides.can_run(self._views[1], *inputs):
             return "no inputs are given, and the Keras model has no input specification: give inputs=..."
         if any(map(is_adapted, self._views[1].layers)):
             reason = "the Keras model is quantized or adapted with LoRA"

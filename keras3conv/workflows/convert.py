@@ -19,6 +19,7 @@ from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile
 from keras3conv.frameworks.own_classes import require_classes
 from keras3conv.frameworks.shared.inputs_given import dict_as_argument, only_array
+from keras3conv.frameworks.shared.inputs_of_keras import fitted
 from keras3conv.frameworks.sides import resolve
 from keras3conv.garbage import rare_collections
 from keras3conv.report.digests import digest_note
@@ -131,8 +132,9 @@ def _to_torch(
 ) -> Conversion:
     from keras3conv.frameworks.keras.model import input_specs
 
-    names = [spec.key or spec.name for spec in input_specs(model)]
-    inputs, renamed = only_array(inputs, names, required=len(names))
+    specs = input_specs(model)
+    inputs, renamed = only_array(inputs, [spec.key or spec.name for spec in specs], required=len(specs))
+    inputs, ordered = fitted(inputs, specs, "inputs", f"{model.name} (keras)")
     stages = Stages()
     with stages.stage("build the module"):
         built = build(model, channels, inputs)
@@ -148,7 +150,7 @@ def _to_torch(
             with stages.stage("build the module for inputs of the same sizes"):
                 built = build(model, channels, inputs, shared=True)
             report, given = _certified(built, model, stages, sources)
-        report = replace(report, notes=(*report.notes, renamed)) if renamed else report
+        report = replace(report, notes=(*report.notes, *filter(None, (renamed, ordered))))
     return Conversion(
         model=built.model,
         source=built.source,

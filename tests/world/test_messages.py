@@ -276,7 +276,7 @@ def test_golden_outputs_of_images_may_come_with_the_inputs_of_keras_alone() -> N
     report.raise_if_failed()
     assert "inputs given for Keras, and used for torch as they are" in report.notes
     assert not k3c.validate(made.module, made.file.path, expected=[one + 1 for one in golden], **options).ok
-    with pytest.raises(InputError, match="keras_inputs has 2 arrays, and the input specification of"):
+    with pytest.raises(InputError, match=r"keras_inputs has 2 arrays, but .* takes 1: "):
         k3c.validate(made.module, made.file.path, keras_inputs=[images, images], proofs=["expected"], expected=golden)
 
 

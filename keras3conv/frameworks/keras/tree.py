@@ -316,6 +316,7 @@ def input_specs(model: keras.layers.Layer) -> tuple[InputSpec, ...]:
             name=str(tensor.name),
             key=key,
             padding=words if "int" in _dtype_of(tensor) or len(tensor.shape) < 3 else steps,
+            is_optional=bool(getattr(tensor._keras_history.operation, "optional", False)),
         )
         for tensor, key in zip(tensors, keys, strict=True)
     )

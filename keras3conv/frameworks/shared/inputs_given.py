@@ -22,6 +22,7 @@ from keras3conv.frameworks.shared.inputs import (
     together,
     with_arrays,
 )
+from keras3conv.frameworks.shared.inputs_of_keras import by_name, fitted
 from keras3conv.frameworks.shared.layout import channels_last, moved
 from keras3conv.messages import count, with_article
 from keras3conv.model.views import InputSpec, ModelView
@@ -46,14 +47,14 @@ def given_inputs(
     names = [spec.key or spec.name for spec in keras.input_specs]
     inputs, torch_note = only_array(inputs, torch.arguments, required=torch.required, known=names)
     keras_inputs, keras_note = only_array(keras_inputs, names, required=len(names), known=torch.arguments)
+    keras_inputs, order_note = fitted(keras_inputs, keras.input_specs, "keras_inputs", keras.title)
     inputs, dict_note = dict_as_argument(inputs, torch.keywords, required=torch.required)
     if inputs is not None:
         require_arguments(inputs, torch)
         given = _from_torch(torch, keras, inputs, keras_inputs)
     else:
-        require_names(keras_inputs, names, "keras_inputs", keras.title)
         given = _from_keras(torch, keras, keras_inputs, accepts)
-    notes = "".join(f"; {note}" for note in (torch_note, dict_note, keras_note) if note)
+    notes = "".join(f"; {note}" for note in (torch_note, dict_note, keras_note, order_note) if note)
     return replace(given, note=given.note + notes)
 
 
@@ -70,11 +71,24 @@ def _from_torch(torch: ModelView, keras: ModelView, inputs: Any, keras_inputs: A
         InputError: The Keras inputs cannot be derived.
     """
     if keras_inputs is not None:
-        _refuse_positional(keras, keras_inputs)
         return Inputs(torch=inputs, keras=keras_inputs, note="inputs given for both sides")
     arrays = _named(input_arrays(inputs), torch.arguments, keras.input_specs)
-    derived = derive(arrays, keras.input_specs, keras.arguments)
+    try:
+        derived = derive(arrays, keras.input_specs, keras.arguments)
+    except InputError as error:
+        if len(keras.input_specs) < 2:
+            raise
+        raise InputError(f"{error.message}\nFix:  {_line(torch, keras)}") from error
     return Inputs(torch=inputs, keras=derived, note="inputs given; those of Keras are the same arrays in Keras' layout")
+
+
+def _line(torch: ModelView, keras: ModelView) -> str:
+    """Return the torch inputs as code to paste, by the names of the arguments of `forward`, else by those of Keras."""
+    names = torch.arguments[: torch.required]
+    if len(names) == len(keras.input_specs):
+        given = ", ".join(f'"{name}": {name}' for name in names)
+        return f"inputs={{{given}}}"
+    return by_name("inputs", keras.input_specs)
 
 
 def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[InputSpec]) -> dict[str, Array]:
@@ -91,7 +105,7 @@ def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[I
         return {name: arrays[name] for name in arguments if name in arrays}
     names = {spec.key or spec.name for spec in specs}
     called = arguments[: len(arrays)]
-    is_positional = list(arrays) == [str(place) for place in range(len(arrays))]
+    is_positional = len(called) == len(arrays) and list(arrays) == [str(place) for place in range(len(arrays))]
     return dict(zip(called, arrays.values(), strict=True)) if is_positional and set(called) == names else arrays
 
 
@@ -117,15 +131,6 @@ def no_input(inputs: object) -> str:
         "inputs must be a tensor or an array, a tuple of positional arguments, or a dict of keyword arguments, but is "
         f"{with_article(type(inputs).__name__)}"
     )
-
-
-def _refuse_positional(keras: ModelView, keras_inputs: Any) -> None:
-    """Raise `InputError` if a functional Keras model, which takes one argument, is to be called with a tuple."""
-    if isinstance(keras_inputs, tuple) and len(keras_inputs) > 1 and keras.input_specs:
-        raise InputError(
-            f"keras_inputs is a tuple, so {keras.title} would be called with {len(keras_inputs)} arguments, but it "
-            "takes one: a list or a dict of its inputs\nFix:  keras_inputs=list(keras_inputs)"
-        )
 
 
 def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: Accepts | None) -> Inputs:
@@ -192,6 +197,10 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
     return together(made, [spec.key for spec in specs])
 
 
+_IN_FIRST = "0."
+"""The start of the names of arrays in the first positional argument, which is a dict or a list."""
+
+
 def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
     """Return the inputs of a Keras model without an input specification, derived from the arguments of its `call`.
 
@@ -204,6 +213,9 @@ def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
         arguments: The names of the arguments of the Keras model's `call`.
     """
     made = {name: channels_last(array) if array.ndim >= 4 else array for name, array in arrays.items()}
+    if all(name.startswith(_IN_FIRST) for name in made):  # the only argument is a dict or a list
+        made = {name.removeprefix(_IN_FIRST): array for name, array in made.items()}
+        return made if all(name.isidentifier() for name in made) else list(made.values())
     if len(made) == 1:
         return next(iter(made.values()))
     if made.keys() <= set(arguments):
@@ -288,26 +300,6 @@ def dict_as_argument(inputs: Any, keywords: Collection[str], *, required: int) -
     if not (is_argument and keywords and required == 1):
         return inputs, ""
     return (inputs,), "the dict of inputs was given as the only argument that forward needs"
-
-
-def require_names(inputs: Any, names: Sequence[str], argument: str, title: str) -> None:
-    """Raise `InputError` if a dict of inputs has a name that is not an input of the model; missing names are allowed.
-
-    Args:
-        inputs: The user's inputs; only a dict has names.
-        names: The names of the inputs of the model; empty if they are unknown.
-        argument: The argument with the inputs, such as "keras_inputs".
-        title: The model.
-    """
-    if not isinstance(inputs, Mapping) or not names:
-        return
-    unknown = [str(name) for name in inputs if name not in names]
-    missing = [name for name in names if name not in inputs]
-    if unknown:
-        instead = f", and no {' and '.join(missing)}" if missing else ""
-        raise InputError(
-            f"{argument} has {' and '.join(unknown)}{instead}: the inputs of {title} are {', '.join(names)}"
-        )
 
 
 def require_arguments(inputs: Any, torch: ModelView) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs_given import OneArray, only_array, require_arguments, require_names
+from keras3conv.frameworks.shared.inputs_given import OneArray, only_array, require_arguments
+from keras3conv.frameworks.shared.inputs_of_keras import fitted
 from keras3conv.frameworks.sides import both_inputs
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.workflows.files import read_inputs, read_labels
@@ -60,7 +61,6 @@ def test_a_wrong_name_among_several_keras_inputs_is_an_error() -> None:
         InputError, match=r"keras_inputs has rigth, and no right: the inputs of net \(keras\) are left, right"
     ):
         both_inputs(*sides, None, {"left": X, "rigth": X})
-    require_names([X, X], ("left", "right"), "keras_inputs", "net")
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,45 @@ def test_the_array_of_a_file_is_an_argument_also_of_a_model_without_names() -> N
     assert array is X
     assert not note
     assert only_array({"x": X}, (), required=0) == ({"x": X}, "")
+
+
+LEFT, RIGHT = np.ones((2, 4), np.float32), np.ones((2, 3), np.float32)
+
+
+def keyed(**sizes: int) -> tuple[InputSpec, ...]:
+    """Return the specification of a model that takes a dict of vectors of these sizes."""
+    return tuple(InputSpec(name=name, key=name, shape=(None, size)) for name, size in sizes.items())
+
+
+def test_arrays_without_names_are_given_to_a_dict_by_their_shapes() -> None:
+    made, note = fitted((LEFT, RIGHT), keyed(right=3, left=4), "inputs", "net")
+    assert made["left"] is LEFT
+    assert made["right"] is RIGHT
+    assert note == "the arrays were given to left, right, by their shapes"
+
+
+def test_arrays_without_names_keep_the_order_of_the_model_if_shapes_do_not_decide() -> None:
+    for sizes in ({"a": 4, "b": 4}, {"a": 4, "b": 9}):
+        made, note = fitted((LEFT, LEFT * 2), keyed(**sizes), "inputs", "net")
+        assert made["a"] is LEFT
+        assert not note
+    lists = tuple(replace(spec, key="") for spec in keyed(right=3, left=4))
+    assert fitted((LEFT, RIGHT), lists, "inputs", "net") == ([LEFT, RIGHT], ""), "a list has an order"
+
+
+def test_an_optional_input_may_be_missing() -> None:
+    left, right = keyed(left=4, right=3)
+    assert fitted({"left": LEFT}, (left, replace(right, is_optional=True)), "inputs", "net") == ({"left": LEFT}, "")
+    with pytest.raises(InputError, match=r"inputs has no right: the inputs of net are left, right\nFix:  inputs=\{"):
+        fitted({"left": LEFT}, (left, right), "inputs", "net")
+
+
+def test_the_names_of_inputs_are_code_to_paste() -> None:
+    with pytest.raises(InputError, match=r'Fix:  inputs=\{"a:0": a_0, "2": x_2\}'):
+        fitted((LEFT,), keyed(**{"a:0": 4, "2": 3}), "inputs", "net")
+
+
+def test_inputs_of_a_model_without_a_specification_are_left_alone() -> None:
+    made, _ = fitted(OneArray(x=X), (), "inputs", "net")
+    assert type(made) is dict
+    assert fitted([X, [X]], keyed(a=4), "inputs", "net")[0] == [X, [X]], "nested inputs, too"

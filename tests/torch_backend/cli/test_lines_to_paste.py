@@ -66,6 +66,10 @@ def make():
         ('entry="ema"', "--entry ema"),
         ('inputs={"a": a, "b": b}', 'numpy.savez("inputs.npz", a=a, b=b)  # and --inputs inputs.npz'),
         (
+            'keras_inputs={"a": a}',
+            'numpy.savez("keras_inputs.npz", a=a)  # and --keras-inputs keras_inputs.npz',
+        ),
+        (
             'plan = plan.ignore("a", "no")     and     plan = plan.ignore("b", "no")',
             f'{ALIGN} --ignore "a=no" --ignore "b=no"',
         ),

@@ -313,29 +313,43 @@ def a_kernel_that_a_standardized_convolution_cannot_compute(_: Path) -> Scope:
     return NAMES | {"module": module, "model": model, "plan": k3c.align(module, model, inputs=torch.randn(2, 3, 6, 6))}
 
 
-@case(
-    "keras3conv/frameworks/shared/inputs_given.py:_refuse_positional",
-    "k3c.align(module, model, inputs=inputs, keras_inputs=keras_inputs)",
-)
-def a_tuple_for_a_functional_model(_: Path) -> Scope:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a = nn.Linear(3, 2)
+class Joined(nn.Module):
+    """Takes two inputs of unlike shapes."""
 
-        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            made: torch.Tensor = self.a(x) + y
-            return made
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 2)
 
-    first, second = keras.Input((3,)), keras.Input((2,))
-    model = keras.Model([first, second], layers.Add()([layers.Dense(2, name="a")(first), second]))
-    inputs = torch.randn(2, 3), torch.randn(2, 2)
-    return NAMES | {
-        "module": Two(),
-        "model": model,
-        "inputs": inputs,
-        "keras_inputs": tuple(one.numpy() for one in inputs),
-    }
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.a(x) + y
+        return made
+
+
+def _joined() -> Scope:
+    x, y = keras.Input((3,), name="x"), keras.Input((2,), name="y")
+    model = keras.Model({"x": x, "y": y}, layers.Add()([layers.Dense(2, name="a")(x), y]))
+    arrays = {"x": np.ones((2, 3), "float32"), "y": np.ones((2, 2), "float32")}
+    return NAMES | {"module": Joined(), "model": model, **arrays}
+
+
+@case("keras3conv/frameworks/shared/inputs_given.py:_from_torch", "k3c.align(module, model, inputs=(x, y, y))")
+def more_arrays_than_inputs_of_both_models(_: Path) -> Scope:
+    return _joined()
+
+
+@case("keras3conv/frameworks/shared/inputs_of_keras.py:fitted", "k3c.align(module, model, keras_inputs=(x, y, y))")
+def more_arrays_than_inputs_of_the_keras_model(_: Path) -> Scope:
+    return _joined()
+
+
+@case("keras3conv/frameworks/shared/inputs_of_keras.py:fitted", "k3c.convert(model, inputs=x)")
+def one_array_for_two_inputs_of_the_keras_model(_: Path) -> Scope:
+    return _joined()
+
+
+@case("keras3conv/frameworks/shared/inputs_of_keras.py:_by_name", 'k3c.convert(model, inputs={"x": x, "z": y})')
+def a_wrong_name_among_the_inputs_of_the_keras_model(_: Path) -> Scope:
+    return _joined()
 
 
 @case("keras3conv/frameworks/torch/pretrained.py:load#2", "k3c.convert(path, inputs=example_input)")
