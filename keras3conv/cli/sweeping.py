@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -129,6 +130,8 @@ def card(  # noqa: PLR0913 - an argument for every option
     lines = [registry_line(file) for file in made.files]
     if not licence:
         note("the card names no licence: a hub asks for one; add --license apache-2.0, or another")
+    elif (named := "-".join(licence.lower().split())) != licence:
+        note(f"hubs name a licence in small letters, without spaces: --license {quote(named)}")
     for file in made.unnamed:
         note(f"the certificate does not name this file: {file.path}")
     for file in made.unread:

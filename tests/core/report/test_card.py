@@ -132,6 +132,22 @@ def test_the_command_saves_the_card_and_prints_the_line_for_the_table_of_a_zoo(f
     assert run(folder, "-o", folder / "README.md").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "the card names no licence: a hub asks for one; add --license apache-2.0, or another\n"),
+        (("--license", "Apache 2.0"), "hubs name a licence in small letters, without spaces: --license apache-2.0\n"),
+        (("--license", "apache-2.0"), ""),
+    ],
+)
+def test_a_licence_that_a_hub_would_complain_about_is_one_line(
+    folder: Path, options: tuple[str, ...], said: str
+) -> None:
+    finished = run(folder, *options)
+    assert finished.exit_code == 0, "the card is written in any case"
+    assert finished.stderr == said
+
+
 def test_the_card_as_json_has_the_files(folder: Path) -> None:
     data = json.loads(run(folder, "--json").stdout)
     assert data["files"][0]["path"] == "weights.safetensors"
