@@ -102,7 +102,7 @@ def lines_in(message: str, *, one_line: bool = False) -> list[str]:
     """Return the lines to paste at the end of a message; the command line prints them as one line."""
     _, _, text = message.partition("Fix:  ")
     text = text.partition("\n")[0] if one_line else text
-    return re.split(" {5}(?:or|and) {5}", text) if text else []
+    return re.split(" {5}(?:or|and) {5}|\n(?:or {4}|and {3})", text) if text else []
 
 
 def reached(place: Place, run: Callable[[], str]) -> tuple[bool, str]:

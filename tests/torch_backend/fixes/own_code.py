@@ -39,7 +39,7 @@ class MyLayer(nn.Module):
         return x * self.table
 
 
-@case("keras3conv/frameworks/keras/tracing/problems.py:cannot_follow", "k3c.convert(model, validate=False)")
+@case("keras3conv/frameworks/keras/tracing/problems.py:cannot_follow#2", "k3c.convert(model, validate=False)")
 def a_layer_that_cannot_be_traced(_: Path) -> Scope:
     return NAMES | {
         "model": keras.Sequential([keras.Input((3,)), Values(name="own")]),
@@ -246,3 +246,34 @@ class KerasShifting(layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         return inputs + self.shift
+
+
+class Blurring(layers.Layer):
+    """Blurs images with a kernel of any size, also of one that a trace does not support."""
+
+    def __init__(self, kernel_size: tuple[int, int], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.kernel_size = kernel_size
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.image.gaussian_blur(inputs, kernel_size=self.kernel_size)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "kernel_size": self.kernel_size}
+
+
+class TorchBlurring(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(x, 3, 1, 1)
+
+
+@case("keras3conv/frameworks/keras/tracing/problems.py:cannot_follow", "k3c.convert(model, validate=False)")
+def an_argument_that_is_not_supported(_: Path) -> Scope:
+    def rebuilt(names: Scope, layer: str, arguments: Any) -> None:
+        names["model"] = keras.Sequential([keras.Input((8, 8, 3)), Blurring(**arguments, name=layer)])
+
+    return NAMES | {
+        "model": keras.Sequential([keras.Input((8, 8, 3)), Blurring((4, 4), name="own")]),
+        "rebuilt": rebuilt,
+        "undo": in_package(MyLayer=TorchBlurring),
+    }

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras3conv.frameworks.keras.tracing.unsupported import UnsupportedCall
+
 
 def _channel_axis(given: Mapping[str, Any]) -> int:
     return -3 if _is_first(given) else -1
@@ -52,7 +54,13 @@ def _gaussian_blur(given: Mapping[str, Any]) -> Any:
     images, is_single = given["images"], len(given["images"].shape) == 3
     sizes, sigmas = ([float(one) for one in given[name]] for name in ("kernel_size", "sigma"))
     if sizes[0] != sizes[1] or sizes[0] % 2 == 0:
-        raise NotImplementedError("gaussian_blur is supported only with a square kernel of odd size")
+        found, odd = tuple(map(int, sizes)), int(max(sizes)) | 1
+        raise UnsupportedCall(
+            "keras.ops.image.gaussian_blur",
+            f"kernel_size={found}",
+            "use a square kernel of odd size",
+            f"kernel_size=({odd}, {odd})",
+        )
     curves = []
     for size, sigma in zip(sizes, sigmas, strict=True):
         curve = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / sigma) ** 2)
@@ -118,7 +126,9 @@ def _interpolated(
 def _map_coordinates(given: Mapping[str, Any]) -> Any:
     inputs, sizes = given["inputs"], tuple(given["inputs"].shape)
     if "int" in keras.backend.standardize_dtype(inputs.dtype):
-        raise NotImplementedError("map_coordinates is supported only for floating-point values")
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        found, supported = f"a tensor of {dtype}", 'use floating-point values: keras.ops.cast(inputs, "float32")'
+        raise UnsupportedCall("keras.ops.image.map_coordinates", found, supported)
     strides = [int(np.prod(sizes[place + 1 :])) for place in range(len(sizes))]
     coordinates = given["coordinates"]
     parts = [coordinates[place] for place in range(len(sizes))]
@@ -134,7 +144,9 @@ def _affine_transform(given: Mapping[str, Any]) -> Any:
     """Compute `affine_transform`: x' = a0 x + a1 y + a2 and y' = b0 x + b1 y + b2; c0 and c1 must be zero."""
     images, transform, first = given["images"], given["transform"], _is_first(given)
     if len(images.shape) != 4:
-        raise NotImplementedError("affine_transform is supported only for a batch of images")
+        found = f"a tensor of {len(images.shape)} axes"
+        supported = "use a batch of images: keras.ops.expand_dims(images, 0)"
+        raise UnsupportedCall("keras.ops.image.affine_transform", found, supported)
     images = ops.transpose(images, (0, 2, 3, 1)) if first else images
     _, height, width, channels = images.shape
     dtype = keras.backend.standardize_dtype(images.dtype)

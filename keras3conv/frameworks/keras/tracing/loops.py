@@ -7,6 +7,7 @@ import keras
 
 from keras3conv.frameworks.keras.internals import LAYER_MODULES
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
+from keras3conv.frameworks.keras.tracing.unsupported import UnsupportedCall
 
 MOST_STEPS = 1000
 """The number of turns after which a `while_loop` is not followed any more."""
@@ -26,10 +27,11 @@ def distributed(layer: keras.layers.TimeDistributed, inputs: Any, training: Any 
     """
     if isinstance(layer.layer, keras.layers.BatchNormalization):
         if inputs.shape[1] is None:
-            raise NotImplementedError(
-                "a TimeDistributed layer with a dynamic number of steps is not supported in training: batch "
-                "statistics differ from step to step"
-                "; fix the number of steps in the input specification"
+            raise UnsupportedCall(
+                "TimeDistributed",
+                "a batch normalization for a dynamic number of steps",
+                "its statistics differ from step to step in training: fix the number of steps in the input "
+                "specification",
             )
         masks = [{} if mask is None else {"mask": mask[:, step]} for step in range(inputs.shape[1])]
         return keras.ops.stack([layer.layer(inputs[:, step], **given) for step, given in enumerate(masks)], axis=1)
@@ -63,12 +65,13 @@ def step_by_step(layer: keras.layers.RNN, sequences: Any, initial_state: Any = N
         mask: The mask of the steps, of shape (batch, steps); None if there is none.
 
     Raises:
-        NotImplementedError: The layer keeps its state between calls.
+        UnsupportedCall: The layer keeps its state between calls.
     """
     if layer.stateful:
-        raise NotImplementedError(
-            "an RNN with a custom cell is not supported with stateful=True; build the layer with return_state=True, "
-            "and give these states to the next call as initial_state"
+        raise UnsupportedCall(
+            "an RNN with a custom cell",
+            "stateful=True",
+            "use return_state=True, and give these states to the next call as initial_state",
         )
     if initial_state is None:
         initial_state = layer.get_initial_state(keras.ops.shape(sequences)[0])
@@ -144,7 +147,8 @@ def _while(condition: Callable[..., Any], body: Callable[..., Any], values: Any,
     while (most is None or turns < most) and condition(*(values if is_sequence else (values,))):
         turns += 1
         if turns > MOST_STEPS:
-            raise NotImplementedError(f"a while_loop of more than {MOST_STEPS} turns is not traced")
+            found = f"a loop of more than {MOST_STEPS} turns"
+            raise UnsupportedCall("keras.ops.while_loop", found, "use fewer turns, which are written out one by one")
         values = body(*(values if is_sequence else (values,)))
         if is_sequence and not isinstance(values, tuple | list):
             values = (values,)

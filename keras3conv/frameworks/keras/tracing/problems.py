@@ -7,6 +7,7 @@ import keras
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
+from keras3conv.frameworks.keras.tracing.unsupported import UnsupportedCall
 from keras3conv.frameworks.keras.tree import variables_of
 from keras3conv.messages import lay_out
 from keras3conv.rules.rule import stub
@@ -25,11 +26,18 @@ def cannot_follow(path: str, layer: keras.layers.Layer, error: Exception) -> Pro
     if isinstance(error, AttributeError) and "'KerasTensor' object has no attribute 'assign" in message:
         fact = f"{kind} changes a variable in its call, but a torch module keeps no state between calls: {_STATELESS}"
         return Problem(keras=path, fact=fact)
+    if isinstance(error, UnsupportedCall):
+        line = (f"{error.line}  # {path}",) if error.line else ()
+        return Problem(keras=path, fact=message, fixes=(*line, stub(kind, _roles(layer))))
     return Problem(
         keras=path,
         fact=f"{kind} cannot be traced with symbolic tensors: {type(error).__name__}: {message}",
-        fixes=(stub(kind, [role for role, _ in variables_of(layer)]),),
+        fixes=(stub(kind, _roles(layer)),),
     )
+
+
+def _roles(layer: keras.layers.Layer) -> list[str]:
+    return [role for role, _ in variables_of(layer)]
 
 
 _STATELESS = "pass the state as one more input and return the new one, or change it in training only"
