@@ -53,9 +53,14 @@ class Given:
 class Around(keras.layers.Layer):
     """A layer whose call applies a function to its inputs."""
 
-    def __init__(self, function: Function, **kwargs: Any) -> None:
+    def __init__(self, function: Function, *, keeps_shape: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.function = function
+        self.keeps_shape = keeps_shape
+
+    def compute_output_spec(self, inputs: list[Any]) -> Any:
+        """Return the shape of the output, which Keras finds by calls with 83 and 89 examples if it is not known."""
+        return keras.KerasTensor(inputs[0].shape) if self.keeps_shape else super().compute_output_spec(inputs)
 
     def call(self, inputs: list[Any]) -> Any:
         """Apply the function to the inputs."""
@@ -70,19 +75,22 @@ class Case:
         function: The operation, as a function of the inputs.
         inputs: Its inputs.
         inside: Whether it runs in the call of a layer instead of being part of a functional model.
+        keeps_shape: Whether such a layer states that its output has the shape of the first input.
         by_numpy: The same operation in numpy, where Keras' torch backend differs from the other backends.
     """
 
     function: Function
     inputs: tuple[Given, ...]
     inside: bool = False
+    keeps_shape: bool = False
     by_numpy: Function | None = None
 
     def model(self) -> keras.Model:
         """Return a functional model that consists of this operation."""
         symbols = [given.symbol(name) for name, given in zip("xyzvw", self.inputs, strict=False)]
         if self.inside:
-            return keras.Model(symbols, Around(self.function, name="around")(symbols))
+            layer = Around(self.function, keeps_shape=self.keeps_shape, name="around")
+            return keras.Model(symbols, layer(symbols))
         return keras.Model(symbols, self.function(*symbols))
 
     def arrays(self) -> list[Array]:

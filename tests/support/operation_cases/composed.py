@@ -1,6 +1,7 @@
 """Cases of operations that a trace replaces by others: choices, loops over parts, and functions of several steps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,10 @@ def _computed(place: int) -> Callable[[Any], Any]:
     return lambda x: ops.cast(0 * ops.sum(x), "int32") + place
 
 
-def _affine(**settings: Any) -> Callable[[Any, Any], Any]:
-    return lambda x, y: ops.image.affine_transform(x, ops.add(0 * y, _TURN), **settings)
+def _affine(matrix: Callable[[Any], Any] = lambda y: ops.add(0 * y, _TURN), **settings: Any) -> Case:
+    """Return a case of an affine transformation, which Keras computes for one example after the other."""
+    one = case(lambda x, y: ops.image.affine_transform(x, matrix(y), **settings), IMAGE, (8,))
+    return replace(one, keeps_shape=True)
 
 
 def _recurrence(first: Any, second: Any) -> Any:
@@ -83,10 +86,10 @@ CASES: dict[str, list[Case]] = {
         for order in (0, 1)
     ],
     "image.affine_transform": [
-        case(_affine(), IMAGE, (8,)),
-        case(_affine(interpolation="nearest", fill_mode="reflect"), IMAGE, (8,)),
-        case(_affine(data_format="channels_first", fill_value=0.5), IMAGE, (8,)),
-        case(lambda x, y: ops.image.affine_transform(x, ops.multiply(y, _PLANE)), IMAGE, (8,)),
+        _affine(),
+        _affine(interpolation="nearest", fill_mode="reflect"),
+        _affine(data_format="channels_first", fill_value=0.5),
+        _affine(lambda y: ops.multiply(y, _PLANE)),
     ],
     "extract_sequences": [case(lambda x: ops.extract_sequences(x, 4, 3), (3, 11))],
     "linspace": [
