@@ -46,6 +46,7 @@ def proof(module: ModuleType, model: keras.Model, inputs: Any = None) -> Section
 GIVEN = np.random.default_rng(0).standard_normal((4, 6)).astype("float32")
 
 
+@pytest.mark.usefixtures("without_causes")
 @pytest.mark.parametrize("inputs", [None, GIVEN, np.abs(GIVEN)], ids=["made", "given", "given, positive"])
 @pytest.mark.parametrize(
     ("torch_function", "keras_function"),

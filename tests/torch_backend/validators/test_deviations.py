@@ -65,6 +65,7 @@ def test_a_port_of_what_only_the_torch_backend_computes_passes_with_a_note(name:
     assert "KERAS_BACKEND=jax" in note
 
 
+@pytest.mark.usefixtures("without_causes")
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_a_conversion_returns_what_the_other_backends_return_and_fails_on_torch_with_the_note(name: str) -> None:
     _, layer, said = DIFFERENT[name]

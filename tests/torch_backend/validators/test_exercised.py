@@ -13,15 +13,10 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.report.values import Section
-from keras3conv.validators.diagnosis import causes
+
+pytestmark = pytest.mark.usefixtures("without_causes")
 
 WIDTH, STEPS = 4, 6
-
-
-@pytest.fixture(autouse=True)
-def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disable the search for causes, because only the verdict is tested."""
-    monkeypatch.setattr(causes, "SEARCH_VALUES", 0)
 
 
 class Net(nn.Module):

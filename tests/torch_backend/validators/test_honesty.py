@@ -10,19 +10,14 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.frameworks.shared import inputs_varied
-from keras3conv.validators.diagnosis import causes
 from tests.support.honest_pairs import SIDE, WORDS, Spec, changes, drawn, drawn_for_any_size
 from tests.support.models import randomize
+
+pytestmark = pytest.mark.usefixtures("without_causes")
 
 PROOFS = ("roundtrip", "float64", "outputs")
 
 Pair = tuple[nn.Module, k3c.Alignment, keras.Model]
-
-
-@pytest.fixture(autouse=True)
-def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disable the search for causes, because only the verdict is tested."""
-    monkeypatch.setattr(causes, "SEARCH_VALUES", 0)
 
 
 def transferred(spec: Spec, module: nn.Module, inputs: torch.Tensor) -> tuple[k3c.Alignment, keras.Model]:

@@ -53,6 +53,7 @@ def test_rounding_above_a_floor_that_is_small_by_chance_passes(pair: Pair) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_causes")
 def test_a_change_a_little_above_the_noise_still_fails(pair: Pair, measured: list[int]) -> None:
     floor = validated(pair).section("outputs").tables[0].rows[0][3]
     assert isinstance(floor, float)

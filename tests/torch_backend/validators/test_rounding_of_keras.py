@@ -10,13 +10,8 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.validators.diagnosis import causes
 
-
-@pytest.fixture(autouse=True)
-def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disable the search for causes, because only the verdict is tested."""
-    monkeypatch.setattr(causes, "SEARCH_VALUES", 0)
+pytestmark = pytest.mark.usefixtures("without_causes")
 
 
 class Net(nn.Module):

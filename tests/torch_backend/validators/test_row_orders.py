@@ -120,6 +120,7 @@ def test_the_layer_with_a_mistake_is_blamed_and_not_one_with_another_order_of_ro
     assert "epsilon is 1e-05 in torch and 0.001 in Keras" in section.problems[0].fact
 
 
+@pytest.mark.usefixtures("without_causes")
 @pytest.mark.parametrize(
     "mistake", [{"windows": (0, 3, 1, 2, 4, 5)}, {"windows": (0, 1, 3, 4, 2, 5)}, {"heads_first": False}]
 )

@@ -61,6 +61,7 @@ def test_a_shared_head_that_keras_calls_in_another_order_passes(module: nn.Modul
     assert "5 layer calls" in float64.summary
 
 
+@pytest.mark.usefixtures("without_causes")
 @pytest.mark.parametrize("mistake", ["is_swapped", "is_wrong"])
 def test_a_wrong_use_of_a_shared_head_fails(module: nn.Module, mistake: str) -> None:
     assert not certificate(module, pyramid(**{mistake: True})).ok

@@ -95,6 +95,7 @@ def test_a_gradient_that_differs_is_judged_on_the_given_images() -> None:
     assert module.heights[128] > 1
 
 
+@pytest.mark.usefixtures("without_causes")
 def test_a_branch_for_large_images_is_not_left_out() -> None:
     def sign(x: torch.Tensor) -> torch.Tensor:
         return torch.clamp(x, max=3.0) if x.shape[2] > 40 else x

@@ -1,0 +1,11 @@
+"""Fixtures of the tests of the proofs."""
+
+import pytest
+
+from keras3conv.validators.diagnosis import causes
+
+
+@pytest.fixture
+def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable the search for causes, which takes longer than the proofs, where only the verdict is tested."""
+    monkeypatch.setattr(causes, "SEARCH_VALUES", 0)
