@@ -53,10 +53,13 @@ def _kept(
         finite_ids: The ids of the variables whose values were found to be finite, after they were yielded.
         finite: A set to which the paths of these variables are added.
     """
+    limit = REFERENCES.get(backend())
     for path, value in values:
         variable = variables[path]
-        # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses.
-        backup.keep(path, to_numpy(variable), references=REFERENCES.get(backend()))
+        if limit is None:
+            backup.keep(path, to_numpy(variable))
+        else:  # JAX and TensorFlow give a variable other memory, and do not write to memory that an array uses
+            backup.refer(path, variable.value if backend() == "jax" else to_numpy(variable), limit)
         yield variable, value, orders.get(id(variable))
         if finite is not None and id(variable) in finite_ids:
             finite.add(path)

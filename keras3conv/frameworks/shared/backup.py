@@ -21,7 +21,7 @@ from keras3conv.transforms import Array, Shape
 LIMIT = 24 << 20
 """The number of bytes that a backup copies to memory; everything beyond is written to an unnamed temporary file."""
 
-REFERENCES = {"jax": 2.0, "tensorflow": 2.0}
+REFERENCES = {"jax": 2.4, "tensorflow": 2.4}
 """The limit of values kept without a copy, by backend, as a multiple of `LIMIT`, the limit of copied values.
 
 The largest of these values does not count towards the limit.
@@ -33,21 +33,42 @@ class Backup:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit, self._used, self._largest = limit, 0, 0
-        self._arrays: dict[str, Array] = {}
+        self._arrays: dict[str, Any] = {}
         self._places: dict[str, tuple[int, Shape, np.dtype[Any]]] = {}
         self._axes: dict[str, tuple[int, ...]] = {}
         self._file: FileIO | None = None
         self._open = ExitStack()
         self._freed = FreedMemory()
 
-    def keep(self, path: str, value: Array, *, references: float | None = None) -> None:
-        """Store the old value of a tensor, unless one is already stored under this path.
+    def refer(self, path: str, tensor: Any, limit: float) -> None:
+        """Store the old value of a tensor as a reference to memory to which nobody writes, or else as a copy on disk.
+
+        Args:
+            path: The path of the tensor.
+            tensor: A tensor of JAX or an array.
+            limit: This number times the backup's limit, plus the size of the largest value, is the limit of the memory
+                that the references keep alive.
+
+        Raises:
+            FileError: The temporary file cannot be written.
+        """
+        if path in self._arrays or path in self._places:
+            return
+        size = tensor.nbytes
+        self._largest = max(self._largest, size)
+        if self._used + size <= self._limit * limit + self._largest:
+            self._arrays[path] = tensor
+            self._used += size
+        else:
+            self._write(path, np.asarray(tensor))
+        self._freed.note(size, self._used)  # JAX and TensorFlow free the memory of a value that is replaced
+
+    def keep(self, path: str, value: Array) -> None:
+        """Store a copy of the old value of a tensor, unless one is already stored under this path.
 
         Args:
             path: The path of the tensor.
             value: The value.
-            references: None to copy the value. A number to store the array itself, if nobody writes to its memory; this
-                number times the backup's limit, plus the size of the largest value, is then the limit of the memory.
 
         Raises:
             FileError: The temporary file cannot be written.
@@ -59,14 +80,12 @@ class Backup:
             order = sorted(range(value.ndim), key=lambda axis: -abs(value.strides[axis]))
             self._axes[path] = tuple(order.index(axis) for axis in range(value.ndim))
             value = value.transpose(order)
-        self._largest = max(self._largest, value.nbytes)
-        limit = self._limit * references + self._largest if references else self._limit
-        if self._used + value.nbytes <= limit:
-            self._arrays[path] = value if references else own_copy(value)
+        if self._used + value.nbytes <= self._limit:
+            self._arrays[path] = own_copy(value)
             self._used += value.nbytes
         else:
             self._write(path, value)
-        self._freed.note(value.nbytes, self._used)  # JAX and TensorFlow free the memory of a value that is replaced
+        self._freed.note(value.nbytes, self._used)
 
     def _write(self, path: str, value: Array) -> None:
         try:
@@ -85,8 +104,8 @@ class Backup:
 
     def items(self) -> Iterator[tuple[str, Array]]:
         """Yield the path and the old value of every tensor in the backup."""
-        for path, array in self._arrays.items():
-            yield path, self._restored(path, array)
+        for path, tensor in self._arrays.items():
+            yield path, self._restored(path, np.asarray(tensor))
         for path, (place, shape, dtype) in self._places.items():
             assert self._file is not None, "a position is set only for values in the file"
             self._file.seek(place)
