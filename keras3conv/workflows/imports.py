@@ -5,7 +5,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
@@ -57,9 +57,14 @@ def searched(package: str, file: str) -> str:
 
 def is_installed(path: Path) -> bool:
     """Return whether a file belongs to Python itself or to an installed package."""
-    folders = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     real = os.path.realpath(path)
-    return real.startswith(folders) or "site-packages" in Path(real).parts
+    return real.startswith(_folders_of_packages()) or "site-packages" in Path(real).parts
+
+
+@cache
+def _folders_of_packages() -> tuple[str, ...]:
+    """Return the folders of Python itself and of its packages; cached, because sysconfig finds them slowly."""
+    return tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def _modules_by_file_name() -> Modules:

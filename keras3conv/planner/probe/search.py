@@ -309,6 +309,8 @@ class Search:
         random_output = call.run(other_values(candidate.values(self.run.weights)))
         if smallest > _SIGNIFICANT * measure(self.run, candidate, random_output).comparison.error:
             return self._force(call, similar)
+        if len(self.trail.called) - 1 <= self.must_agree:
+            raise Abandoned
         output = call.run(candidate.values(self.run.weights))
         measurement = measure(self.run, candidate, output)
         self._accept(call, candidate, measurement, [entry.candidate for entry in similar])

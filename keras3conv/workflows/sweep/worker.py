@@ -324,11 +324,10 @@ def _own_sources() -> Iterator[tuple[str, str]]:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         is_ours = name.partition(".")[0] in ("keras3conv", "__main__")
-        if is_ours or not isinstance(file, str) or not Path(file).is_file():
+        if is_ours or not isinstance(file, str) or is_installed(Path(file)) or not Path(file).is_file():
             continue
-        path = str(Path(file).resolve())
-        if not is_installed(Path(path)):
-            yield path, hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        path = Path(file).resolve()
+        yield str(path), hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _end_with(parent: int) -> None:

@@ -1,6 +1,6 @@
 """Experts in every storage layout: one layer each, all in one tensor, or gate and up projection in one tensor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -183,17 +183,26 @@ def torch_model(block: type[Routed], blocks: int = BLOCKS) -> nn.Module:
 IN_ONE_TENSOR = (Packed, Stacked, Alternating, Exchanged)
 SEVERAL = (BLOCKS,)
 """Where one side has a layer for each expert, those of several blocks must be told apart."""
+SLOW = [(Alternating, EachPacked), (Exchanged, Each)]
+"""Two of the four combinations of a row order and a layer for each expert; the other two have the same parts."""
+
+
+def stored(*cases: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Return the cases as parameters; `make test-full` runs also the slow ones."""
+    return [
+        pytest.param(*case, marks=[pytest.mark.full] if case[:2] in SLOW else []) for part in cases for case in part
+    ]
 
 
 @pytest.mark.parametrize(
     ("block", "experts", "blocks"),
-    [
-        *product(IN_ONE_TENSOR, (Bank,), (1,)),
-        *product((Packed, Alternating, Exchanged), (PackedBank,), (1,)),
-        *product((Listed,), (Bank, PackedBank), SEVERAL),
-        *product((*IN_ONE_TENSOR, Listed), (Each,), SEVERAL),
-        *product((Packed, Listed, Alternating, Exchanged), (EachPacked,), SEVERAL),
-    ],
+    stored(
+        product(IN_ONE_TENSOR, (Bank,), (1,)),
+        product((Packed, Alternating, Exchanged), (PackedBank,), (1,)),
+        product((Listed,), (Bank, PackedBank), SEVERAL),
+        product((*IN_ONE_TENSOR, Listed), (Each,), SEVERAL),
+        product((Packed, Listed, Alternating, Exchanged), (EachPacked,), SEVERAL),
+    ),
 )
 def test_experts_are_paired_and_proven_however_each_side_stores_them(
     block: type[Routed], experts: Callable[[], layers.Layer], blocks: int
