@@ -35,7 +35,7 @@ def checked(activation: str) -> Section:
     randomize(module)
     plan = k3c.align(module, model).accepting_difference().check()
     k3c.transfer(module, model, plan)
-    return k3c.validate(module, model, alignment=plan, onnx=True).section("onnx")
+    return k3c.validate(module, model, alignment=plan, onnx=True, proofs=["onnx"]).section("onnx")
 
 
 def test_the_exporter_that_ran_is_named_and_its_file_agrees() -> None:
