@@ -1,7 +1,11 @@
 """Two untrusted ONNX files are run in subprocesses and compared."""
 
+import contextlib
+import io
 import re
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,9 +15,24 @@ from onnx import TensorProto, helper, numpy_helper
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
+from keras3conv.validators.onnx import child
 from keras3conv.validators.onnx import compare_files as onnx_files
 from keras3conv.validators.onnx.compare_files import Limits, compare_files
 from tests.support.onnx_models import WEIGHT, external, model, saved
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the program of the subprocess in this process; to start it takes longer than all that these tests compare."""
+
+    def run(command: list[str], **_: Any) -> "subprocess.CompletedProcess[str]":
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            status = child.main(command[command.index(child.__name__) + 1 :])
+        return subprocess.CompletedProcess(command, status, "", said.getvalue())
+
+    monkeypatch.setattr(child, "_limit_memory", lambda size: None)
+    monkeypatch.setattr(onnx_files, "subprocess", SimpleNamespace(run=run, TimeoutExpired=subprocess.TimeoutExpired))
 
 
 def test_a_file_agrees_with_itself_and_with_an_equivalent_graph(tmp_path: Path) -> None:
@@ -67,6 +86,7 @@ def convolution(*, last: bool, sizes: list[Any], weight: np.ndarray[Any, Any]) -
 KERNEL = np.random.default_rng(4).standard_normal((3, 3, 3, 3)).astype(np.float32)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("sizes", [[2, 3, 5, 7], ["n", 3, "h", "w"], ["n", 3, 3, 3]])
 def test_images_are_converted_into_the_layout_of_the_second_file(tmp_path: Path, sizes: list[Any]) -> None:
     first = saved(tmp_path / "first.onnx", convolution(last=False, sizes=sizes, weight=KERNEL))
@@ -101,6 +121,7 @@ def weighted(inputs: list[str], outputs: list[str], *, turned: bool = False) -> 
     return graph(nodes, given, outputs[order], table=table, last=np.array([2]), middle=np.array([1]))
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_inputs_in_another_order_are_matched_by_name_and_outputs_of_other_names_by_shape(tmp_path: Path) -> None:
     first = saved(tmp_path / "first.onnx", weighted(["tokens", "weights_of"], ["each", "sum"]))
     second = saved(tmp_path / "second.onnx", weighted(["tokens", "weights_of"], ["a", "b"], turned=True))
@@ -115,6 +136,7 @@ def test_inputs_in_another_order_are_matched_by_name_and_outputs_of_other_names_
     assert facts["outputs"] == "first.onnx <-> second.onnx: each <-> a, sum <-> b, matched by shape"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_dynamic_batch_size_is_taken_from_the_other_file(tmp_path: Path) -> None:
     one = model()
     one.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -136,6 +158,7 @@ def test_a_random_file_is_skipped(tmp_path: Path) -> None:
     assert section.reason == "noisy.onnx draws random numbers: its output y changes when the file is run again"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_float16_file_passes_by_its_own_noise_or_by_a_tolerance(tmp_path: Path) -> None:
     half = model(WEIGHT.astype(np.float16))
     for entry in (*half.graph.input, *half.graph.output):
@@ -148,6 +171,7 @@ def test_a_float16_file_passes_by_its_own_noise_or_by_a_tolerance(tmp_path: Path
     assert report.sections[0].facts["tolerance"] == "the caller's: 0 absolute and 0.01 of the largest value"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_float64_run_with_other_values_is_not_used_as_noise_floor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +215,7 @@ def test_files_with_different_inputs_are_refused(tmp_path: Path) -> None:
         k3c.compare_onnx(plain, image)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_inputs_are_required_if_random_ones_cannot_be_made(tmp_path: Path) -> None:
     proto = model()
     proto.graph.input[0].type.tensor_type.shape.dim[1].Clear()
@@ -247,6 +272,7 @@ def test_a_file_that_needs_too_much_memory_is_stopped_and_skipped(tmp_path: Path
     assert "huge.onnx" in report.sections[0].reason
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_without_a_noise_floor_only_bit_identical_outputs_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = onnx_files._run
 
@@ -263,6 +289,7 @@ def test_without_a_noise_floor_only_bit_identical_outputs_pass(tmp_path: Path, m
     assert section.reason == "the noise floor is unknown: planted"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_command_line_returns_the_exit_status_of_the_comparison(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 

@@ -69,14 +69,14 @@ def comparable(row: Row) -> Row:
 
 
 def test_two_nodes_of_ray_give_the_same_rows_and_repeat_only_a_lost_worker(tmp_path: Path) -> None:
-    write_files(tmp_path, checkpoints=3)
+    write_files(tmp_path, checkpoints=2)
     write_checkpoint(tmp_path / "misfit.safetensors", features=4)
     (tmp_path / "lost.py").write_text(LOST_ONCE)
     shared: dict[str, Any] = {"keras": str(tmp_path / "fc.h5"), "do": ["align", "transfer"], "write": ["x.safetensors"]}
     tasks: list[dict[str, Any]] = [
-        {**shared, "torch": [str(tmp_path / "checkpoints" / f"step{place}.safetensors") for place in range(3)]},
+        {**shared, "torch": [str(tmp_path / "checkpoints" / f"step{place}.safetensors") for place in range(2)]},
         {**shared, "name": "crash", "torch": f"{tmp_path}/planted.py:crash"},
-        {**shared, "name": "hang", "torch": f"{tmp_path}/planted.py:hang", "time_limit": 3},
+        {**shared, "name": "hang", "torch": f"{tmp_path}/planted.py:hang", "time_limit": 1},
         {**shared, "name": "grow", "torch": f"{tmp_path}/planted.py:grow", "memory_limit": "400 MiB"},
         {**shared, "name": "misfit", "torch": str(tmp_path / "misfit.safetensors")},
         {**shared, "name": "lost", "torch": f"{tmp_path}/lost.py:make"},
@@ -91,7 +91,7 @@ def test_two_nodes_of_ray_give_the_same_rows_and_repeat_only_a_lost_worker(tmp_p
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     said = finished.stdout.splitlines()
-    assert "8 tasks: 3 passed, 1 failed, 1 unusable, 1 crashed, 1 timed out, 1 out of memory" in said
+    assert "7 tasks: 2 passed, 1 failed, 1 unusable, 1 crashed, 1 timed out, 1 out of memory" in said
     assert "step0 needs CPU 64, and no machine of the Ray cluster has that much" in said
     assert (tmp_path / "was_here").exists()
 

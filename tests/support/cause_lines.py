@@ -168,8 +168,9 @@ def _run(line: str, pair: Pair) -> None:
 
 def printed_line(case: Case) -> str:
     """Return the line, or lines, that the certificate of a case prints from the place that the case names."""
-    code = {name: written(getattr(case, name), None) for name in ("parts", "torch", "keras")}
-    report, made_by = _planted(replace(case, site="", dots="", done="", **code))
+    parts, torch_code, keras_code = (written(code, None) for code in (case.parts, case.torch, case.keras))
+    models = replace(case, site="", dots="", done="", parts=parts, torch=torch_code, keras=keras_code)
+    report, made_by = _planted(models)
     assert not report.ok
     problems = [problem for section in report.sections for problem in section.problems]
     for fact, fix in ((problem.fact, fix) for problem in problems for fix in problem.fixes):
