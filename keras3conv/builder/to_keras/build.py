@@ -82,9 +82,10 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
         if hint := layout_hint(lowered.program):
             raise ModelError(f"{message_of(error)}\n{hint}") from error
         raise
-    plan = alignment_of(placements, captured.graph.view, keras_side.view(model))
+    target = keras_side.view(model)
+    plan = alignment_of(placements, captured.graph.view, target)
     _require_fitting(plan, lowered.program)
-    staged = stage(plan, captured.graph.view, keras_side.view(model), cast=False)
+    staged = stage(plan, captured.graph.view, target, cast=False)
     keras_side.write(model, dict(staged.values()))
     return Built(
         model=model,

@@ -18,7 +18,7 @@ from keras3conv.formats.keras.json import parsed
 from keras3conv.formats.keras2.file import groups, is_legacy
 from keras3conv.formats.keras2.network import MODELS
 from keras3conv.formats.tensorflow.file import FORMAT as TENSORFLOW
-from keras3conv.frameworks.keras.internals import operation_modules
+from keras3conv.frameworks.keras.internals import OPERATION_MODULES
 from keras3conv.frameworks.keras.keras2.checkpoints import load_checkpoint
 from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.observing import tensorflow_not_imported
@@ -31,9 +31,6 @@ from keras3conv.model.views import LayerView, ModelView
 from keras3conv.transforms import Shape
 from keras3conv.writing.digests import WrittenFile, digest
 from keras3conv.writing.outputs import replacing
-
-_OPERATIONS = tuple(operation_modules())
-"""The modules with the classes of Keras' operations, which appear between the layers of a functional model."""
 
 
 def load(path: Path, own: Mapping[str, Any] | None = None) -> keras.Model:
@@ -137,7 +134,7 @@ def kind_in_models(kind: str) -> str:
 def _is_known(kind: str) -> bool:
     namespace, _, name = kind.rpartition(".")
     if ">" not in kind and namespace.startswith("keras"):
-        modules = (keras.layers, keras, keras.models, *_OPERATIONS)
+        modules = (keras.layers, keras, keras.models, *OPERATION_MODULES)
         if any(hasattr(module, name) for module in modules) or name in (*_names_in_code(), *MODELS):
             return True
     names = (kind, name, f"Custom>{name}")

@@ -22,6 +22,8 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
+from keras.src.models import Functional, Sequential
+from keras.src.models.functional import functional_like_constructor
 from keras.src.ops.numpy import GetItem, Reshape
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.saving import saving_lib
@@ -34,6 +36,11 @@ NODE_MODULES: tuple[ModuleType, ...] = (keras.src.layers.layer, keras.src.ops.op
 
 OPERATION_NAMESPACES: tuple[ModuleType, ...] = (keras.ops, keras.src.ops, keras.src.ops.numpy)
 """The modules in which Keras itself looks up the functions of `keras.ops`."""
+
+OPERATION_MODULES: tuple[ModuleType, ...] = tuple(
+    module for name, module in sorted(sys.modules.items()) if name.startswith("keras.src.ops.")
+)
+"""The modules that define the classes of Keras' operations, sorted by name; `import keras` loads all of them."""
 
 CONVOLUTION_BASES: tuple[type, ...] = (BaseConv, BaseConvTranspose, BaseDepthwiseConv, BaseSeparableConv)
 """The base classes of all convolution layers of Keras."""
@@ -54,11 +61,10 @@ every layer that it saves.
 """
 
 
-def operation_modules() -> list[ModuleType]:
-    """Return the loaded modules that define the classes of Keras' operations, sorted by name."""
-    # Selected before they are sorted: thousands of modules may be loaded, and every trace of a model asks for these.
-    names = sorted(name for name in list(sys.modules) if name.startswith("keras.src.ops."))
-    return [module for name in names if (module := sys.modules.get(name)) is not None]
+def lists_its_layers(model: keras.layers.Layer) -> bool:
+    """Return whether the configuration of a model says nothing but its name, its layers and how they are connected."""
+    functional = type(model).get_config is Functional.get_config and functional_like_constructor(type(model))
+    return functional or type(model).get_config is Sequential.get_config
 
 
 def public_name(cls: type) -> str:
@@ -80,6 +86,7 @@ __all__ = [
     "GLOBAL_SEED_GENERATOR",
     "LAYER_MODULES",
     "NODE_MODULES",
+    "OPERATION_MODULES",
     "OPERATION_NAMESPACES",
     "BaseDepthwiseConv",
     "BaseSeparableConv",
@@ -93,7 +100,7 @@ __all__ = [
     "dtypes",
     "get_keras_mask",
     "global_state",
-    "operation_modules",
+    "lists_its_layers",
     "public_name",
     "saving_lib",
     "set_keras_mask",

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from keras3conv.formats.keras2.file import architecture, is_legacy
-from keras3conv.frameworks.keras.internals import ACTIVATION_MODULES, operation_modules
+from keras3conv.frameworks.keras.internals import ACTIVATION_MODULES, OPERATION_MODULES
 
 
 def operations_in(path: Path) -> dict[str, type]:
@@ -49,7 +49,7 @@ def _is_layer(config: Mapping[str, Any]) -> bool:
 def _classes() -> dict[str, type[keras.Operation]]:
     """Return the classes of Keras' operations by name."""
     activations = [module for name, module in sorted(sys.modules.items()) if name.startswith(ACTIVATION_MODULES)]
-    values = [value for module in (*activations, *operation_modules()) for value in vars(module).values()]
+    values = [value for module in (*activations, *OPERATION_MODULES) for value in vars(module).values()]
     found = [value for value in values if isinstance(value, type) and issubclass(value, keras.Operation)]
     return {value.__name__: value for value in found if not issubclass(value, keras.layers.Layer)}
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import keras
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.keras.internals import public_name, saving_lib, unsaved_attributes
+from keras3conv.frameworks.keras.internals import lists_its_layers, public_name, saving_lib, unsaved_attributes
 from keras3conv.frameworks.keras.observing import replaced, tensorflow_not_imported
 from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.messages import lay_out
@@ -206,6 +206,8 @@ def config_of(layer: keras.layers.Layer) -> dict[str, Any] | None:
 
 def _config(layer: keras.layers.Layer) -> dict[str, Any] | None:
     """Return the same as `config_of`; Keras imports TensorFlow for it, unless that is prevented."""
+    if lists_its_layers(layer):  # Keras would make the configurations of all its layers, which no rule reads from it
+        return {"name": layer.name, "trainable": layer.trainable}
     try:
         config = layer.get_config()
     except (NotImplementedError, AttributeError, TypeError):  # a custom class with a missing or wrong `get_config`

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras3conv.frameworks.keras.internals import DynamicBackend, GetItem, any_symbolic_tensors, operation_modules
+from keras3conv.frameworks.keras.internals import OPERATION_MODULES, DynamicBackend, GetItem, any_symbolic_tensors
 from keras3conv.frameworks.keras.observing import replaced
 from keras3conv.model.graph import mapped
 
@@ -56,7 +56,7 @@ def symbolic_variables(known: Collection[int], is_active: Callable[[], bool]) ->
 
     lookups = [
         (module, "any_symbolic_tensors", any_symbolic)
-        for module in operation_modules()
+        for module in OPERATION_MODULES
         if hasattr(module, "any_symbolic_tensors")
     ]
     operators = [(keras.Variable, name, operated(name, getattr(keras.Variable, name))) for name in _OPERATORS]
