@@ -16,7 +16,8 @@ from keras3conv.planner.probe.row_orders import (
     rotary_orders,
     without_numbers,
 )
-from keras3conv.planner.probe.search import Abandoned, Search
+from keras3conv.planner.probe.search import Search
+from keras3conv.planner.probe.trail import Abandoned
 
 _MOST_TRIALS = 80
 _MOST_ROUNDS = 3

@@ -33,7 +33,7 @@ from keras3conv.planner.probe.outputs import NOT_COMPARED, ROUNDED_CONSTANTS, Ou
 from keras3conv.planner.probe.ranking import CandidateRanking, RankedCandidate
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.stacks import Stack
-from keras3conv.planner.probe.trail import Trail
+from keras3conv.planner.probe.trail import Abandoned, Trail
 from keras3conv.rules.constants import is_constant
 from keras3conv.transforms import Array
 
@@ -48,10 +48,6 @@ _MOST_FORCED = 5
 
 OUTPUTS = "the outputs"
 """The name that replaces the path of a layer when the outputs of the whole models are compared."""
-
-
-class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
-    """Exception that aborts a run of the Keras model, because a layer that agreed in an earlier run differs now."""
 
 
 @dataclass(frozen=True)

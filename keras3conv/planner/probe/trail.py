@@ -21,6 +21,10 @@ MOST_TRIES = 30
 """The maximum number of times that the probe backtracks because of one disagreeing layer; then it gives up."""
 
 
+class Abandoned(BaseException):  # not an Exception: Keras would catch it and raise a different one
+    """Exception that aborts a run of the Keras model, because a layer that agreed in an earlier run differs now."""
+
+
 class Backtrack(BaseException):  # not an Exception: Keras would catch it and raise a different one
     """Exception that returns to the call of a Keras container in which an earlier choice was made, to repeat the call.
 
