@@ -1,7 +1,8 @@
 """Define the command `convert`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +10,11 @@ from keras3conv.cli.app import command, note
 from keras3conv.cli.handing import hand_out_conversion
 from keras3conv.cli.options import Debug, DynamicAxes, EntryName, Json, KerasWeights, Overwrite, Shape, TorchWeights
 from keras3conv.cli.read import files_read
+from keras3conv.errors import InputError
+
+if TYPE_CHECKING:
+    from keras3conv.frameworks.adapter import Adapter
+    from keras3conv.workflows.factories import Weights
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -55,6 +61,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
 
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     found = None if _is_opened_by_convert(model) else resolve(model, weights)
+    _require_used(weights, model, found)
     given = (found.source, None, "") if found and found.is_live else (Path(model), keras_weights, entry)
     with notes_to_stderr():
         made = run(
@@ -72,6 +79,24 @@ def convert(  # noqa: PLR0913 - an argument for every option
             note(f"saved {file.path}")
     moved = moved_outputs(made.program) if made.target == "torch" else ()
     return hand_out_conversion(made.report, out / "report.html", as_json=as_json, notes=moved)
+
+
+def _require_used(weights: "Weights", model: str, found: "Adapter | None") -> None:
+    """Raise `InputError` if a file of weights would not be loaded; those for a Keras file replace its own.
+
+    Args:
+        weights: The weights that the user named.
+        model: The argument that names the model.
+        found: The model; None for one that only `convert` opens.
+    """
+    from keras3conv.workflows.factories import require_used
+
+    is_keras_file = found.side == "keras" and not found.is_live if found else model.endswith(".json")
+    left = replace(weights, keras=None) if is_keras_file else weights
+    if found:
+        require_used(left, (model, found))
+    elif path := left.torch or left.keras:
+        raise InputError(f"{path} would not be used, because {model} has weights of its own: leave the option out")
 
 
 def _is_opened_by_convert(model: str) -> bool:

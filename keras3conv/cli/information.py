@@ -29,9 +29,11 @@ def inspect(
     """List the layers of a model, with the shapes of their tensors. Repeated blocks share a line."""
     from keras3conv.cli.output import model_json, model_text
     from keras3conv.garbage import collection_paused
-    from keras3conv.workflows.factories import Weights, resolve
+    from keras3conv.workflows.factories import Weights, require_used, resolve
 
-    adapter = resolve(model, Weights(torch=torch_weights, keras=keras_weights, entry=entry))
+    weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
+    adapter = resolve(model, weights)
+    require_used(weights, (model, adapter))
     with collection_paused():
         view = adapter.view()
         changes = settings_read_as_keras_2(adapter)

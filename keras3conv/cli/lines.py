@@ -8,6 +8,7 @@ equivalent stays Python.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -120,7 +121,22 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 """Patterns of calls and arguments in Python, each with what it is on the command line; the first ones count first."""
 
-_PATTERNS = tuple((re.compile(python, re.MULTILINE), here) for python, here in _LINES)
+_QUOTED = '"([^"]+)"'
+"""The pattern of a path in quotation marks in Python, which a shell gets as one word."""
+
+
+def _as_words(template: str) -> Callable[[re.Match[str]], str]:
+    """Return a function that fills a template, such as "-o \\1", with the groups of a match, quoted for a shell."""
+    return lambda match: re.sub(r"\\(\d)", lambda place: quote(match[int(place[1])]), template)
+
+
+_PATTERNS = tuple(
+    (
+        re.compile(python, re.MULTILINE),
+        _as_words(here) if isinstance(here, str) and _QUOTED in python else here,
+    )
+    for python, here in _LINES
+)
 
 
 _TWO_PLANS = re.compile(rf"^(Fix:  {ALIGN} .*)     and     {ALIGN}( .*)$", re.MULTILINE)

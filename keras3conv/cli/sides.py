@@ -36,7 +36,7 @@ def both(
 
     from keras3conv.frameworks.sides import Sides
     from keras3conv.frameworks.stored import without_memory
-    from keras3conv.workflows.factories import Weights, resolve
+    from keras3conv.workflows.factories import Weights, require_used, resolve
 
     weights = Weights(entry=entry) if local else Weights(torch=torch_weights, keras=keras_weights, entry=entry)
     found = []
@@ -44,6 +44,7 @@ def both(
         with without_memory() if local and path else nullcontext():
             found.append(resolve(argument, weights))
     sides = Sides.of(found[0].source, found[1].source, entry=entry)
+    require_used(weights, (torch, sides.torch), (keras, sides.keras))
     return sides.torch, sides.keras
 
 
@@ -90,11 +91,13 @@ def both_ends(
         keras_weights: The weights to load into the Keras model.
         entry: The name of the state dict, if a torch checkpoint holds several.
     """
-    from keras3conv.workflows.factories import Weights, resolve
+    from keras3conv.workflows.factories import Weights, require_used, resolve
 
     _require_keras_weights(source, keras_weights)
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
-    return resolve(source, weights), resolve(target, weights)
+    ends = resolve(source, weights), resolve(target, weights)
+    require_used(weights, (source, ends[0]), (target, ends[1]))
+    return ends
 
 
 def made_without_weights(
@@ -151,8 +154,10 @@ def names_for(
     read = weights + (f" --entry {quote(entry)}" if entry else "")
     new = quote(str(plan.with_name(f"new_{plan.name}") if plan else "plan.json"))
     rest = f" -o {new}" if again is None else "".join(f" {quote(one)}" for one in again)
+    align = f"keras3conv align {quote(torch)} {quote(keras)}{read}"
     return {
-        ALIGN: f"keras3conv align {quote(torch)} {quote(keras)}{read}{rest}",
+        f"{ALIGN} -o": f"{align} -o",
+        ALIGN: f"{align}{rest}",
         VALIDATE: f"keras3conv validate {quote(torch)} {quote(keras)}{read}",
         "TORCH": quote(torch),
         "KERAS": quote(keras),

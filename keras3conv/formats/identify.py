@@ -91,6 +91,8 @@ def expected_format(path: Path) -> str:
     try:
         return by_suffix(path)
     except FileError:
+        if not os.path.lexists(path):
+            raise FileError(f"{path} does not exist") from None
         if not os.path.isfile(path) or path.suffix == ".onnx":  # noqa: PTH113  # as in `file_of`
             raise
         with Source.pin(path).open() as file:

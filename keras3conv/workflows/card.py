@@ -48,6 +48,8 @@ def make_card(
         InputError: There is no certificate, or the certificate was made for other files.
         FileError: A file cannot be read.
     """
+    if not model.exists():
+        raise FileError(f"{model} does not exist: give the folder or file that convert or transfer wrote")
     files = _weights(model)
     path = report or (model if model.is_dir() else model.parent) / "report.json"
     try:
@@ -56,7 +58,8 @@ def make_card(
         fix = "Fix:  --report report.json  # which keras3conv validate --report report.json writes"
         raise InputError(f"{path} does not exist, and a card needs the certificate\n{fix}") from error
     except (OSError, UnicodeDecodeError, InputError) as error:
-        raise InputError(f"{path} cannot be read as the JSON report that keras3conv wrote: {error}") from error
+        reason = "it is a folder" if isinstance(error, IsADirectoryError) else error
+        raise InputError(f"{path} cannot be read as the JSON report that keras3conv wrote: {reason}") from error
     described = files[0].with_name(metadata.NAME)
     inputs, outputs = metadata.read_signature(described) if described.is_file() else ((), ())
     card = Card(

@@ -69,6 +69,31 @@ def resolve(argument: str, weights: Weights) -> "Adapter":
     return model
 
 
+def require_used(weights: Weights, *models: "tuple[str, Adapter]") -> None:
+    """Check that each file of weights is loaded into a model; a report would otherwise be about other weights.
+
+    Args:
+        weights: The weights that the user named.
+        models: The arguments of the command that name models, each with its model.
+
+    Raises:
+        InputError: No model of this framework is made without weights, by a factory or an architecture (.json).
+    """
+    sides: tuple[Side, ...] = ("torch", "keras")
+    for side in sides:
+        path = weights.of(side)
+        named = [(argument, model) for argument, model in models if model.side == side]
+        if path is None or any(model.is_live or is_architecture(argument) for argument, model in named):
+            continue
+        fact = (
+            f"{named[0][0]} has weights of its own: leave the option out, or name the function that makes the model "
+            "without weights, as net.py:make"
+            if named
+            else f"{models[0][0]} is no {'torch' if side == 'torch' else 'Keras'} model"
+        )
+        raise InputError(f"--{side}-weights {path} would not be used, because {fact}")
+
+
 def files_of_factory(argument: str, weights: Weights, side: Side) -> "tuple[ReadFile, ...]":
     """Return the files from which `resolve` made a live model, with digests: its code or architecture, and its weights.
 
@@ -260,11 +285,14 @@ def _import_module(name: str) -> ModuleType:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise InputError(f"the module {error.name} is neither in {Path.cwd()} nor installed") from None
         raise
+    if getattr(module, "__file__", None) is None and hasattr(module, "__path__"):
+        raise InputError(f"{name} is a folder without code (__init__.py): name a Python file in it, as {name}/FILE.py")
+    return module
 
 
 def _run(where: str, name: str, code: Callable[[], Any]) -> Any:

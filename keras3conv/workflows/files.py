@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,9 @@ def read_plan(path: Path) -> Alignment:
     try:
         return Alignment.from_json(content.decode("utf-8"))
     except (AlignmentError, UnicodeDecodeError) as error:
-        raise FileError(
-            f"{path}: {error}\nFix:  keras3conv align TORCH KERAS -o {path.with_name(f'new_{path.name}')}"
-        ) from error
+        reason = "it is no text, so it is not a plan" if isinstance(error, UnicodeDecodeError) else error
+        new = quote(str(path.with_name(f"new_{path.stem}.json")))
+        raise FileError(f"{path}: {reason}\nFix:  keras3conv align TORCH KERAS -o {new}") from error
 
 
 def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
@@ -38,13 +39,15 @@ def write_plan(plan: Alignment, path: Path, *, overwrite: bool) -> None:
     write_text(path, plan.to_json(), overwrite=overwrite)
 
 
-def read_inputs(path: Path | None) -> Any:
+def read_inputs(path: Path | None, what: str = "inputs", example: str = "x") -> Any:
     """Return the inputs in a file: an array, a tuple (from `numpy.savez(file, a, b)`), or a dict of named arrays.
 
     The only array of a file is a dict only if it has a name (`numpy.savez(file, x=a)`).
 
     Args:
         path: The file; None gives None.
+        what: The word of an error message for the arrays.
+        example: The variable with an array in the line that an error message prints.
 
     Raises:
         InputError: The file is not an .npz or .npy file, or contains objects instead of numbers.
@@ -58,7 +61,7 @@ def read_inputs(path: Path | None) -> Any:
         arrays = npy.read(path)
     except MalformedCheckpoint as error:
         name = "save" if path.suffix == ".npy" else "savez"
-        raise InputError(f"the inputs cannot be read: {error}\nFix:  numpy.{name}(path, x)") from error
+        raise InputError(f"the {what} cannot be read: {error}\nFix:  numpy.{name}(path, {example})") from error
     if not isinstance(arrays, dict):
         return arrays
     if all(name == f"arr_{place}" for place, name in enumerate(arrays)):
@@ -91,7 +94,7 @@ def read_labels(path: Path | None) -> Any:
         InputError: The file is not an .npz or .npy file with numbers, or has several arrays.
         FileError: The file cannot be read.
     """
-    labels = read_inputs(path)
+    labels = read_inputs(path, "labels", "labels")
     if isinstance(labels, OneArray):
         return next(iter(labels.values()))
     if isinstance(labels, dict | tuple):

@@ -170,10 +170,11 @@ def _mode_of(destination: Path, *, overwrite: bool) -> int | None:
 
 def _check_place(destination: Path, *, overwrite: bool) -> None:
     if not destination.parent.is_dir():
-        raise FileError(
-            f"{destination} cannot be written, because the folder {destination.parent} does not exist; make the "
-            "folder first"
-        )
+        if os.path.lexists(destination.parent):
+            fact = f"{destination.parent} is not a folder; choose another name"
+        else:
+            fact = f"the folder {destination.parent} does not exist; make the folder first"
+        raise FileError(f"{destination} cannot be written, because {fact}")
     if destination.exists() and not overwrite:
         raise FileError(f"{destination} exists: choose another name, or replace it\nFix:  overwrite=True")
 
