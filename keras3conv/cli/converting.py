@@ -60,8 +60,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.convert import convert as run
 
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
-    found = None if _is_opened_by_convert(model) else resolve(model, weights)
-    _require_used(weights, model, found)
+    _require_used(weights, model, found := None if _is_opened_by_convert(model) else resolve(model, weights))
     given = (found.source, None, "") if found and found.is_live else (Path(model), keras_weights, entry)
     with notes_to_stderr():
         made = run(

@@ -126,7 +126,7 @@ _QUOTED = '"([^"]+)"'
 
 
 def _as_words(template: str) -> Callable[[re.Match[str]], str]:
-    """Return a function that fills a template, such as "-o \\1", with the groups of a match, quoted for a shell."""
+    """Return a function that fills a template of a substitution with the groups of a match, quoted for a shell."""
     return lambda match: re.sub(r"\\(\d)", lambda place: quote(match[int(place[1])]), template)
 
 

@@ -91,8 +91,9 @@ def expected_format(path: Path) -> str:
     try:
         return by_suffix(path)
     except FileError:
-        if not os.path.lexists(path):
-            raise FileError(f"{path} does not exist") from None
+        if not os.path.lexists(path) and path.suffix != ".onnx":
+            known = ", ".join(SUFFIXES)
+            raise FileError(f"{path} does not exist, and has an unknown suffix; the known ones are {known}") from None
         if not os.path.isfile(path) or path.suffix == ".onnx":  # noqa: PTH113  # as in `file_of`
             raise
         with Source.pin(path).open() as file:

@@ -13,7 +13,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     files(tmp_path)
     (tmp_path / "text.txt").write_text("hello\n")
-    (tmp_path / "code").mkdir()
+    (tmp_path / "kept").mkdir()
     return tmp_path
 
 
@@ -46,13 +46,13 @@ def test_weights_that_a_model_gets_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("inspect missing", "FileError: missing does not exist"),
+        ("inspect missing", "FileError: missing does not exist, and has an unknown suffix"),
         ("inspect text.txt", "text.txt has an unknown suffix"),
         ("card missing", "FileError: missing does not exist: give the folder or file"),
-        ("card net.safetensors --report code", "code cannot be read as the JSON report that keras3conv wrote: it is a"),
+        ("card net.safetensors --report kept", "kept cannot be read as the JSON report that keras3conv wrote: it is a"),
         ("convert model.keras -o text.txt/out", "because text.txt is not a folder; choose another name"),
         ("convert model.keras -o none/out", "because the folder none does not exist; make the folder first"),
-        ("convert model.keras -o out --import code", "code is a folder without code (__init__.py): name a Python file"),
+        ("convert model.keras -o out --import kept", "kept is a folder without code (__init__.py): name a Python file"),
         ("validate net.py:make model.keras --labels text.txt", "InputError: the labels cannot be read"),
         ("validate net.py:make model.keras --plan model.keras", "model.keras: it is no text, so it is not a plan"),
     ],
