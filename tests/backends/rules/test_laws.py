@@ -1,7 +1,8 @@
 """Every law, for every registered rule and every example, on the backend of this process.
 
 JAX compiles every operation of every example. By default it gets the first example of each rule and every example for
-which a limit is listed; the others, which torch and TensorFlow always run, are marked `full` there.
+which a limit is listed; the others, which torch and TensorFlow always run, are marked `full` there. So are the laws of
+`ON_ONE_BACKEND` on TensorFlow and JAX.
 """
 
 from functools import cache
@@ -16,11 +17,24 @@ from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.numerics.difference import compare
 from keras3conv.rules.library import find, list_rules
-from tests.support.laws import LAWS, Law, law_float64, law_gradients, law_training
+from tests.support.laws import (
+    LAWS,
+    Law,
+    law_float64,
+    law_gradients,
+    law_names,
+    law_shapes,
+    law_training,
+    law_transforms,
+    law_way_back,
+)
 from tests.support.trial_layers import resolve
 from tests.support.trials import Trial, config_of, make_trial, spec_of_layer, to_keras_layout
 
 FLOAT64 = (law_float64, law_training, law_gradients)
+
+ON_ONE_BACKEND = (law_names, law_transforms, law_shapes, law_way_back)
+"""Laws of names, shapes and configurations, for which no Keras layer computes: `make test` tries them on torch only."""
 
 # The limits of the backends in float64, by Keras class or by example of a class; float32 is always judged.
 LIMITS: dict[tuple[str, str], tuple[tuple[Law, ...], str]] = {
@@ -53,6 +67,16 @@ CASES = [
 ]
 
 
+JUDGED = [
+    pytest.param(
+        law,
+        marks=[pytest.mark.full] if law in ON_ONE_BACKEND and keras_side.backend() != "torch" else [],
+        id=law.__name__,
+    )
+    for law in LAWS
+]
+
+
 @cache
 def trial_of(name: str, place: int) -> Trial:
     rule = find(name)
@@ -61,7 +85,7 @@ def trial_of(name: str, place: int) -> Trial:
 
 # Torch warns that it pads a copy where an even kernel needs uneven padding, which is under test here.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", JUDGED)
 @pytest.mark.parametrize(("name", "place"), CASES)
 def test_every_example_obeys_every_law(name: str, place: int, law: Law, request: pytest.FixtureRequest) -> None:
     laws, reason = limits_of(find(name).keras, place)
