@@ -1,8 +1,10 @@
 """The demo succeeds, and it would fail if a step went wrong."""
 
+import contextlib
 import hashlib
+import io
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -28,10 +30,35 @@ def trained() -> story.Trained:
         return story._train()
 
 
-def test_the_demo_passes_all_proofs_and_writes_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "new" / "folder"
-    assert story.tell(folder)
-    printed = capsys.readouterr().out
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A finished demo: whether it succeeded, its folder, what it printed, and the model that it trained."""
+
+    ok: bool
+    folder: Path
+    printed: str
+    trained: story.Trained
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    folder, printed, models = tmp_path_factory.mktemp("demo") / "new" / "folder", io.StringIO(), list[story.Trained]()
+    train = story._train
+
+    def recorded() -> story.Trained:
+        models.append(train())
+        return models[-1]
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(story, "_train", recorded)
+        ok = story.tell(folder)
+    (trained,) = models
+    return Told(ok=ok, folder=folder, printed=printed.getvalue(), trained=trained)
+
+
+def test_the_demo_passes_all_proofs_and_writes_its_files(told: Told) -> None:
+    assert told.ok
+    folder, printed = told.folder, told.printed
     assert "Fix:  x = F.pad(x, (0, 1, 0, 1))  # before stages.0.first.0" in printed
     assert f'k3c.convert("{folder / "digits.keras"}")' in printed
     assert f"python -m webbrowser {(folder / 'torch' / 'report.html').as_uri()}" in printed
@@ -46,8 +73,8 @@ def test_the_demo_passes_all_proofs_and_writes_its_files(tmp_path: Path, capsys:
         assert hashlib.sha256(content).hexdigest() in printed
 
 
-def test_the_trained_model_is_accurate() -> None:
-    trained = story._train()
+def test_the_trained_model_is_accurate(told: Told) -> None:
+    trained = told.trained
     predictions = model.predict(trained.model, trained.held_out.images).argmax(-1)
     assert (predictions == trained.held_out.labels).mean() > 0.9
 
