@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import keras
@@ -41,13 +42,19 @@ def net(last: int = 3) -> Net:
     return Net(last).eval()
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of a conversion and of its module, which no test changes."""
+    folder, module = tmp_path_factory.mktemp("converted"), net()
+    k3c.convert(module, inputs=torch.rand(INPUTS), validate=False).save(folder / "out")
+    torch.save(module.state_dict(), folder / "net.pt")
+    return folder
+
+
 @pytest.fixture(name="folder")
-def _folder(tmp_path: Path) -> Path:
-    module = net()
-    k3c.convert(module, inputs=torch.rand(INPUTS), validate=False).save(tmp_path / "out")
-    torch.save(module.state_dict(), tmp_path / "net.pt")
+def _folder(converted: Path, tmp_path: Path) -> Path:
     keras.backend.clear_session()
-    return tmp_path
+    return copytree(converted, tmp_path, dirs_exist_ok=True)
 
 
 def recorded(folder: Path) -> k3c.Alignment:
