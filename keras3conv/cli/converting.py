@@ -1,8 +1,7 @@
 """Define the command `convert`."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,11 +9,6 @@ from keras3conv.cli.app import command, note
 from keras3conv.cli.handing import hand_out_conversion
 from keras3conv.cli.options import Debug, DynamicAxes, EntryName, Json, KerasWeights, Overwrite, Shape, TorchWeights
 from keras3conv.cli.read import files_read
-from keras3conv.errors import InputError
-
-if TYPE_CHECKING:
-    from keras3conv.frameworks.adapter import Adapter
-    from keras3conv.workflows.factories import Weights
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -51,7 +45,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
     """
     from keras3conv.builder.conversion import require_place
     from keras3conv.cli.files import convert_inputs, read_axes
-    from keras3conv.workflows.factories import Weights, notes_to_stderr, resolve
+    from keras3conv.workflows.factories import Weights, notes_to_stderr, require_used_by_convert, resolve
     from keras3conv.workflows.files import random_origin
 
     require_place(out, overwrite=overwrite)
@@ -60,7 +54,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.convert import convert as run
 
     weights = Weights(torch=torch_weights, keras=keras_weights, entry=entry)
-    _require_used(weights, model, found := None if _is_opened_by_convert(model) else resolve(model, weights))
+    require_used_by_convert(weights, model, found := None if _is_opened_by_convert(model) else resolve(model, weights))
     given = (found.source, None, "") if found and found.is_live else (Path(model), keras_weights, entry)
     with notes_to_stderr():
         made = run(
@@ -78,24 +72,6 @@ def convert(  # noqa: PLR0913 - an argument for every option
             note(f"saved {file.path}")
     moved = moved_outputs(made.program) if made.target == "torch" else ()
     return hand_out_conversion(made.report, out / "report.html", as_json=as_json, notes=moved)
-
-
-def _require_used(weights: "Weights", model: str, found: "Adapter | None") -> None:
-    """Raise `InputError` if a file of weights would not be loaded; those for a Keras file replace its own.
-
-    Args:
-        weights: The weights that the user named.
-        model: The argument that names the model.
-        found: The model; None for one that only `convert` opens.
-    """
-    from keras3conv.workflows.factories import require_used
-
-    is_keras_file = found.side == "keras" and not found.is_live if found else model.endswith(".json")
-    left = replace(weights, keras=None) if is_keras_file else weights
-    if found:
-        require_used(left, (model, found))
-    elif path := left.torch or left.keras:
-        raise InputError(f"{path} would not be used, because {model} has weights of its own: leave the option out")
 
 
 def _is_opened_by_convert(model: str) -> bool:

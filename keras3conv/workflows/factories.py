@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,22 @@ def require_used(weights: Weights, *models: "tuple[str, Adapter]") -> None:
             else f"{models[0][0]} is no {'torch' if side == 'torch' else 'Keras'} model"
         )
         raise InputError(f"--{side}-weights {path} would not be used, because {fact}")
+
+
+def require_used_by_convert(weights: Weights, argument: str, model: "Adapter | None") -> None:
+    """Raise `InputError` if a conversion would not load a file of weights; those for a Keras file replace its own.
+
+    Args:
+        weights: The weights that the user named.
+        argument: The argument that names the model.
+        model: The model; None for one that only `convert` opens.
+    """
+    is_keras_file = model.side == "keras" and not model.is_live if model else is_architecture(argument)
+    left = replace(weights, keras=None) if is_keras_file else weights
+    if model:
+        require_used(left, (argument, model))
+    elif path := left.torch or left.keras:
+        raise InputError(f"{path} would not be used, because {argument} has weights of its own: leave the option out")
 
 
 def files_of_factory(argument: str, weights: Weights, side: Side) -> "tuple[ReadFile, ...]":

@@ -185,12 +185,13 @@ def _moved(running: _Run, plan: Any, paths: tuple[Path, ...]) -> Report:
 def _convert(running: _Run) -> str:
     from keras3conv.formats.identify import is_architecture
     from keras3conv.workflows.convert import convert
-    from keras3conv.workflows.factories import files_of_factory, resolve
+    from keras3conv.workflows.factories import files_of_factory, require_used_by_convert, resolve
     from keras3conv.workflows.files import random_origin
 
     task = running.task
     weights = _weights(task)
     found = None if is_architecture(task.model) else resolve(task.model, weights)
+    require_used_by_convert(weights, task.model, found)
     is_live = found is not None and found.is_live
     conversion = convert(
         found.source if found is not None and is_live else Path(task.model),
@@ -273,11 +274,12 @@ def _sides(running: _Run) -> tuple[Any, Any]:
     """
     if running.sides is None:
         from keras3conv.frameworks.sides import Sides
-        from keras3conv.workflows.factories import resolve
+        from keras3conv.workflows.factories import require_used, resolve
 
         task = running.task
         weights = _weights(task)
         torch, keras = resolve(task.torch, weights), resolve(task.keras, weights)
+        require_used(weights, (task.torch, torch), (task.keras, keras))
         sides = Sides.of(torch.source, keras.source, entry=task.entry)
         running.sides = sides.torch, sides.keras
     return running.sides

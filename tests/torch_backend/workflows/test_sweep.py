@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -125,6 +126,24 @@ def test_align_stops_at_a_known_difference_unless_the_task_accepts_it(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task(name="a", do=("convert",), model="nets.py:net", shape=(2, 6), keras_weights="net.weights.h5"),
+        Task(name="b", do=("validate",), torch="nets.py:net", keras="net.keras", keras_weights="net.weights.h5"),
+    ],
+    ids=lambda task: task.name,
+)
+def test_weights_that_no_model_of_a_task_gets_are_refused(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text(NETS)
+    keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(3)]).save("net.keras")
+    run(task, tmp_path / "out")
+    assert "--keras-weights net.weights.h5 would not be used, because" in "".join(capsys.readouterr())
+
+
 def test_the_log_of_a_task_has_the_error_that_stopped_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = "import torch\n\n\nclass Total(torch.nn.Module):\n    def forward(self, x):\n        return x + x.sum(0)\n"
     (tmp_path / "total.py").write_text(code)
