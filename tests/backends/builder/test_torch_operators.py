@@ -27,9 +27,19 @@ IN_FLOAT32 = {"tensorflow": ("resizing",)}
 """Cases that a backend computes in float32 whatever the dtype: `tf.image.resize`, which bilinear UpSampling2D calls."""
 
 EVERY = 4
-"""One of this many cases is tried in `make test`, all of them in `make test-full`: JAX compiles each operation anew."""
+"""One of this many cases is tried in `make test`, all of them in `make test-full`: JAX compiles each operation anew.
 
-NAMES = [pytest.param(name, marks=[pytest.mark.full] if place % EVERY else []) for place, name in enumerate(CASES)]
+On torch none is tried here, because tests/torch_backend/builder/to_keras/test_operations.py tries all.
+"""
+
+
+def is_left_to_full(place: int) -> bool:
+    return place % EVERY != 0 or keras.backend.backend() == "torch"
+
+
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.full] if is_left_to_full(place) else []) for place, name in enumerate(CASES)
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
