@@ -49,10 +49,10 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
     weights = model.get_weights()
     rates = _switch(model)
     with keras_side.float64_mode(model):
-        view = keras_side.view(model)
+        view = keras_side.view(model, described=False)
         before = {tensor.path: np.array(view.read(tensor.path)) for tensor in view.tensors() if not tensor.is_seed}
         _step_keras(model, conversion.inputs, conversion.program, factors)
-        view = keras_side.view(model)
+        view = keras_side.view(model, described=False)
         after = {path: np.array(view.read(path)) for path in before}
         wanted = dict(stage(plan, torch_side.TorchModule(stepped).view(planned=plan.torch), view, cast=True).values())
     model.set_weights(weights)

@@ -14,7 +14,14 @@ def _halves(x: torch.Tensor) -> torch.Tensor:
     return functional.fold(functional.unfold(x, (3, 2), padding=1, stride=2) * 2, (6, 8), (3, 2), padding=1, stride=2)
 
 
-def _sampled(mode: str) -> Any:
+_OUTSIDE = tuple((padding, corners) for padding in ("zeros", "border", "reflection") for corners in (False, True))
+"""What is outside of an image, and whether its edges are the centres of its first and last pixels."""
+
+_OUTSIDE_ONCE = (("zeros", True), ("border", False), ("reflection", False), ("reflection", True))
+"""The same with each of both once, and all for a reflection, whose axes depend on where the edges are."""
+
+
+def _sampled(mode: str, outside: tuple[tuple[str, bool], ...] = _OUTSIDE) -> Any:
     """Return a function that samples images at positions inside, far outside, and exactly between pixels."""
 
     def sample(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -22,8 +29,7 @@ def _sampled(mode: str) -> Any:
         grid = torch.cat([near, 40 * near, torch.round(8 * near) / 8, 0 * near + torch.tensor([-1.0, 1.0])], 1)
         return tuple(
             functional.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=align_corners)
-            for padding in ("zeros", "border", "reflection")
-            for align_corners in (False, True)
+            for padding, align_corners in outside
         )
 
     return sample
@@ -63,7 +69,7 @@ IMAGES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "unpooling of a size that windows do not divide": (lambda x: _unpooled(x, (4, 3)), IMAGE),
     "sampling between pixels": (_sampled("bilinear"), IMAGE),
     "sampling of the nearest pixel": (_sampled("nearest"), IMAGE),
-    "bicubic sampling": (_sampled("bicubic"), IMAGE),
+    "bicubic sampling": (_sampled("bicubic", _OUTSIDE_ONCE), IMAGE),
     "sampling of volumes": (_volumes, IMAGE),
     "sampling of constants": (_sampled_constants, IMAGE),
     "an affine grid": (

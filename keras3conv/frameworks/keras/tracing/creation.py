@@ -6,7 +6,7 @@ Without a record, the trace would contain them as constants: with the sizes of t
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 import keras
@@ -76,8 +76,12 @@ def numbers_kept() -> AbstractContextManager[None]:
     )
 
 
+_signature = lru_cache(inspect.signature)
+"""Return the signature of a function, which Python takes longer to find than to call many of these functions."""
+
+
 def _recording(name: str, function: Callable[..., Any], note: Note) -> Callable[..., Any]:
-    signature = inspect.signature(function)
+    signature = _signature(function)
 
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
