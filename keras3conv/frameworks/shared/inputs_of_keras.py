@@ -39,6 +39,8 @@ def fitted(inputs: Any, specs: Sequence[InputSpec], argument: str, title: str) -
         return inputs, ""
     if isinstance(inputs, Mapping):
         return _by_name(inputs, specs, argument, title), ""
+    if isinstance(inputs, list) and len(inputs) == len(specs) == 1 and not specs[0].key:
+        return inputs, ""  # a model that is made with a list of one input takes such a list
     arrays = [inputs] if is_array(inputs) else list(inputs)
     if len(arrays) != len(specs):
         raise InputError(

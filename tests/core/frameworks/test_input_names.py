@@ -133,6 +133,12 @@ def test_arrays_without_names_keep_the_order_of_the_model_if_shapes_do_not_decid
     assert fitted((LEFT, RIGHT), lists, "inputs", "net") == ([LEFT, RIGHT], ""), "a list has an order"
 
 
+def test_a_list_of_one_array_stays_a_list_which_some_models_take() -> None:
+    one = tuple(replace(spec, key="") for spec in keyed(left=4))
+    assert fitted([LEFT], one, "inputs", "net") == ([LEFT], "")
+    assert fitted((LEFT,), one, "inputs", "net")[0] is LEFT
+
+
 def test_an_optional_input_may_be_missing() -> None:
     left, right = keyed(left=4, right=3)
     assert fitted({"left": LEFT}, (left, replace(right, is_optional=True)), "inputs", "net") == ({"left": LEFT}, "")

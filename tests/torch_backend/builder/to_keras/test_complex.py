@@ -58,6 +58,7 @@ def test_a_fourier_operator_is_converted_and_its_weights_come_back_bit_for_bit(t
     plan.check()
 
 
+@pytest.mark.usefixtures("without_causes")
 def test_a_changed_complex_weight_fails_the_certificate() -> None:
     module = Operator().eval()
     conversion = k3c.convert(module, inputs=torch.randn(2, 10, 2), validate=False)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the proofs."""
+"""Fixtures of the tests on torch."""
 
 import pytest
 
