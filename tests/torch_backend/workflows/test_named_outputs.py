@@ -104,5 +104,5 @@ def test_the_accuracy_and_golden_outputs_name_the_outputs() -> None:
 
 @pytest.mark.slow
 def test_the_comparison_of_backends_names_the_outputs() -> None:
-    (table,) = _judged(["backends"], backends="torch").section("backends").tables
+    (table,) = _judged(["backends"], backends="jax").section("backends").tables
     assert [row[2] for row in table.rows] == ["cls", "reg"]
