@@ -32,15 +32,26 @@ class Recurrent(nn.Module):
         return self.head(last)
 
 
-def report(kind: str, *, both: bool = False, options: dict[str, Any] | None = None, **settings: Any) -> Report:
+Pair = tuple[nn.Module, keras.Model, k3c.Alignment]
+
+
+def pair(kind: str, *, both: bool = False, **settings: Any) -> Pair:
     layer = getattr(layers, {"RNN": "SimpleRNN"}.get(kind, kind))(6, name="rnn", **settings)
     given = layers.Bidirectional(layer, name="rnn") if both else layer
     model = keras.Sequential([keras.Input(batch_shape=(2, 7, 5)), given, layers.Dense(3, name="head")])
     module = randomize(Recurrent(kind, both=both))
     plan = k3c.align(module, model)
     k3c.transfer(module, model, plan, accept_difference=True)
-    proofs = {"proofs": ("hyperparameters", "float64")}
-    return k3c.validate(module, model, alignment=plan.accepting_difference(), **(proofs | (options or {})))
+    return module, model, plan.accepting_difference()
+
+
+def validated(pair: Pair, **options: Any) -> Report:
+    module, model, plan = pair
+    return k3c.validate(module, model, alignment=plan, **({"proofs": ("hyperparameters", "float64")} | options))
+
+
+def report(kind: str, *, both: bool = False, options: dict[str, Any] | None = None, **settings: Any) -> Report:
+    return validated(pair(kind, both=both, **settings), **(options or {}))
 
 
 def row(section: Section, field: str) -> tuple[Any, ...]:
@@ -52,13 +63,13 @@ def row(section: Section, field: str) -> tuple[Any, ...]:
 @pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
 @pytest.mark.parametrize("both", [False, True])
 def test_the_rates_of_dropout_are_compared_and_fail_with_training(kind: str, both: bool) -> None:
-    found = report(kind, both=both, **RATES)
-    section = found.section("hyperparameters")
+    made = pair(kind, both=both, **RATES)
+    section = validated(made).section("hyperparameters")
     assert section.status == "passed"
     fact = section.facts["differs in training only"]
     assert "dropout: none in torch, 0.5 in Keras" in fact
     assert "recurrent_dropout: none in torch, 0.3 in Keras" in fact
-    strict = report(kind, both=both, options={"training": True}, **RATES).section("hyperparameters")
+    strict = validated(made, training=True).section("hyperparameters")
     assert strict.status == "failed"
     inner = "layer of " if both else ""
     assert f"dropout=0.0  # {inner}rnn" in [fix for problem in strict.problems for fix in problem.fixes]

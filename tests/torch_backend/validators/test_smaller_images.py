@@ -80,6 +80,7 @@ def test_the_statistics_in_training_mode_are_observed_on_smaller_images() -> Non
     assert heights == [31]
 
 
+@pytest.mark.usefixtures("without_causes")
 @pytest.mark.parametrize(("wrong", "fact"), [({"epsilon": 2e-5}, "norm"), ({"limit": 20.0}, "differs")])
 def test_a_mistake_that_other_magnitudes_show_is_found_on_smaller_images(wrong: dict[str, Any], fact: str) -> None:
     section = proven(Blocks(), blocks(**wrong), "float64")["float64"]

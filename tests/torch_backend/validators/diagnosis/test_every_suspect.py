@@ -1,6 +1,7 @@
 """For every suspect, a test of the diagnosis plants the mistake and asserts the cause."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,7 @@ PLANTED = {
 """The start of the asserted cause, by suspect."""
 
 
+@cache  # the files are parsed once for all suspects
 def asserted() -> set[str]:
     """Return all string constants in the other tests of the diagnosis."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in TESTS if path != Path(__file__)]

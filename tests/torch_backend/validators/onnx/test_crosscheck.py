@@ -42,6 +42,12 @@ def checked(
     return k3c.validate(module, model, inputs=given, alignment=plan, **asked).section("onnx")
 
 
+@pytest.fixture(scope="module")
+def equal() -> Section:
+    """Return the cross-check of two equal models."""
+    return checked(net(), twin())
+
+
 def tampered(export: Callable[..., onnx_export.Exported]) -> Callable[..., onnx_export.Exported]:
     """Wrap an exporter so that one weight in its file is changed by 0.01."""
 
@@ -89,14 +95,14 @@ def test_a_wrong_onnx_file_disagrees_with_the_other_three_outputs(
 
 @pytest.mark.parametrize(("absolute", "status"), [(1.0, "passed"), (1e-12, "failed")])
 def test_a_tolerance_replaces_the_noise_floor_and_is_in_the_report(
-    monkeypatch: pytest.MonkeyPatch, absolute: float, status: str
+    monkeypatch: pytest.MonkeyPatch, absolute: float, status: str, equal: Section
 ) -> None:
     monkeypatch.setattr(onnx_export, "export_keras", tampered(onnx_export.export_keras))
     tolerance = k3c.Tolerance(absolute=absolute, relative=0.0)
     section = checked(net(), twin(), tolerance=tolerance)
     assert section.status == status
     assert section.facts["tolerance"] == f"the caller's: {tolerance}"
-    assert "tolerance" not in checked(net(), twin()).facts
+    assert "tolerance" not in equal.facts
 
 
 def test_two_different_models_agree_with_their_own_files() -> None:
@@ -304,7 +310,7 @@ def test_weight_files_are_skipped(tmp_path: Path) -> None:
     assert "cannot be run" in section.reason
 
 
-def test_the_compared_files_are_named_with_digests_and_kept_if_asked(tmp_path: Path) -> None:
+def test_the_compared_files_are_named_with_digests_and_kept_if_asked(tmp_path: Path, equal: Section) -> None:
     folder = tmp_path / "files"
     facts = checked(net(), twin(), onnx=folder).facts
     assert sorted(path.name for path in folder.iterdir()) == ["keras.onnx", "torch.onnx"]
@@ -315,7 +321,7 @@ def test_the_compared_files_are_named_with_digests_and_kept_if_asked(tmp_path: P
     report = k3c.compare_onnx(folder / "torch.onnx", folder / "keras.onnx")
     assert report.ok
     assert {name for name, _ in named_files(report)} == {"keras.onnx", "torch.onnx"}
-    assert checked(net(), twin()).facts["torch.onnx"].endswith("bytes, not kept")
+    assert equal.facts["torch.onnx"].endswith("bytes, not kept")
 
 
 def test_a_folder_with_files_is_refused_before_anything_runs(tmp_path: Path) -> None:
