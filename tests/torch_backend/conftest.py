@@ -1,8 +1,12 @@
-"""Fixtures of the tests on torch."""
+"""What all tests on torch share."""
 
 import pytest
 
+from keras3conv.frameworks.keras.observing import tensorflow_not_imported
 from keras3conv.validators.diagnosis import causes
+
+_WITHOUT_TENSORFLOW = tensorflow_not_imported()
+_WITHOUT_TENSORFLOW.__enter__()  # to the end: in three seconds, Keras would import it for the first layer in a wrapper
 
 
 @pytest.fixture
