@@ -1,7 +1,8 @@
 """Prove that both models compute the same function: run them in float64 with random weights in place of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 
 from keras3conv.errors import Problem
@@ -201,8 +202,9 @@ def _judged_calls(
             note = NOTE
         elif not _agrees(diff) and _may_be_rounding(diff) and not nearby.call_repeats(index, call):
             note = ROUNDING
-        elif constants and diff is not None and not _agrees(diff) and may_be_rounded(subject, diff.max_rel):
-            note = CONSTANTS
+        elif constants and not _agrees(diff):
+            change = partial(nearby.call_change, index, call) if variant.is_large else None
+            note = CONSTANTS if _may_be_a_constant(subject, diff, change) else ""
         judged.append(_JudgedCall(call=call, diff=diff, note=note))
     return judged
 
@@ -250,9 +252,9 @@ def _failed_summary(calls: Sequence[_JudgedCall], failed: Sequence[int], failed_
     return f"{len(failed)} of {count(len(calls), 'layer call')} and {count(failed_outputs, 'output')} differ"
 
 
-def _may_be_a_constant(subject: Subject, diff: Diff | None) -> bool:
-    """Return whether a difference may come from a constant that one side rounds to float32."""
-    return diff is not None and diff.nonfinite == 0 and may_be_rounded(subject, diff.max_rel)
+def _may_be_a_constant(subject: Subject, diff: Diff | None, change: Callable[[], float] | None = None) -> bool:
+    """Return whether a difference may come from a constant that one side rounds to float32; see `may_be_rounded`."""
+    return diff is not None and diff.nonfinite == 0 and may_be_rounded(subject, diff.max_rel, change)
 
 
 def _layer_problem(
@@ -324,8 +326,8 @@ def _judge_outputs(
     for index, pair in enumerate(output_pairs(subject.torch_probe, subject.keras_probe)):
         diff = None if pair.mismatch else _judged_diff(compare(pair.keras_output, pair.torch_output), variant)
         is_rounding = not _agrees(diff) and _may_be_rounding(diff) and not nearby.output_repeats(index, pair)
-        is_small = constants and diff is not None and diff.nonfinite == 0
-        is_constant = is_small and diff is not None and may_be_rounded(subject, diff.max_rel)
+        change = partial(nearby.output_change, index, pair) if variant.is_large else None
+        is_constant = constants and _may_be_a_constant(subject, diff, change)
         passed = is_rounding or _agrees(diff) or is_constant
         if not is_rounding:
             worst = max(worst, diff.max_rel if diff else float("inf"))

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from keras3conv.frameworks.shared.inputs_scaled import nudged
+from keras3conv.numerics.difference import compare
 from keras3conv.transforms import Array
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs
 from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
@@ -56,6 +57,20 @@ class NearbyRun:
     def output_repeats(self, index: int, pair: OutputPair) -> bool:
         """Return whether a model output differs in the same way when the inputs are slightly changed."""
         return index >= len(self._outputs) or _repeats(pair, self._outputs[index])
+
+    def call_change(self, index: int, call: CallPair) -> float:
+        """Return the relative change of the torch output of a layer call when inputs and weights change by a millionth.
+
+        Args:
+            index: Position of the call among all calls.
+            call: The call in the original run.
+        """
+        same = index < len(self._calls) and self._calls[index].pair == call.pair
+        return _change(call, self._calls[index]) if same else 0.0
+
+    def output_change(self, index: int, pair: OutputPair) -> float:
+        """Return the relative change of a torch output of the model; see `call_change`."""
+        return _change(pair, self._outputs[index]) if index < len(self._outputs) else 0.0
 
     @cached_property
     def nearby(self) -> Subject:
@@ -103,6 +118,15 @@ def repeats(first: Array, second: Array | None) -> bool:
     if second is None or first.shape != second.shape:
         return True
     return float(np.linalg.norm(second - first)) <= _CHANGED * float(np.linalg.norm(first))
+
+
+def _change(original: CallPair | OutputPair, nearby: CallPair | OutputPair) -> float:
+    """Return the relative change of a torch output between two runs; 0 if it is unknown or more than `LARGEST`."""
+    first, second = original.torch_output, nearby.torch_output
+    if first is None or second is None or first.shape != second.shape:
+        return 0.0
+    diff = compare(second, first)
+    return diff.max_rel if not diff.nonfinite and diff.max_rel <= LARGEST else 0.0
 
 
 def _difference(pair: CallPair | OutputPair) -> Array | None:

@@ -9,7 +9,7 @@ difference is no mistake if the angles of both models agree up to the rounding o
 soon as both round their angles in the same way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,9 +24,21 @@ LARGEST = 2.0**-21
 CONSTANTS = "rounding: constants that one side stores as float32"
 
 
-def may_be_rounded(subject: Subject, difference: float) -> bool:
-    """Return whether a difference is as small as float32 rounding of constants, and one side has rounded constants."""
-    return difference <= LARGEST and bool(float32_constants(subject))
+def may_be_rounded(subject: Subject, difference: float, change: Callable[[], float] | None = None) -> bool:
+    """Return whether a difference is as small as float32 rounding of constants, and one side has rounded constants.
+
+    Large values amplify such a difference: with scores a thousand times as large, an attention changes a thousand times
+    as much with a rotary table. In such a run a difference may be as large as the effect of another small change.
+
+    Args:
+        subject: The models.
+        difference: The relative difference.
+        change: For a run with large values, returns the relative change of the same output when all inputs and weights
+            change by a millionth, which is 16 times the rounding of a number to float32.
+    """
+    if not float32_constants(subject):
+        return False
+    return difference <= LARGEST or (change is not None and difference <= change())
 
 
 def float32_constants(subject: Subject) -> tuple[str, ...]:

@@ -79,6 +79,11 @@ class Variant:
     bounds: tuple[Bound, ...] = ()
     is_scaled_in_run: bool = False
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the values are larger than those of the first run."""
+        return self.is_scaled_in_run and not self.is_small
+
 
 def variants(subject: Subject) -> Iterator[Variant]:
     """Yield the further runs of the two models; each run is made only when the iterator reaches it."""

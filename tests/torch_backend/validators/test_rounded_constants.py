@@ -140,3 +140,48 @@ def test_a_mistake_is_named_before_the_rounding_of_constants(
     problem = report.section("float64").problems[0]
     assert problem.torch == layer
     assert cause in problem.fact
+
+
+ANGLES = np.outer(np.arange(6), 1 / 10000 ** (np.arange(0, 8, 2) / 8)).repeat(2, 1)
+
+
+class Rotated(nn.Module):
+    """Attends with scores that grow with the square of the values, after a table of cosines in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.out = nn.Linear(4, 8), nn.Linear(4, 8), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        table = torch.cos(torch.arange(6, dtype=x.dtype)[:, None] * torch.tensor(ANGLES[1].tolist(), dtype=x.dtype))
+        scores = (self.query(x) * table) @ (self.key(x) * table).transpose(1, 2)
+        made: torch.Tensor = self.out(torch.softmax(scores, -1) @ x)
+        return made
+
+
+@keras.saving.register_keras_serializable("rounded constants")
+class Attend(layers.Layer):
+    def __init__(self, factor: float, **options: Any) -> None:
+        super().__init__(**options)
+        self.query, self.key, self.out = layers.Dense(8), layers.Dense(8), layers.Dense(4)
+        self.table = (np.cos(ANGLES) * factor).astype(np.float32)
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        for layer in (self.query, self.key, self.out):
+            layer.build(shape)
+
+    def call(self, x: Any) -> Any:
+        query, key = (ops.multiply(layer(x), self.table) for layer in (self.query, self.key))
+        scores = ops.matmul(query, ops.transpose(key, (0, 2, 1)))
+        return self.out(ops.matmul(ops.softmax(scores), x))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1 + 2e-6, 0.99])
+def test_large_scores_amplify_a_rounded_table_but_excuse_no_wrong_one(factor: float) -> None:
+    given = keras.Input((6, 4))
+    module, other = Rotated(), keras.Model(given, Attend(factor)(given))
+    inputs = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
+    k3c.transfer(module, other, plan := k3c.align(module, other, inputs=inputs), accept_difference=True)
+    report = k3c.validate(module, other, inputs=inputs, plan=plan)
+    section = report.section("float64")
+    assert section.status == ("passed" if factor == 1 else "failed"), str(report)
