@@ -176,12 +176,13 @@ class Attend(layers.Layer):
         return self.out(ops.matmul(ops.softmax(scores), x))
 
 
+@pytest.mark.usefixtures("without_causes")
 @pytest.mark.parametrize("factor", [1.0, 1 + 2e-6, 0.99])
 def test_large_scores_amplify_a_rounded_table_but_excuse_no_wrong_one(factor: float) -> None:
     given = keras.Input((6, 4))
     module, other = Rotated(), keras.Model(given, Attend(factor)(given))
     inputs = torch.randn(3, 6, 4, generator=torch.Generator().manual_seed(0))
     k3c.transfer(module, other, plan := k3c.align(module, other, inputs=inputs), accept_difference=True)
-    report = k3c.validate(module, other, inputs=inputs, plan=plan)
+    report = k3c.validate(module, other, inputs=inputs, plan=plan, proofs=("float64",))
     section = report.section("float64")
     assert section.status == ("passed" if factor == 1 else "failed"), str(report)
