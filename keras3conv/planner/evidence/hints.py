@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 
 from keras3conv.alignment.binding import check_names, pair_by_hand, paths_of
 from keras3conv.alignment.pair import Pair
@@ -56,12 +57,7 @@ def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]
     if isinstance(hints, Mapping):
         yield from hints.items()
     elif isinstance(hints, list | tuple):
-        keras_paths = {layer.path for layer in unmatched.keras_layers}
-        patterns = [(_compiled(pattern), replacement) for pattern, replacement in hints]
-        for path in torch_paths:
-            renamed = _renamed(path, patterns)
-            if renamed in keras_paths:
-                yield path, renamed
+        yield from _renamed_pairs(torch_paths, [layer.path for layer in unmatched.keras_layers], hints)
     elif callable(hints):
         for path in torch_paths:
             name = hints(path)
@@ -72,6 +68,34 @@ def _named_pairs(unmatched: Unmatched, hints: Hints) -> Iterator[tuple[str, str]
             f"hints must be a dict, a list of (regex, replacement), or a callable, but is "
             f"{with_article(type(hints).__name__)}"
         )
+
+
+def _renamed_pairs(
+    torch_paths: Sequence[str], keras_paths: Sequence[str], hints: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Return the torch and Keras paths of the pairs that regular expressions name.
+
+    Args:
+        torch_paths: The paths of the torch layers.
+        keras_paths: The paths of the Keras layers.
+        hints: Regular expressions, each with the replacement that makes the Keras path.
+
+    Raises:
+        InputError: The expressions name no pair at all.
+    """
+    patterns = [(_compiled(pattern), replacement) for pattern, replacement in hints]
+    renamed = {path: _renamed(path, patterns) for path in torch_paths}
+    pairs = [(path, name) for path, name in renamed.items() if name in keras_paths]
+    if pairs or not hints or not torch_paths or not keras_paths:
+        return pairs
+    matched = next((path for path, name in renamed.items() if name), None)
+    if matched is None:
+        fact = f"none matches the whole path of a torch layer, such as {torch_paths[0]!r}"
+    else:
+        nearest = get_close_matches(renamed[matched], keras_paths, n=1, cutoff=0.0)
+        fact = f"{matched!r} becomes {renamed[matched]!r}, which is no Keras layer; similar is {nearest[0]!r}"
+    listed = ", ".join(repr(pattern) for pattern, _ in hints[:3])
+    raise InputError(f"the regular expressions in hints ({listed}) name no pair of layers: {fact}")
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

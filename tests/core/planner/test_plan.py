@@ -198,6 +198,21 @@ def test_hints_of_an_unsupported_type_are_refused() -> None:
         plan(torch_model(linear("a", 3, 5)), keras_model(dense("z", 3, 5)), 3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("hints", "fact"),
+    [
+        ([("decoder.(.*)", r"e/\1")], "none matches the whole path of a torch layer, such as 'encoder.fc'"),
+        ([("encoder.(.*)", r"e/\1")], "'encoder.fc' becomes 'e/fc', which is no Keras layer; similar is 'enc/fc'"),
+    ],
+)
+def test_regular_expressions_that_name_no_pair_are_an_error(hints: list[tuple[str, str]], fact: str) -> None:
+    torch, keras = torch_model(linear("encoder.fc", 3, 5)), keras_model(dense("enc/fc", 3, 5))
+    with pytest.raises(InputError) as caught:
+        plan(torch, keras, hints)
+    assert fact in str(caught.value)
+    assert repr(hints[0][0]) in str(caught.value)
+
+
 def test_a_tied_tensor_is_paired_once() -> None:
     first, second = linear("embed", 3, 5), linear("head", 3, 5)
     tied = tuple(
