@@ -5,6 +5,7 @@ before its convolution for that.
 """
 
 from dataclasses import dataclass
+from math import isinf
 
 from keras3conv.rules.rule import LayerSpec, LayerSpecs
 
@@ -61,9 +62,8 @@ def only_at_size(sizes: tuple[int | None, ...], strides: tuple[int, ...]) -> str
 
 
 def _written(spec: LayerSpec) -> str:
-    arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
     kind = spec.kind.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
-    return f"{kind}({arguments})"
+    return f"{kind}({_arguments(spec)})"
 
 
 def _call(spec: LayerSpec) -> str:
@@ -72,5 +72,18 @@ def _call(spec: LayerSpec) -> str:
         return f"F.pad(x, {padding!r})"
     if spec.kind.startswith("keras.layers.ZeroPadding") and set(spec.config) == {"padding"}:
         return f"{spec.kind}({padding!r})(x)"
-    arguments = ", ".join(f"{name}={value!r}" for name, value in spec.config.items())
-    return f"{spec.kind.replace('torch.nn.', 'nn.')}({arguments})(x)"
+    name, arguments = spec.kind.replace("torch.nn.", "nn."), _arguments(spec)
+    if name.rpartition(".")[2].islower():  # a function, such as keras.ops.pad, takes the tensor with its arguments
+        return f"{name}({', '.join(filter(None, ('x', arguments)))})"
+    return f"{name}({arguments})(x)"
+
+
+def _arguments(spec: LayerSpec) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in spec.config.items())
+
+
+def _value(value: object) -> str:
+    """Return a value as Python source; `repr` writes an infinite number as a name that Python does not have."""
+    if isinstance(value, float) and isinf(value):
+        return f'{"-" if value < 0 else ""}float("inf")'
+    return repr(value)

@@ -118,6 +118,22 @@ def test_another_padding_at_stride_two_is_named_with_the_line_to_paste() -> None
     assert any(fix.startswith(line) for fix in problem.fixes)
 
 
+def test_the_padding_before_a_pooling_is_a_line_that_runs() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, 2, padding=1))
+    given = keras.Input((14, 14, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(given)
+    model = keras.Model(given, keras.layers.MaxPooling2D(3, 2, padding="same", name="pool")(x))
+    inputs = torch.randn(2, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+    plan = k3c.align(module, model, probe=False)
+    k3c.transfer(module, model, plan)
+    report = k3c.validate(module, model, inputs=inputs, plan=plan, proofs=("hyperparameters", "float64"))
+    line, _ = report.section("hyperparameters").problems[0].fixes[0].splitlines()
+    names = {"keras": keras, "x": x}
+    exec(line, names)
+    mended = keras.Model(given, keras.layers.MaxPooling2D(3, 2)(names["x"]))
+    k3c.validate(module, mended, inputs=inputs).raise_if_failed()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "named"),
