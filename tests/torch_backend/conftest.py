@@ -1,4 +1,4 @@
-"""What all tests on torch share."""
+"""Settings and fixtures of the tests on torch."""
 
 import pytest
 

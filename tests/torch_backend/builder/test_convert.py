@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -139,6 +140,18 @@ def test_validation_fails_without_an_activation() -> None:
     wrong.load_state_dict(conversion.model.state_dict())
     report = k3c.validate(wrong, model, inputs=conversion.inputs, alignment=conversion.alignment)
     assert not report.ok
+
+
+@pytest.mark.slow
+def test_a_model_with_layers_in_wrappers_is_converted_without_an_import_of_tensorflow(tmp_path: Path) -> None:
+    given = keras.Input((6, 4))
+    x = keras.layers.Bidirectional(keras.layers.GRU(3))(keras.layers.TimeDistributed(keras.layers.Dense(5))(given))
+    keras.Model(given, x).save(tmp_path / "model.keras")
+    code = "import sys, keras3conv; keras3conv.convert('model.keras'); assert 'tensorflow' not in sys.modules"
+    path = os.pathsep.join(filter(None, sys.path))
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, env={"KERAS_BACKEND": "torch", "PYTHONPATH": path}
+    )
 
 
 @pytest.mark.slow
