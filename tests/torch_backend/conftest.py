@@ -1,12 +1,8 @@
-"""Settings and fixtures of the tests on torch."""
+"""Fixtures of the tests on torch."""
 
 import pytest
 
-from keras3conv.frameworks.keras.observing import tensorflow_not_imported
 from keras3conv.validators.diagnosis import causes
-
-_WITHOUT_TENSORFLOW = tensorflow_not_imported()
-_WITHOUT_TENSORFLOW.__enter__()  # to the end: in three seconds, Keras would import it for the first layer in a wrapper
 
 
 @pytest.fixture
