@@ -151,8 +151,11 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
     returned, beside = _translated_back(rule, keras)
     corresponding = correspondences(rule, config, expected)
     corrected = _with_expected(rule, keras, corresponding, expected, actual)
+    values = _numbered_fields(rule.config_of(torch), rule.torch_count)
+    without_keras = {name: returned[name] for name in values if name in returned and not corresponding.get(name)}
+    others = {name: back for name, back in without_keras.items() if not same_value(values[name], back)}
     seen: set[str] = set()
-    for field, value in _numbered_fields(rule.config_of(torch), rule.torch_count).items():
+    for field, value in values.items():
         has_way_back = field in returned
         agrees_back = has_way_back and same_value(value, returned[field])
         back = returned.get(field)
@@ -162,7 +165,8 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
             agrees = same_value(expected[name], actual.get(name)) or (len(names) == 1 and agrees_back)
             yield pair(
                 torch_field=field, torch_value=value, keras_field=name, keras_value=actual.get(name),
-                wanted=expected[name], in_torch=back, agrees=agrees, beside=beside, keras_beside=keras_beside,
+                wanted=expected[name], in_torch=back, agrees=agrees, keras_beside=keras_beside,
+                beside=replace(beside, arguments=others),
             )  # fmt: skip
         if not names and has_way_back:
             follows = "" if agrees_back or not same_value(value, corrected.returned.get(field)) else corrected.names

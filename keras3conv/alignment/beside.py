@@ -4,10 +4,10 @@ A convolution of Keras with padding "same" and a stride pads one side more than 
 before its convolution for that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isinf
 
-from keras3conv.rules.rule import LayerSpec, LayerSpecs
+from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,18 +17,20 @@ class Beside:
     Attributes:
         before: The layers to call before it, in the order of their calls.
         after: The layers to call after it.
+        arguments: Other arguments of the layer that change with the one that is compared, such as `ceil_mode`.
         note: The end of a comment on them, such as on the sizes for which they are right; may be empty.
     """
 
     before: LayerSpecs = ()
     after: LayerSpecs = ()
+    arguments: Config = field(default_factory=dict)
     note: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.before or self.after)
+        return bool(self.before or self.after or self.arguments)
 
     def __str__(self) -> str:
-        texts = []
+        texts = [f"with {_listed(self.arguments)}"] if self.arguments else []
         for word, specs in (("after", self.before), ("before", self.after)):
             if specs:
                 texts.append(f"{word} {', '.join(map(_written, specs))}")
@@ -43,7 +45,8 @@ class Beside:
         """
         before = [f"x = {_call(spec)}  # before {path}{self.note}" for spec in self.before]
         after = [f"x = {_call(spec)}  # after {path}" for spec in self.after]
-        return "\n".join([*before, line, *after])
+        others = [f"{name}={_value(value)}  # {path}{self.note}" for name, value in self.arguments.items()]
+        return "\n".join([*before, line, *others, *after])
 
 
 NOTHING = Beside()
@@ -63,7 +66,7 @@ def only_at_size(sizes: tuple[int | None, ...], strides: tuple[int, ...]) -> str
 
 def _written(spec: LayerSpec) -> str:
     kind = spec.kind.replace("torch.nn.", "nn.").replace("keras.layers.", "layers.")
-    return f"{kind}({_arguments(spec)})"
+    return f"{kind}({_listed(spec.config)})"
 
 
 def _call(spec: LayerSpec) -> str:
@@ -72,14 +75,14 @@ def _call(spec: LayerSpec) -> str:
         return f"F.pad(x, {padding!r})"
     if spec.kind.startswith("keras.layers.ZeroPadding") and set(spec.config) == {"padding"}:
         return f"{spec.kind}({padding!r})(x)"
-    name, arguments = spec.kind.replace("torch.nn.", "nn."), _arguments(spec)
+    name, arguments = spec.kind.replace("torch.nn.", "nn."), _listed(spec.config)
     if name.rpartition(".")[2].islower():  # a function, such as keras.ops.pad, takes the tensor with its arguments
         return f"{name}({', '.join(filter(None, ('x', arguments)))})"
     return f"{name}({arguments})(x)"
 
 
-def _arguments(spec: LayerSpec) -> str:
-    return ", ".join(f"{name}={_value(value)}" for name, value in spec.config.items())
+def _listed(config: Config) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in config.items())
 
 
 def _value(value: object) -> str:

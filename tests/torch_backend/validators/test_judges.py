@@ -118,7 +118,7 @@ def test_another_padding_at_stride_two_is_named_with_the_line_to_paste() -> None
     assert any(fix.startswith(line) for fix in problem.fixes)
 
 
-def test_the_padding_before_a_pooling_is_a_line_that_runs() -> None:
+def test_the_lines_that_mend_the_padding_of_a_pooling_are_right_on_both_sides() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, 2, padding=1))
     given = keras.Input((14, 14, 3))
     x = keras.layers.Conv2D(4, 3, name="conv")(given)
@@ -127,7 +127,12 @@ def test_the_padding_before_a_pooling_is_a_line_that_runs() -> None:
     plan = k3c.align(module, model, probe=False)
     k3c.transfer(module, model, plan)
     report = k3c.validate(module, model, inputs=inputs, plan=plan, proofs=("hyperparameters", "float64"))
-    line, _ = report.section("hyperparameters").problems[0].fixes[0].splitlines()
+    in_keras, in_torch = report.section("hyperparameters").problems[0].fixes
+    assert in_torch.splitlines()[0] == "padding=0  # 1"
+    assert in_torch.splitlines()[1].startswith("ceil_mode=True  # 1; for inputs of 12x12")
+    mended_module = nn.Sequential(module[0], nn.MaxPool2d(3, 2, padding=0, ceil_mode=True))
+    k3c.validate(mended_module, model, inputs=inputs).raise_if_failed()
+    line, _ = in_keras.splitlines()
     names = {"keras": keras, "x": x}
     exec(line, names)  # noqa: S102 - our own message
     mended = keras.Model(given, keras.layers.MaxPooling2D(3, 2)(names["x"]))
