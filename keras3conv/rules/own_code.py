@@ -89,6 +89,8 @@ def _left_out(rule: Rule, name: str, example: Example, missing: tuple[str, ...])
     if key == "keras":
         line = f'keras=k3c.LayerSpec(kind="{rule.keras}", shapes={{"NAME": (2, 3)}})'
         return f"{said} gives in keras=, the Keras layer{_here(rule)}\nFix:  {line}  # in k3c.Example"
+    if len(missing) == 1 and (message := _no_argument(rule, name, key)):
+        return message
     value = _default(rule.torch, key)
     fact = f"config={dict(example.config)!r} leaves out; examples name each argument that is read, defaults too"
     line = f"config={_with(example.config, missing, value)}"
@@ -111,11 +113,34 @@ def _unnamed(rule: Rule, name: str, config: Config, missing: tuple[str, ...]) ->
         return f'{said}: the layer has no {key} here; read config.get("{key}"), which may be None{_here(rule)}'
     if key in rule.fields:
         return f"{said}: set self.{key} in __init__ of {rule.torch}, and return it from to_torch{_here(rule)}"
+    if len(missing) == 1 and (message := _no_argument(rule, name, key)):
+        return message
     if isinstance(rule.fields, Mapping):
         line = f"fields={ {**rule.fields, key: ''}!r}  # '' or the Keras argument of the same meaning, in k3c.Rule"
     else:
         line = f"fields={(*rule.fields, key)!r}  # in k3c.Rule"
     return f"{said}: `fields` names the attributes that a rule reads{_here(rule)}\nFix:  {line}"
+
+
+def _no_argument(rule: Rule, name: str, key: str) -> str:
+    """Return the message that a function reads a key which is no argument of the torch class; empty if it may be one.
+
+    An optional parameter has another name than the argument that decides if there is one.
+
+    Args:
+        rule: The rule.
+        name: The function: "weights".
+        key: The key.
+    """
+    known = _arguments(rule.torch)
+    if not known or key in known or any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        return ""
+    names = ", ".join(known)
+    return (
+        f"the rule {rule.name}: {name} reads config[{key!r}], but {rule.torch} has no argument {key} (it has {names}): "
+        "read the argument that decides it, and name it in `fields`; the module keeps it as an attribute of the same "
+        f"name{_here(rule)}"
+    )
 
 
 def _raised(rule: Rule, name: str, where: str, error: BaseException) -> str:
@@ -147,15 +172,20 @@ def _with(config: Config, keys: tuple[str, ...], value: str) -> str:
 
 def _default(kind: str, argument: str) -> str:
     """Return the default of an argument of a class as source code; VALUE if the class or the default is unknown."""
-    package, _, name = kind.rpartition(".")
-    cls = getattr(sys.modules.get(package), name, None)
-    try:
-        found = signature(cls).parameters.get(argument) if isinstance(cls, type) else None
-    except ValueError:  # a class that was not written in Python
-        found = None
+    found = _arguments(kind).get(argument)
     value = Parameter.empty if found is None else found.default
     is_plain = isinstance(value, _PLAIN) or (isinstance(value, tuple) and all(isinstance(one, _PLAIN) for one in value))
     return repr(value) if is_plain else "VALUE"
+
+
+def _arguments(kind: str) -> Mapping[str, Parameter]:
+    """Return the arguments of a class by name; none if the class is unknown or not written in Python."""
+    package, _, name = kind.rpartition(".")
+    cls = getattr(sys.modules.get(package), name, None)
+    try:
+        return signature(cls).parameters if isinstance(cls, type) else {}
+    except ValueError:
+        return {}
 
 
 class _Missing(KeyError):

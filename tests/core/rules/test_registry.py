@@ -260,6 +260,18 @@ def test_an_example_that_leaves_out_what_the_rule_reads_is_refused_with_the_exam
     assert fix == f"Fix:  {line}  # in k3c.Example"
 
 
+def test_a_parameter_that_is_no_argument_is_decided_by_an_argument() -> None:
+    own, said = f"{__name__}.Sized", "has no argument D (it has size, affine, mode): read the argument that decides it"
+    with pytest.raises(RuleError) as in_example:
+        register(a_rule(torch=own, weights=reading("D")))
+    assert said in str(in_example.value)
+    example = Example(config={"size": 3, "D": True}, inputs=((2, 3),))
+    found = register(a_rule(torch=own, weights=reading("D"), examples=(example,)))
+    with pytest.raises(RuleError) as in_run:
+        found.weights({"size": 3})
+    assert said in str(in_run.value)
+
+
 def test_an_example_cannot_say_what_is_flattened_before_the_layer() -> None:
     with pytest.raises(RuleError, match=r'cannot have: read config\.get\("flattened"\), which may be None'):
         register(a_rule(weights=reading("flattened")))
