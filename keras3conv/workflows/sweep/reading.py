@@ -208,7 +208,9 @@ def _task(one: Expanded, source: _Source, place: Place) -> tuple[LocatedTask | N
     task = replace(task, do=task.do or (("convert",) if task.model else ("validate",)))
     lines = {} if source.lines is None else {key: source.line(*place, key) for key in KEYS}
     made = LocatedTask(task=task, line=source.line(*place), where=source.where(*place), lines=lines)
-    return made, [*faults, *(made.fault(key, fact) for key, fact in _contradictions(task))]
+    if not faults:  # without a value that is wrong, a task could seem to contradict itself
+        faults = [made.fault(key, fact) for key, fact in _contradictions(task)]
+    return made, faults
 
 
 def _values(table: Mapping[str, Any], source: _Source, *place: str | int) -> tuple[dict[str, Any], list[Fault]]:

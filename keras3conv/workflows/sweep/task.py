@@ -188,7 +188,10 @@ def _read(key: str, value: Any) -> Any:
     if key in ("shape", "cpus"):
         sizes = value if key == "shape" else [value]
         are_sizes = isinstance(sizes, list | tuple) and all(_is_number(size, int) and size > 0 for size in sizes)
-        _require(value, are_sizes, "a list of sizes, as [1, 3, 224, 224]" if key == "shape" else "a number from 1")
+        wanted = "a list of sizes, as [1, 3, 224, 224]" if key == "shape" else "a number from 1"
+        if isinstance(sizes, list) and any(isinstance(size, list) for size in sizes):
+            wanted += ' (a model with several inputs needs a file of them: inputs = "inputs.npz")'
+        _require(value, are_sizes, wanted)
         return tuple(sizes) if key == "shape" else value
     if key == "tolerance":
         is_pair = isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(one, float) for one in value)

@@ -99,6 +99,10 @@ def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path)
         ('transfer = true', 'line 4: transfer is not a key, but a step of a task: do = ["transfer"]'),
         ('channels = "middle"', "line 4: channels: 'middle' is not allowed here; the allowed values are first, last"),
         ("shape = [1, 0]", "line 4: shape: the value must be a list of sizes, as [1, 3, 224, 224], but is [1, 0]"),
+        ("shape = [[1, 2], [3]]",
+            ("line 4: shape: the value must be a list of sizes, as [1, 3, 224, 224] (a model with several inputs needs "
+            'a file of them: inputs = "inputs.npz"), but is [[1, 2], [3]]')
+        ),
         ("shape = true", "line 4: shape: the value must be a list of sizes, as [1, 3, 224, 224], but is True"),
         ('do = ["validate", "prove"]',
             "line 4: do: 'prove' is not allowed here; the allowed values are align, transfer, convert, validate"
@@ -133,6 +137,12 @@ def test_one_model_is_converted_and_two_are_validated_by_default(tmp_path: Path)
 def test_a_mistake_is_reported_with_its_line(tmp_path: Path, line: str, fact: str) -> None:
     text = f'[[task]]\nname = "t"\ntorch = "nets.py:a"\n{line}\nkeras = "nets.py:b"\n'
     assert facts(read(tmp_path, text)) == [fact]
+
+
+def test_a_wrong_value_makes_no_second_problem(tmp_path: Path) -> None:
+    text = '[[task]]\nname = "t"\ntorch = "n.py:a"\nkeras = "n.py:b"\ndo = ["transfer", "validat"]\nwrite = ["x.h5"]\n'
+    (fact,) = facts(read(tmp_path, text))
+    assert fact.startswith("line 5: do: 'validat' is not allowed here")
 
 
 def test_an_unknown_proof_is_reported_with_the_known_ones(tmp_path: Path) -> None:
