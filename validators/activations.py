@@ -9,9 +9,10 @@ inputs that torch recorded. In isolation, differences of earlier layers have no 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from keras3conv.collapsing import collapse
 from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.messages import collapse, count, how_many_differ
+from keras3conv.messages import count, how_many_differ
 from keras3conv.numerics.difference import Judgement, at_most, judge_by_floor, noise_floor
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array

@@ -5,7 +5,8 @@ from collections import Counter
 from keras3conv.alignment.made_for import made_for_others
 from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.text import unconfirmed_reason
-from keras3conv.messages import collapse, count
+from keras3conv.collapsing import collapse
+from keras3conv.messages import count
 from keras3conv.report.values import Section, Table
 from keras3conv.validators.running.subject import Subject
 

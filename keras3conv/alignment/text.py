@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from keras3conv.alignment.pair import Pair, Plan
+from keras3conv.collapsing import collapse
 from keras3conv.errors import Problem
-from keras3conv.messages import collapse, collapse_problems, count, lay_out
+from keras3conv.messages import collapse_problems, count, lay_out
 from keras3conv.report import notebook
 from keras3conv.report.cells import visible
 from keras3conv.report.grids import LONG

@@ -7,7 +7,8 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from keras3conv.cli.weights_only import guessed_parameters, is_weights_alone, likely, missing_information
-from keras3conv.messages import collapse, count
+from keras3conv.collapsing import collapse
+from keras3conv.messages import count
 from keras3conv.model.listing import forms_of
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.rules.unsupported import UNSUPPORTED, WITHOUT_RULE

@@ -20,6 +20,7 @@ LAYERS = (
     "width",
     "errors",
     "garbage",
+    "collapsing",
     "steps",
     "fixes",
     "messages",

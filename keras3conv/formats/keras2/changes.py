@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from keras3conv.collapsing import collapse
 from keras3conv.formats.keras2.layers import (
     MERGES,
     Config,
@@ -15,7 +16,6 @@ from keras3conv.formats.keras2.layers import (
     settings,
 )
 from keras3conv.formats.keras2.network import name_of
-from keras3conv.messages import collapse
 
 _SHAPES = ("batch_input_shape", "batch_shape", "dtype", "axis", "name")
 """The arguments whose form differs, but not their meaning; half precision has a separate note."""
