@@ -7,6 +7,7 @@ to disk, and read again.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from keras3conv.errors import FileError
@@ -26,6 +27,7 @@ from keras3conv.formats.saving import MANIFEST, Destination, Output, manifest_of
 from keras3conv.formats.shards import parse_size
 from keras3conv.formats.store import ALL_CHECKS, Checks, Written, written_by_others
 from keras3conv.formats.torch import checkpoint, parts, prefixes
+from keras3conv.formats.torch.others import other_prefixes
 from keras3conv.garbage import collection_paused
 from keras3conv.model.views import ModelView, Reader, Side, TensorRef
 from keras3conv.writing.digests import WrittenFile, digest
@@ -108,7 +110,11 @@ def _entry(source: Source, kind: str, entry: str) -> ModelView:
         kind: The format of the file.
         entry: The name of the state dict, or the prefix.
     """
-    return checkpoint.read(source, entry) if kind == "torch" else prefixes.within(READERS[kind](source), entry)
+    if kind == "torch":
+        return checkpoint.read(source, entry)
+    whole = READERS[kind](source)
+    part = prefixes.within(whole, entry)
+    return replace(part, facts={**part.facts, **other_prefixes(whole.tensors(), entry)})
 
 
 def read_stored(path: str | os.PathLike[str], *, entry: str = "") -> ModelView:

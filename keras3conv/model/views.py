@@ -18,6 +18,10 @@ _Made = TypeVar("_Made")
 _new, _set = object.__new__, object.__setattr__
 
 
+OTHER_STATE_DICTS = "with the same names and shapes"
+"""The name of a fact of a torch file: the state dicts (or prefixes) that could have been read in place of this one."""
+
+
 def made(kind: type[_Made], values: dict[str, Any]) -> _Made:
     """Return an instance of a frozen dataclass of this module, created four times as fast as by its constructor.
 
@@ -219,6 +223,17 @@ class ModelView:
     def state_dict(self) -> str:
         """The name of the state dict that the tensors are from, if a checkpoint holds it under a name: "ema"."""
         return self.facts.get("state dict", "")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A note for a report if the file has other state dicts that could have been read instead; else nothing."""
+        others = self.facts.get(OTHER_STATE_DICTS, "").split(", ")
+        if not others[0]:
+            return ()
+        several = "other state dicts" if len(others) > 1 else "another state dict"
+        asked = "" if self.state_dict else f'; entry="{others[0]}" reads {"the first" if others[1:] else "it"}'
+        names = ", ".join(others)
+        return (f"{self.name} has {several} with the same names and shapes, not read here: {names}{asked}",)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -26,6 +26,7 @@ from keras3conv.planner.probe.pairs import ProbeResult
 from keras3conv.rules.registry import users_rules
 from keras3conv.steps import step
 from keras3conv.workflows.recorded import recorded_plan
+from keras3conv.workflows.sources import notes_of_origin
 
 
 def align(
@@ -42,19 +43,20 @@ def align(
     """Return the plan (the pairs of tensors) for two models; the arguments are those of `keras3conv.align`."""
     given = Sides.of(torch, keras, entry=entry, keras_weights=keras_weights)
     opened, notes = given.opened()
+    origin = notes_of_origin(opened.torch)
     if opened.torch.is_live or opened.keras.is_live:
         for rule in users_rules():
             require_classes(rule)
     if given.files() and not hints and not probe:
         recorded, remarks = recorded_plan(given, opened)
         if recorded is not None:
-            return recorded
+            return replace(recorded, notes=(*recorded.notes, *origin, *recorded.torch.notes))
         notes = (*notes, *remarks)
     sides = opened if probe is False else with_live_keras(opened)
     sides.build(inputs, keras_inputs)
     try:
         plan = align_sides(sides, sides.views(), inputs, keras_inputs, hints=hints, probe=probe, notes=notes)
-        plan = replace(plan, notes=(*plan.notes, *_other_entries(sides, plan, entry)))
+        plan = replace(plan, notes=(*plan.notes, *origin, *plan.torch.notes, *_other_entries(sides, plan, entry)))
         if sides.keras is opened.keras:
             return plan
         file = opened.keras.view()

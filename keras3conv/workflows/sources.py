@@ -82,9 +82,9 @@ def notes_of_origin(model: Adapter) -> tuple[str, ...]:
     if not model.is_live:
         return ()
     if model.side == "torch":
-        from keras3conv.frameworks.torch.state_dicts import left_out_of
+        from keras3conv.frameworks.torch.state_dicts import notes_on_file
 
-        return tuple(left_out_of(model.source))
+        return notes_on_file(model.source)
     from keras3conv.frameworks.keras.adapter import notes_of
 
     return notes_of(model.source)

@@ -107,7 +107,7 @@ def transfer(
     if written.is_live:
         remember_port(written.source, read.source)
     facts = record.source_facts() if files else {}
-    notes += other_state_dict(plan, (view.state_dict, *(file.entry for file in loaded)))
+    notes += view.notes + other_state_dict(plan, (view.state_dict, *(file.entry for file in loaded)))
     report = _report(staging, files, notes, facts, accept_unconfirmed=options.accept_unconfirmed)
     return replace(report, seconds=stages.seconds, sources=record.read if files else ())
 

@@ -72,7 +72,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         raise InputError(f"expected is given without inputs, but the expected outputs belong to certain inputs\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     port = _port((sides.torch.source, sides.keras.source), weight_files)
-    read = _files_read(sides, weight_files, code, entry, plan)
+    read, others = _files_read(sides, weight_files, code, entry, plan)
     sides, plan, remarks = _opened(sides, plan, (*weight_files, *code))
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
@@ -89,7 +89,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         sources=read,
         environment=current_environment(),
         notes=(
-            *notes,
+            *dict.fromkeys((*notes, *others)),
             *remarks,
             *without_effect(options),
             *other_state_dict(plan, [file.entry for file in read]),
@@ -139,8 +139,10 @@ def _layout_named(sides: Sides, inputs: Any, keras_inputs: Any) -> Iterator[None
 
 def _files_read(
     sides: Sides, weight_files: Sequence[Path | None], code: Sequence[Path], entry: str, plan: Alignment | None
-) -> tuple[ReadFile, ...]:
+) -> tuple[tuple[ReadFile, ...], tuple[str, ...]]:
     """Return every file that was read, with its digests: the models, the weights loaded into live ones, and the code.
+
+    The second result has notes on the other state dicts of a torch checkpoint.
 
     Args:
         sides: The two models.
@@ -151,13 +153,15 @@ def _files_read(
     """
     torch_weights = next(iter(weight_files), None)
     paths = [one for one in (sides.torch.source, sides.keras.source, *weight_files, *code) if isinstance(one, Path)]
-    found = []
+    found, notes = [], list[str]()
     for path in dict.fromkeys(path for path in paths if path.is_file()):
-        is_torch = path in (sides.torch.source, torch_weights)
-        planned = None if plan is None or sides.torch.is_live else plan.torch
-        name = formats.read(path, entry=entry, planned=planned).state_dict if is_torch else ""
+        name = ""
+        if path in (sides.torch.source, torch_weights):
+            planned = None if plan is None or sides.torch.is_live else plan.torch
+            view = formats.read(path, entry=entry, planned=planned)
+            name, notes = view.state_dict, [*notes, *view.notes]
         found.append(read_file(path, name))
-    return tuple(found)
+    return tuple(found), tuple(notes)
 
 
 def _sections(subject: Subject, asked: tuple[tuple[str, Judge], ...], stages: Stages) -> list[Section]:

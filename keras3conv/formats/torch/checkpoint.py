@@ -27,9 +27,10 @@ from keras3conv.formats import foreign
 from keras3conv.formats.safe.source import Source, check_count, check_names, dtype_named, zero_tail
 from keras3conv.formats.safe.zip import Member, read_member, scan, verify
 from keras3conv.formats.torch import pickles
-from keras3conv.formats.torch.entries import entries_in, find_entry, first_placeholder, is_tensor
+from keras3conv.formats.torch.entries import Entry, entries_in, find_entry, first_placeholder, is_tensor
 from keras3conv.formats.torch.names import is_trainable, layers_of
 from keras3conv.formats.torch.objects import OddTensor, Storage, StoredTensor
+from keras3conv.formats.torch.others import other_state_dicts
 from keras3conv.formats.torch.unnamed import ORDER, refuse_unnamed, unnamed_lists
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.transforms import Array
@@ -79,8 +80,8 @@ def read(source: Source, entry: str = "", planned: str = "") -> ModelView:
         stored = _archive(source) if start.startswith(b"PK\3\4") else _legacy(source)
     except UnsafeCheckpoint as error:
         raise UnsafeCheckpoint(f"{error}{_remedy(source)}") from None
-    name, entries = _state_dict(stored.content, entry, planned, source)
-    tensors = {key: value for key, value in entries.items() if is_tensor(value)}
+    found = _state_dict(stored.content, entry, planned, source)
+    tensors = {key: value for key, value in found.content.items() if is_tensor(value)}
     check_count(len(tensors), str(source.path))
     check_names((key for key in tensors if isinstance(key, str)), str(source.path))
     for key, tensor in tensors.items():
@@ -98,7 +99,7 @@ def read(source: Source, entry: str = "", planned: str = "") -> ModelView:
         layers=layers_of(_refs(tensors)),
         reader=reader,
         origin=str(source.path),
-        facts=_facts(stored, name, entries) | ({"warning": warning} if (warning := zero_tail(source)) else {}),
+        facts=_facts(stored, found) | ({"warning": warning} if (warning := zero_tail(source)) else {}),
     )
 
 
@@ -196,8 +197,8 @@ def _remedy(source: Source) -> str:
     )
 
 
-def _state_dict(content: Any, entry: str, planned: str, source: Source) -> tuple[str, Mapping[Any, Any]]:
-    """Return the name of the state dict in the file (empty if it is the whole file), and the state dict.
+def _state_dict(content: Any, entry: str, planned: str, source: Source) -> Entry:
+    """Return the state dict in the file; its name is empty if it is the whole file.
 
     Objects of other classes next to the state dict are placeholders; inside it or instead of it they are refused.
 
@@ -217,15 +218,16 @@ def _state_dict(content: Any, entry: str, planned: str, source: Source) -> tuple
     inside = [value for key, value in found.content.items() if found.name or "." in str(key)]
     if unloaded and any(map(first_placeholder, inside)):
         raise refusal
-    return found.name, found.content
+    return found
 
 
-def _facts(stored: Stored, name: str, entries: Mapping[Any, Any]) -> dict[str, str]:
+def _facts(stored: Stored, read: Entry) -> dict[str, str]:
     facts = {"format": stored.format}
-    ignored = [str(key) for key, value in entries.items() if not is_tensor(value) or not isinstance(key, str)]
-    if name:
-        facts["state dict"] = name
-        ignored += [str(key) for key in stored.content if key != name.partition(".")[0]]
+    ignored = [str(key) for key, value in read.content.items() if not is_tensor(value) or not isinstance(key, str)]
+    if read.name:
+        facts["state dict"] = read.name
+        ignored += [str(key) for key in stored.content if key != read.name.partition(".")[0]]
+    facts |= other_state_dicts(stored.content, read)
     for one in unnamed_lists(stored.content):
         facts[one.name] = f"{one.length} tensors {ORDER}, as torch_ema saves averaged weights"
     if ignored:

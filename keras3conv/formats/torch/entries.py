@@ -28,11 +28,13 @@ class Entry:
         name: The keys that lead to the state dict, joined by dots; empty if the whole file is the state dict.
         content: The state dict.
         weights: The number of its tensors that may be weights: floating-point numbers with at least one axis.
+        prefix: The beginning of its names in the file, which `content` leaves out: "student"; empty for a whole dict.
     """
 
     name: str
     content: Mapping[Any, Any]
     weights: int
+    prefix: str = ""
 
 
 def is_tensor(value: Any) -> bool:
@@ -117,9 +119,9 @@ def _named(entries: list[Entry], wanted: str, path: Path) -> Entry:
     inside = [entry for entry in entries if entry.name.startswith(f"{wanted}.")]
     exact = [entry for entry in entries if entry.name == wanted]
     fitting = exact or inside or [entry for entry in entries if entry.name.rpartition(".")[2] == wanted]
-    under = list(_under(entries, f"{wanted}.")) if not fitting else []
-    if len(under) == 1:
-        return under[0]
+    parts_of_flat = list(under(entries, f"{wanted}.")) if not fitting else []
+    if len(parts_of_flat) == 1:
+        return parts_of_flat[0]
     if len(fitting) != 1:
         parts = prefixes(key for entry in entries for key in entry.content if isinstance(key, str))
         begin = f"; the names of its tensors begin with: {listed(parts)}" if parts else ""
@@ -128,7 +130,7 @@ def _named(entries: list[Entry], wanted: str, path: Path) -> Entry:
     return fitting[0]
 
 
-def _under(entries: Iterable[Entry], start: str) -> Iterator[Entry]:
+def under(entries: Iterable[Entry], start: str) -> Iterator[Entry]:
     """Yield, for each state dict that has such tensors, the state dict of the tensors whose names begin with a prefix.
 
     Args:
@@ -140,7 +142,8 @@ def _under(entries: Iterable[Entry], start: str) -> Iterator[Entry]:
         tensors = [value for value in own.values() if is_tensor(value)]
         if tensors:
             content = {key.removeprefix(start): value for key, value in own.items()}
-            yield Entry(f"{entry.name}.{start[:-1]}".lstrip("."), content, sum(map(_may_be_weight, tensors)))
+            name = f"{entry.name}.{start[:-1]}".lstrip(".")
+            yield Entry(name, content, sum(map(_may_be_weight, tensors)), prefix=start[:-1])
 
 
 def _entries(content: Mapping[Any, Any], name: str, depth: int, visits: Iterator[int]) -> Iterator[Entry]:

@@ -32,6 +32,18 @@ def within(view: ModelView, prefix: str) -> ModelView:
     return replace(view, layers=layers_of(tensors), reader=lambda path: view.read(f"{start}{path}"))
 
 
+def siblings(names: Iterable[str], prefix: str) -> list[str]:
+    """Return the other prefixes of tensor names beside one: "teacher" beside "student", "a.teacher" beside "a.student".
+
+    Args:
+        names: The names of all tensors.
+        prefix: The prefix, without its last dot.
+    """
+    parent = prefix.rpartition(".")[0]
+    found = prefixes(name for name in names if name.startswith(f"{parent}." if parent else ""))
+    return [other for other in found if other != prefix and other.rpartition(".")[0] == parent]
+
+
 def prefixes(names: Iterable[str]) -> list[str]:
     """Return the prefixes that group tensor names: "module.a" and "module.b" for "module.a.weight", "module.b.weight".
 

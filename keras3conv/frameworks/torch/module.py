@@ -39,7 +39,7 @@ from keras3conv.frameworks.torch.observing import (
     substituted,
 )
 from keras3conv.frameworks.torch.rounding import rounding_of_keras
-from keras3conv.frameworks.torch.state_dicts import left_out_of, state_dict_of
+from keras3conv.frameworks.torch.state_dicts import notes_on_file, state_dict_of
 from keras3conv.frameworks.torch.tensors import (
     double_precision,
     floating_tensors,
@@ -355,7 +355,7 @@ class TorchModule:
             notes.append("the torch module is in training mode; it was run in evaluation mode, and then restored")
         if is_compiled(self.source):
             notes.append("the torch module is compiled; it was run uncompiled")
-        notes += left_out_of(self.source)
+        notes += notes_on_file(self.source)
         return tuple(notes)
 
 

@@ -1,4 +1,4 @@
-"""Find the tensors of a module in a checkpoint; remember which tensors of the checkpoint the module does not have."""
+"""Find the tensors of a module in a checkpoint; remember what a report should say about the rest of the file."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from keras3conv.model.views import ModelView
 from keras3conv.model.wrappers import covering_prefix
 from keras3conv.transforms import Array
 
-_LEFT_OUT: "WeakKeyDictionary[nn.Module, str]" = WeakKeyDictionary()
-"""For each module whose weights were loaded, a note about the other tensors of the file."""
+_NOTES: "WeakKeyDictionary[nn.Module, tuple[str, ...]]" = WeakKeyDictionary()
+"""For each module whose weights were loaded, the notes about the file."""
 
 
-def left_out_of(module: Any) -> list[str]:
-    """Return a note that lists the tensors of a checkpoint that a module does not have; nothing if there are none."""
-    return [_LEFT_OUT[module]] if module in _LEFT_OUT else []
+def notes_on_file(module: Any) -> tuple[str, ...]:
+    """Return notes on the file from which a module got its weights: tensors that it lacks, and other state dicts."""
+    return _NOTES.get(module, ())
 
 
 def state_dict_of(module: nn.Module, path: Path, *, entry: str = "") -> dict[str, Array]:
@@ -48,9 +48,10 @@ def state_dict_of(module: nn.Module, path: Path, *, entry: str = "") -> dict[str
     if problems := _problems(saved, prefix, wanted):
         headline = f"the weights in {path} are not the weights of {type(module).__name__} (torch)"
         raise ModelError(lay_out(headline, problems))
-    _LEFT_OUT.pop(module, None)
+    _NOTES[module] = saved.notes
     if others := [tensor.path for tensor in saved.tensors() if not tensor.path.startswith(prefix)]:
-        _LEFT_OUT[module] = f"{path.name} has other tensors, which the torch module does not have: {listed(others)}"
+        left_out = f"{path.name} has other tensors, which the torch module does not have: {listed(others)}"
+        _NOTES[module] = (left_out, *saved.notes)
     return {name: saved.read(f"{prefix}{name}") for name in wanted}
 
 

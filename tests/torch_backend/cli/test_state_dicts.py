@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import keras3conv as k3c
+from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import TorchFile
@@ -195,3 +197,60 @@ def test_the_fix_of_a_failed_roundtrip_names_the_state_dict_that_was_compared(fo
     assert line in failed.stdout
     assert run(*line.replace("FILE", "moved.keras").split()[1:]).exit_code == 0
     assert values(folder / "moved.keras") == {0.25}
+
+
+SEEN = "last.ckpt has another state dict with the same names and shapes, not read here: state_dict"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("torch_side", [("last.ckpt",), ("net.py:make", "--torch-weights", "last.ckpt")])
+@pytest.mark.parametrize("keras_side", ["net.keras", "net.py:make_keras"])
+def test_every_command_says_that_another_state_dict_fits_as_well(
+    folder: Path, torch_side: tuple[str, ...], keras_side: str
+) -> None:
+    options = (*torch_side[1:], "--entry", "ema")
+    assert SEEN in in_one_line(run("align", torch_side[0], keras_side, *options, "-o", "plan.json").stdout)
+    assert SEEN in Alignment.from_json((folder / "plan.json").read_text()).notes
+    moved = run("transfer", torch_side[0], keras_side, *options, "-o", "new.keras", "--accept-unconfirmed")
+    assert in_one_line(moved.stdout).count(SEEN) == 1, moved.output
+    by_plan = run("transfer", torch_side[0], keras_side, *options, "--plan", "plan.json", "-o", "by_plan.keras")
+    assert SEEN in in_one_line(by_plan.stdout), by_plan.output
+    for plan in ((), ("--plan", "plan.json")):
+        judged = run("validate", torch_side[0], "new.keras", *options, *plan, "--proof", "structure", "--json")
+        assert json.loads(judged.stdout)["notes"].count(SEEN) == 1, judged.output
+
+
+def test_proofs_of_layers_alone_say_that_another_state_dict_fits(folder: Path) -> None:
+    torch_weights = ("--torch-weights", "last.ckpt", "--entry", "ema")
+    judged = run("validate", "net.py:make", "net.keras", *torch_weights, "--local", "--proof", "structure", "--json")
+    assert SEEN in json.loads(judged.stdout)["notes"]
+
+
+def notes_on(content: object, entry: str, path: Path) -> tuple[str, ...]:
+    torch.save(content, path)
+    return k3c.view(path).notes if not entry else formats.read(path, entry=entry).notes
+
+
+def test_other_state_dicts_are_found_under_wrappers_and_prefixes_and_in_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    plain, averaged = checkpoint(""), checkpoint("module.", n_averaged=torch.tensor(7))
+    assert "not read here: ema" in notes_on({"model": plain, "ema": averaged}, "model", path)[0]
+    assert "not read here: model" in notes_on({"model": plain, "ema": averaged}, "ema", path)[0]
+    both = {**checkpoint("student."), **checkpoint("teacher.")}
+    assert "not read here: teacher" in notes_on(both, "student", path)[0]
+    assert 'not read here: ema; entry="ema" reads it' in notes_on({**plain, "ema": checkpoint("")}, "", path)[0]
+    three = {"model": plain, "ema": averaged, "best": checkpoint("")}
+    assert (
+        "other state dicts with the same names and shapes, not read here: ema, best"
+        in notes_on(three, "model", path)[0]
+    )
+    save_file(both, path.with_suffix(".safetensors"))
+    assert "not read here: teacher" in formats.read(path.with_suffix(".safetensors"), entry="student").notes[0]
+
+
+def test_a_state_dict_with_other_shapes_or_the_same_values_is_not_mentioned(tmp_path: Path) -> None:
+    path, plain = tmp_path / "x.pt", checkpoint("")
+    smaller = {name: value[:1] for name, value in checkpoint("").items()}
+    assert notes_on({"model": plain, "small": smaller}, "model", path) == ()
+    assert notes_on({"model": plain, "state_dict": plain}, "model", path) == ()
+    assert notes_on({"model": plain, "loss": {"weight": torch.ones(3)}}, "model", path) == ()
