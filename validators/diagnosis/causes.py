@@ -15,7 +15,8 @@ from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.transferred import TO_KERAS, TRANSFERS
 
 if TYPE_CHECKING:
-    from keras3conv.frameworks.torch.replay import Change, Key, Operation, Replayed, Stage, Target
+    from keras3conv.frameworks.torch.calls import Change, Key, Operation
+    from keras3conv.frameworks.torch.replay import Replayed, Stage, Target
     from keras3conv.validators.diagnosis.suspects import Case, Hypothesis
 
 SEARCH_VALUES = 1_000_000_000

@@ -10,7 +10,7 @@ from keras3conv.validators.running.transferred import is_transferred
 from keras3conv.validators.running.zero_paddings import zero_paddings
 
 if TYPE_CHECKING:
-    from keras3conv.frameworks.torch.replay import Operation
+    from keras3conv.frameworks.torch.calls import Operation
     from keras3conv.validators.diagnosis.suspects.base import Case, PlanFacts, Point
 
 

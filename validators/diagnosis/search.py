@@ -35,7 +35,8 @@ from keras3conv.validators.running.rounded_constants import LARGEST, float32_con
 from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:
-    from keras3conv.frameworks.torch.replay import Operation, Replayed, Stage, Target
+    from keras3conv.frameworks.torch.calls import Operation
+    from keras3conv.frameworks.torch.replay import Replayed, Stage, Target
 
 TRIED = 3
 """The largest number of differing layers whose cause is searched; the search ends at the first layer with a cause."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Operation, TorchCall
 from keras3conv.rules.operations import activations
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by, with_arguments
 from keras3conv.validators.diagnosis.suspects.in_keras import in_keras

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Operation, TorchCall
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 
 _SCALED = "scaled_dot_product_attention"

@@ -5,7 +5,7 @@ from itertools import permutations
 from math import prod
 from typing import Any
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Operation, TorchCall
 from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.attention import HEADS_SPLIT_OTHERWISE, split_and_merged
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.alignment.beside import only_at_size
-from keras3conv.frameworks.torch.replay import Change, Key, Operation
+from keras3conv.frameworks.torch.calls import Change, Key, Operation
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.transferred import TO_KERAS
 from keras3conv.validators.running.zero_paddings import ZeroPadding

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from keras3conv.frameworks.torch.replay import Change, Key, Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Change, Key, Operation, TorchCall
 from keras3conv.rules.helpers.padding import Pads, same_padding
 from keras3conv.validators.diagnosis.suspects.base import (
     Case,

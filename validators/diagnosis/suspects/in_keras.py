@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from keras3conv.frameworks.torch.replay import Operation
+from keras3conv.frameworks.torch.calls import Operation
 from keras3conv.rules.helpers.padding import Pads
 from keras3conv.validators.diagnosis.suspects.base import Case, ints
 

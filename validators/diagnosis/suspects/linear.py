@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from keras3conv.frameworks.torch.replay import TorchCall
+from keras3conv.frameworks.torch.calls import TorchCall
 from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Operation, TorchCall
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Operation, TorchCall
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, Hypothesis, Suspect, replaced_by
 from keras3conv.validators.diagnosis.suspects.in_keras import in_keras

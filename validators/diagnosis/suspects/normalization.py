@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Operation, TorchCall
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, with_arguments
 
 _NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Operation, TorchCall
 from keras3conv.rules.helpers.padding import Pads, same_padding
 from keras3conv.validators.diagnosis.suspects.base import (
     Case,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import TorchCall
+from keras3conv.frameworks.torch.calls import TorchCall
 from keras3conv.validators.diagnosis.suspects.activation import FUNCTIONS, Function
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by
 

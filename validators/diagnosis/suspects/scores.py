@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import Change, Key, Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Change, Key, Operation, TorchCall
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by
 
 Scoring = Callable[[Any, Any], Any]

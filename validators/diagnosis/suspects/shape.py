@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from keras3conv.frameworks.torch.replay import Operation, TorchCall
+from keras3conv.frameworks.torch.calls import Operation, TorchCall
 from keras3conv.transforms import Shape
 from keras3conv.validators.diagnosis.suspects.base import Case, Hypothesis, Suspect, replaced_by, with_arguments
 from keras3conv.validators.diagnosis.suspects.in_keras import in_keras

@@ -3,7 +3,8 @@
 A padding is an argument of the layer, or an operation right before it, or both. Each line changes one of them.
 """
 
-from keras3conv.frameworks.torch.replay import GIVEN, Operation
+from keras3conv.frameworks.torch.calls import Operation
+from keras3conv.frameworks.torch.replay import GIVEN
 from keras3conv.rules.helpers.padding import Pads
 from keras3conv.validators.diagnosis.suspects.base import VIEWS, Case, flat, ints, only_at_this_size
 from keras3conv.validators.diagnosis.suspects.in_keras import padded

@@ -5,7 +5,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from keras3conv.frameworks.torch.replay import Operation
+from keras3conv.frameworks.torch.calls import Operation
 from keras3conv.validators.diagnosis.suspects.base import Case, KerasSide, Point, TorchSide
 from keras3conv.validators.diagnosis.suspects.in_keras import cropped, in_keras
 
