@@ -27,7 +27,7 @@ from keras3conv.rules.obstacle import obstacle
 from keras3conv.transforms import Array
 
 if TYPE_CHECKING:
-    from keras3conv.frameworks.torch.export import Captured
+    from keras3conv.frameworks.torch.program_graph import Captured
 
 _ROUNDS = 5
 """The number of rounds in which torch operators are decomposed into others, as these may need a decomposition, too."""

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.module import call_error
 from keras3conv.frameworks.torch.observing import Arguments, forward_calls
-from keras3conv.frameworks.torch.tensors import named_modules
+from keras3conv.frameworks.torch.tensors import dtype_name, named_modules
 from keras3conv.model.graph import MODULE_CALL
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.rules.library import lookup
@@ -154,7 +154,7 @@ def _operator_calls(calls: Sequence[ModuleCall]) -> Any:
 
 def _described(tensor: torch.Tensor, batch: int | None) -> str:
     sizes = [_BATCH if axis == 0 and size == batch else str(size) for axis, size in enumerate(tensor.shape)]
-    return " ".join([str(tensor.dtype).removeprefix("torch."), *sizes])
+    return " ".join([dtype_name(tensor.dtype), *sizes])
 
 
 def _empty(inputs: list[torch.Tensor], path: str, results: str) -> list[torch.Tensor]:

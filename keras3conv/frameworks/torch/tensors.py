@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -119,13 +120,19 @@ def floating_tensors(module: nn.Module) -> dict[str, Array]:
     return {path: to_numpy(tensor) for path, tensor in named_tensors(module) if tensor.is_floating_point()}
 
 
+@lru_cache(maxsize=64)
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype as numpy writes it, such as "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def to_torch(array: Array) -> torch.Tensor:
     """Return an array as a tensor of the same dtype, sharing memory if possible."""
     if not array.flags.writeable:
         array = array.copy()
     for dtype, (name, storage) in _EXTENSION_DTYPES.items():
         if array.dtype.name == name:
-            integers = np.asarray(array, order="C").view(np.dtype(str(storage).removeprefix("torch.")))
+            integers = np.asarray(array, order="C").view(np.dtype(dtype_name(storage)))
             return torch.from_numpy(integers).view(dtype)
     return torch.from_numpy(array)
 

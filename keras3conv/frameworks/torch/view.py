@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.torch.behaviour import centred_norm
 from keras3conv.frameworks.torch.derived import Derived, hooked_weights, parametrized_weights, standardized_weights
-from keras3conv.frameworks.torch.tensors import named_buffers, named_modules, named_tensors, to_numpy
+from keras3conv.frameworks.torch.tensors import dtype_name, named_buffers, named_modules, named_tensors, to_numpy
 from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef, made, plain
 
@@ -235,7 +235,7 @@ def _derived_ref(weight: Derived) -> TensorRef:
         path=weight.path,
         role=weight.name,
         shape=tuple(value.shape),
-        dtype=_dtype(value.dtype),
+        dtype=dtype_name(value.dtype),
         trainable=weight.trainable,
         is_computed=True,
     )
@@ -246,7 +246,7 @@ def _tensor_ref(path: str, name: str, tensor: torch.Tensor) -> TensorRef:
         "path": f"{path}.{name}" if path else name,
         "role": name,
         "shape": tuple(tensor.shape),
-        "dtype": _dtype(tensor.dtype),
+        "dtype": dtype_name(tensor.dtype),
         "trainable": isinstance(tensor, nn.Parameter),
         "storage": _storage(tensor),
     }
@@ -261,11 +261,6 @@ def _storage(tensor: torch.Tensor) -> str:
     if tensor.is_meta:
         return f"meta {id(tensor)}"
     return f"{tensor.data_ptr()}{tensor.stride()}" if tensor.numel() else ""
-
-
-@lru_cache(maxsize=64)
-def _dtype(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 @lru_cache(maxsize=1024)
