@@ -7,7 +7,8 @@ import numpy as np
 
 from keras3conv.builder.program.operation import Operation, operator
 from keras3conv.builder.program.program import Order, Value, identity
-from keras3conv.builder.to_keras.call import Call, Constant, Held, ops
+from keras3conv.builder.to_keras.call import Call, ops
+from keras3conv.builder.to_keras.forms import Constant, Held
 from keras3conv.builder.to_keras.operations_axes import for_each_example
 from keras3conv.model.graph import Shape, Size
 

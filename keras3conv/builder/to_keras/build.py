@@ -16,7 +16,8 @@ from keras3conv.builder.source.keras_source import write
 from keras3conv.builder.source.keras_spelling import is_inline
 from keras3conv.builder.to_keras.call import handler_of
 from keras3conv.builder.to_keras.functions import with_functions
-from keras3conv.builder.to_keras.lowering import Lowered, lower
+from keras3conv.builder.to_keras.lowered import Lowered
+from keras3conv.builder.to_keras.lowering import lower
 from keras3conv.builder.to_keras.operations_loops import with_orders
 from keras3conv.builder.to_keras.pairing import alignment_of
 from keras3conv.builder.to_keras.recognising import recognised

@@ -4,7 +4,8 @@ from string import ascii_lowercase
 from typing import Any
 
 from keras3conv.builder.program.program import Order, Value
-from keras3conv.builder.to_keras.call import Call, Unmerged, ops
+from keras3conv.builder.to_keras.call import Call, ops
+from keras3conv.builder.to_keras.forms import Unmerged
 from keras3conv.builder.to_keras.operations_attention import masks_nothing, masks_rows, scored_weights
 from keras3conv.builder.to_keras.operations_products import added, in_small_letters
 from keras3conv.builder.to_keras.sizes import common_factors

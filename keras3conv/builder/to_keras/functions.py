@@ -13,7 +13,7 @@ from keras3conv.builder.program.structure import Structure
 from keras3conv.builder.source.copying import copied_functions
 from keras3conv.builder.source.keras_spelling import with_constants
 from keras3conv.builder.to_keras.layers import Placement
-from keras3conv.builder.to_keras.lowering import Lowered
+from keras3conv.builder.to_keras.lowered import Lowered
 from keras3conv.model.views import ModelView
 
 _CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict"})

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from keras3conv.builder.program.program import Order, Value, identity
-from keras3conv.builder.to_keras.call import Complex, Held, Placed, Writer, ops
+from keras3conv.builder.to_keras.call import Placed, Writer, ops
+from keras3conv.builder.to_keras.forms import Complex, Held
 from keras3conv.transforms import Axes, Chain, ComplexParts, Transform
 
 _LETTERS = "cdefghijk"

@@ -12,20 +12,9 @@ from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.operation import Dtype, Operation, Submodule, transformed, walk
 from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
 from keras3conv.builder.to_keras import library
-from keras3conv.builder.to_keras.call import (
-    FORMS,
-    WITHOUT_PROMOTION,
-    Call,
-    Constant,
-    Given,
-    Held,
-    LayerCall,
-    Parts,
-    Placed,
-    Unmerged,
-    ops,
-)
+from keras3conv.builder.to_keras.call import WITHOUT_PROMOTION, Call, LayerCall, Placed, ops
 from keras3conv.builder.to_keras.finishing import finished
+from keras3conv.builder.to_keras.forms import FORMS, Constant, Held, Parts, Unmerged
 from keras3conv.builder.to_keras.holding import complex_of, layer_of
 from keras3conv.builder.to_keras.layers import (
     Placement,
@@ -394,6 +383,3 @@ class _Lowering:
         )
         self.placements = [placement for placement in self.placements if placement.layer in program.modules]
         return program
-
-
-__all__ = ["Given", "Lowered", "lower"]

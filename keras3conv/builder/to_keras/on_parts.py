@@ -11,9 +11,9 @@ import numpy as np
 
 from keras3conv.builder.program.operation import walk
 from keras3conv.builder.program.program import Value
-from keras3conv.builder.to_keras.call import FORMS, Call, Complex, Constant, Held, Result, Unmerged
+from keras3conv.builder.to_keras.call import Call, Result
 from keras3conv.builder.to_keras.contracting import attended, contracted_call
-from keras3conv.builder.to_keras.maxima import TAKES_MAXIMA, Maxima
+from keras3conv.builder.to_keras.forms import FORMS, TAKES_MAXIMA, Complex, Constant, Held, Maxima, Unmerged
 from keras3conv.builder.to_keras.operations_axes import RESHAPES, dims_of, permuted, reshaped, reshaped_in_place
 from keras3conv.builder.to_keras.operations_complex import handler_for
 from keras3conv.builder.to_keras.operations_convolutions import convolved_each

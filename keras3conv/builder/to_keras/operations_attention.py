@@ -9,7 +9,8 @@ import numpy as np
 
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise
-from keras3conv.builder.to_keras.call import Call, Constant, Held, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Constant, Held
 from keras3conv.builder.to_keras.operations_axes import reshaped
 from keras3conv.errors import RuleError
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
-from keras3conv.builder.to_keras.call import Call, Constant, Held, Parts, Result, Writer, handles, ops
+from keras3conv.builder.to_keras.call import Call, Result, Writer, handles, ops
+from keras3conv.builder.to_keras.forms import Constant, Held, Parts
 from keras3conv.builder.to_keras.sizes import common_factors, divided, order_after_reshape, written
 from keras3conv.builder.to_keras.uses import is_flattened_for_dense
 from keras3conv.errors import RuleError

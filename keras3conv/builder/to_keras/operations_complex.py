@@ -9,18 +9,8 @@ import numpy as np
 from keras3conv.builder.program.operation import walk
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import (
-    Call,
-    Complex,
-    Constant,
-    Handler,
-    Held,
-    Result,
-    Unmerged,
-    handler_of,
-    handles,
-    ops,
-)
+from keras3conv.builder.to_keras.call import Call, Handler, Result, handler_of, handles, ops
+from keras3conv.builder.to_keras.forms import Complex, Constant, Held, Unmerged
 from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import mapped

@@ -6,18 +6,8 @@ from typing import Any
 
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import sign
-from keras3conv.builder.to_keras.call import (
-    PLAIN,
-    Call,
-    Constant,
-    Held,
-    LayerCall,
-    Result,
-    Unmerged,
-    handles,
-    ops,
-    own,
-)
+from keras3conv.builder.to_keras.call import PLAIN, Call, LayerCall, Result, handles, ops, own
+from keras3conv.builder.to_keras.forms import Constant, Held, Unmerged
 from keras3conv.builder.to_keras.layouts import channels_last
 from keras3conv.builder.to_keras.operations_axes import reshaped
 from keras3conv.builder.to_keras.operations_indexing import picked

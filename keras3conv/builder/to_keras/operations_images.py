@@ -6,7 +6,8 @@ import numpy as np
 
 from keras3conv.builder.program.program import Value, identity
 from keras3conv.builder.program.structure import Argument
-from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops, own
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops, own
+from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.builder.to_keras.layouts import channels_last
 from keras3conv.builder.to_keras.operations_axes import permuted, reshaped
 from keras3conv.builder.to_keras.operations_indexing import picked, sliced, taken_along

@@ -9,7 +9,8 @@ import numpy as np
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, repeated, stored
-from keras3conv.builder.to_keras.call import Call, Constant, Held, Parts, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Constant, Held, Parts
 from keras3conv.builder.to_keras.operations_axes import for_each_example, reshaped
 from keras3conv.builder.to_keras.operations_writing import written_with_steps
 from keras3conv.builder.to_keras.uses import puts_last_axis_first

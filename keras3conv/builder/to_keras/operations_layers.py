@@ -7,7 +7,8 @@ from typing import Any
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Held, LayerCall, Placed, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, LayerCall, Placed, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Held
 from keras3conv.builder.to_keras.operations_axes import permuted, reshaped, unmerged
 from keras3conv.builder.to_keras.operations_indexing import taken
 from keras3conv.builder.to_keras.operations_products import matmul

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from keras3conv.builder.program.program import identity
-from keras3conv.builder.to_keras.call import HANDLERS, Call, Constant, Result
+from keras3conv.builder.to_keras.call import HANDLERS, Call, Result
+from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.builder.to_keras.lowered import Lowered
 from keras3conv.builder.to_keras.returning import dependent
 from keras3conv.model.graph import FIRST_VALUE, Graph

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras3conv.builder.program.program import identity
-from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.builder.to_keras.operations_axes import permuted
 from keras3conv.builder.to_keras.operations_indexing import as_int32
 from keras3conv.errors import RuleError

@@ -4,7 +4,8 @@ from collections.abc import Collection
 from typing import Any
 
 from keras3conv.builder.program.program import Order, identity
-from keras3conv.builder.to_keras.call import HANDLERS, Call, Held, LayerCall, Result
+from keras3conv.builder.to_keras.call import HANDLERS, Call, LayerCall, Result
+from keras3conv.builder.to_keras.forms import Held
 from keras3conv.builder.to_keras.layouts import channels_last
 from keras3conv.errors import RuleError
 from keras3conv.rules.library import lookup

@@ -8,7 +8,8 @@ import numpy as np
 
 from keras3conv.builder.program.program import Value, identity
 from keras3conv.builder.to_keras.broadcasting import sign
-from keras3conv.builder.to_keras.call import HANDLERS, Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.call import HANDLERS, Call, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.builder.to_keras.operations_axes import for_each_example, permuted, reshaped
 from keras3conv.builder.to_keras.operations_indexing import as_int32, picked, sliced, taken
 from keras3conv.errors import RuleError

@@ -7,7 +7,8 @@ from typing import Any
 from keras3conv.builder.program.operation import Dtype, Operation
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Constant, Held, Placed, Result, handles, ops, own
+from keras3conv.builder.to_keras.call import Call, Placed, Result, handles, ops, own
+from keras3conv.builder.to_keras.forms import Constant, Held
 from keras3conv.errors import RuleError, message_of
 from keras3conv.rules import operation as table
 from keras3conv.rules.operations import OPERATIONS

@@ -6,7 +6,8 @@ import numpy as np
 
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise
-from keras3conv.builder.to_keras.call import Call, Constant, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, LayerCall, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.errors import RuleError
 from keras3conv.rules.rule import Config
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from keras3conv.builder.program.program import Value
-from keras3conv.builder.to_keras.call import PLAIN, Call, Constant, Held, LayerCall, Result, handles, ops, own
+from keras3conv.builder.to_keras.call import PLAIN, Call, LayerCall, Result, handles, ops, own
+from keras3conv.builder.to_keras.forms import Constant, Held
 from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Tensor

@@ -9,7 +9,8 @@ import numpy as np
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.builder.program.structure import Argument
 from keras3conv.builder.to_keras.broadcasting import sign
-from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops, own
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops, own
+from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.builder.to_keras.operations_attention import dropout
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Size

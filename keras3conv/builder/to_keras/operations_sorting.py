@@ -6,7 +6,8 @@ import numpy as np
 
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Order, Value, identity
-from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.builder.to_keras.operations_indexing import picked
 from keras3conv.builder.to_keras.sizes import written
 from keras3conv.errors import RuleError

@@ -9,7 +9,8 @@ import numpy as np
 
 from keras3conv.builder.program.program import Order, Value
 from keras3conv.builder.to_keras.broadcasting import elementwise
-from keras3conv.builder.to_keras.call import Call, Complex, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Complex, Constant
 from keras3conv.builder.to_keras.operations_complex import parts_of
 from keras3conv.builder.to_keras.operations_indexing import taken_along
 from keras3conv.errors import RuleError

@@ -5,7 +5,7 @@ from typing import Any
 from keras3conv.builder.program.operation import Dtype
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.call import Call, Result, handles, ops
-from keras3conv.builder.to_keras.maxima import Maxima
+from keras3conv.builder.to_keras.forms import Maxima
 from keras3conv.builder.to_keras.operations_pooling import pooling, spread
 from keras3conv.errors import RuleError
 from keras3conv.model.graph import Shape

@@ -7,7 +7,8 @@ import numpy as np
 
 from keras3conv.builder.program.program import Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise
-from keras3conv.builder.to_keras.call import Call, Constant, Result, handles, ops
+from keras3conv.builder.to_keras.call import Call, Result, handles, ops
+from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.builder.to_keras.operations_axes import for_each_example, reshaped
 from keras3conv.errors import RuleError
 from keras3conv.transforms import Array

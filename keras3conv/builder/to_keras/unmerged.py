@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from keras3conv.builder.program.program import Value, identity
-from keras3conv.builder.to_keras.call import Call, Unmerged, Writer
+from keras3conv.builder.to_keras.call import Call, Writer
+from keras3conv.builder.to_keras.forms import Unmerged
 from keras3conv.builder.to_keras.operations_axes import reshape_step, reshaped, reshaped_to
 from keras3conv.builder.to_keras.sizes import Groups, factors_with_ones, order_after_reshape, product
 from keras3conv.model.graph import Shape, Size
