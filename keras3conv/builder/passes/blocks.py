@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from keras3conv.builder.passes.lifting import Arguments, type_of
-from keras3conv.builder.passes.segments import Segment, prefix_of, repeated, size_from, sizes_used, with_modules
+from keras3conv.builder.passes.repeated import repeated
+from keras3conv.builder.passes.segments import Segment, prefix_of, size_from, sizes_used, with_modules
 from keras3conv.builder.program.names import class_identifier, identifier, unique
 from keras3conv.builder.program.operation import Submodule
 from keras3conv.builder.program.program import Module, Program, Step, Weight

@@ -14,7 +14,7 @@ from keras3conv.builder.program.names import class_identifier, function_identifi
 from keras3conv.builder.program.operation import Operation
 from keras3conv.builder.program.program import Program, Step
 from keras3conv.builder.program.structure import Block, Structure
-from keras3conv.model.graph import Ref, refs
+from keras3conv.model.graph import Ref
 
 _SHORTEST, _LONGEST = 5, 60
 """The least and the largest number of statements in a function."""
@@ -156,9 +156,7 @@ def _computations(program: Program, owner: int) -> Iterator[_Computation]:
         program: The program.
         owner: The index of the program: 0 for the whole model, else the index of the block, from 1.
     """
-    last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
-    last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
-    latest = [max((last_use.get(name, -1) for name in step.outputs), default=-1) for step in program.steps]
+    latest = list(map(program.last_use, program.steps))
     tokens = [None if step.module else hash((shape_of(step.expression), len(step.outputs))) for step in program.steps]
     for start, first in enumerate(program.steps):
         names: dict[str, tuple[int, int]] = {}

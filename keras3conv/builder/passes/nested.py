@@ -10,7 +10,7 @@ from typing import Any
 
 from keras3conv.builder.passes.blocks import with_block
 from keras3conv.builder.passes.lifting import Arguments
-from keras3conv.builder.passes.segments import Segment, with_modules
+from keras3conv.builder.passes.segments import Segment, apart, with_modules
 from keras3conv.builder.program.operation import INDEX, Operation, signature, walk
 from keras3conv.builder.program.program import Program, Step
 from keras3conv.builder.program.structure import Argument, Structure
@@ -143,7 +143,7 @@ def _gathered(steps: list[Step], call: str) -> list[Step]:
 
 def _best(
     program: Program, classes: Mapping[str, str], depth: int, refused: set[object]
-) -> tuple[object, list[Segment]] | None:
+) -> tuple[object, tuple[Segment, ...]] | None:
     """Return the key of the block that saves the most statements, and the layer calls that this block replaces.
 
     Args:
@@ -162,19 +162,14 @@ def _best(
             key = classes[segment.path], _key(program, segment)
             if level == depth or key in groups:
                 groups.setdefault(key, []).append(segment)
-    groups = {key: _apart(found) for key, found in groups.items() if key not in refused}
-    saved = {key: (len(found) - 1) * (found[0].length - 1) for key, found in groups.items() if len(found) > 1}
+    ordered = {
+        key: apart(sorted(found, key=lambda one: (one.start, one.stop)))
+        for key, found in groups.items()
+        if key not in refused
+    }
+    saved = {key: (len(found) - 1) * (found[0].length - 1) for key, found in ordered.items() if len(found) > 1}
     best = max(saved, key=lambda key: saved[key], default=None)
-    return (best, groups[best]) if best is not None and saved[best] >= _SAVED else None
-
-
-def _apart(segments: list[Segment]) -> list[Segment]:
-    """Return segments (sequences of statements) in program order, without those that overlap an earlier one."""
-    found: list[Segment] = []
-    for segment in sorted(segments, key=lambda one: (one.start, one.stop)):
-        if not found or segment.start >= found[-1].stop:
-            found.append(segment)
-    return found
+    return (best, ordered[best]) if best is not None and saved[best] >= _SAVED else None
 
 
 def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator[Segment]:
@@ -187,8 +182,6 @@ def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator
         classes: The class of each source layer, by its path.
         depth: The number of layer calls that contain the call.
     """
-    last_use = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
-    last_use |= {ref.name: len(program.steps) for ref in refs(program.outputs)}
     places: dict[str, list[int]] = {}
     for place, step in enumerate(program.steps):
         if len(step.calls) > depth:
@@ -197,19 +190,15 @@ def _calls(program: Program, classes: Mapping[str, str], depth: int) -> Iterator
         path, start, stop = call.rpartition(":")[0], found[0], found[-1] + 1
         if path not in classes or stop - start != len(found):
             continue
-        while start < stop - 1 and _is_used_after(program.steps[start], stop, last_use):
+        while start < stop - 1 and program.last_use(program.steps[start]) >= stop:
             start += 1  # a statement that others need moves before the call
         steps = program.steps[start:stop]
         made = {output for step in steps for output in step.outputs}
         given = dict.fromkeys(name for step in steps for name in step.inputs if name not in made)
-        is_single = len(steps[-1].outputs) == 1 and _is_used_after(steps[-1], stop, last_use)
-        is_single = is_single and not any(_is_used_after(step, stop, last_use) for step in steps[:-1])
+        is_single = len(steps[-1].outputs) == 1 and program.last_use(steps[-1]) >= stop
+        is_single = is_single and not any(program.last_use(step) >= stop for step in steps[:-1])
         if is_single and len(steps) > 2 and 0 < len(given) <= _MOST_INPUTS and _owns_its_modules(program, steps):
             yield Segment(start=start, stop=stop, inputs=tuple(given), path=path, calls=steps[0].calls[:depth])
-
-
-def _is_used_after(step: Step, stop: int, last_use: Mapping[str, int]) -> bool:
-    return any(last_use.get(output, -1) >= stop for output in step.outputs)
 
 
 def _owns_its_modules(program: Program, steps: tuple[Step, ...]) -> bool:

@@ -219,6 +219,16 @@ class Program:
         return used
 
     @cached_property
+    def last_uses(self) -> Mapping[str, int]:
+        """For each value, the index of the last statement that uses it; the number of statements for an output."""
+        last = {name: place for place, step in enumerate(self.steps) for name in step.inputs}
+        return last | {ref.name: len(self.steps) for ref in refs(self.outputs)}
+
+    def last_use(self, step: Step) -> int:
+        """Return the index of the last statement that uses an output of this one (see `last_uses`); -1 if none does."""
+        return max((self.last_uses.get(name, -1) for name in step.outputs), default=-1)
+
+    @cached_property
     def module_uses(self) -> Counter[str]:
         """The number of times that the program calls each submodule."""
         return Counter(step.module for step in self.steps if step.module)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.program import Program
-from keras3conv.model.graph import refs
 
 _SHORT = ("x", "y", "z", "w", "v", "u")
 
@@ -34,19 +33,18 @@ def variable_names(program: Program) -> Names:
     used = {symbol for step in program.steps for symbol in step.symbols}
     sizes = {symbol: identifier(symbol) for symbol in program.sizes if symbol in used}
     arguments = _arguments(program, {*sizes.values()})
-    last_use = _last_uses(program)
     of = dict(arguments)
     for place, step in enumerate(program.steps):
         inputs = dict.fromkeys(program.masks_last(step))
-        dying = [name for name in inputs if name in of and last_use.get(name) == place]
+        dying = [name for name in inputs if name in of and program.last_uses.get(name) == place]
         available = [name for name in dying if name not in arguments or of[name] in _SHORT]
         for output in step.outputs:
-            if output not in last_use:
+            if output not in program.last_uses:
                 of[output] = "_"
             elif available:
                 of[output] = of[available.pop(0)]
             else:
-                alive = {of[name] for name, when in last_use.items() if name in of and when >= place}
+                alive = {of[name] for name, when in program.last_uses.items() if name in of and when >= place}
                 alive |= {of[name] for name in step.outputs if name in of} | {*sizes.values()}
                 free = next((name for name in _SHORT if name not in alive), "")
                 of[output] = free or unique(identifier(step.path.rpartition("/")[2] or "value"), alive)
@@ -62,9 +60,3 @@ def _arguments(program: Program, taken: set[str]) -> dict[str, str]:
         wanted = identifier(program.input_names.get(value.name, value.name))
         found[value.name] = unique(wanted, {*found.values(), *taken})
     return found
-
-
-def _last_uses(program: Program) -> dict[str, int]:
-    """Return, for each value, the index of the last statement that uses it; for an output, the number of statements."""
-    uses = {name: place for place, step in enumerate(program.steps) for name in step.inputs}
-    return uses | {ref.name: len(program.steps) for ref in refs(program.outputs)}
