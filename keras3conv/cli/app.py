@@ -206,7 +206,7 @@ def _import(code: Sequence[str]) -> None:
     """Import the modules and Python files of --import, in order, and keep them for `imported_code`."""
     imports.set(tuple(code))
     if code:
-        from keras3conv.workflows.factories import import_code, notes_to_stderr
+        from keras3conv.workflows.user_code import import_code, notes_to_stderr
 
         with notes_to_stderr():
             for where in code:
@@ -215,7 +215,7 @@ def _import(code: Sequence[str]) -> None:
 
 def imported_code() -> tuple[Path, ...]:
     """Return the Python files of --import of the running command, whose digests the report states."""
-    from keras3conv.workflows.factories import files_of_code
+    from keras3conv.workflows.user_code import files_of_code
 
     return files_of_code(imports.get())
 

@@ -138,8 +138,8 @@ def align(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli.files import ignoring, read_hints, read_ignored
     from keras3conv.cli.lines import as_options
     from keras3conv.width import folded
-    from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_inputs, write_plan
+    from keras3conv.workflows.user_code import notes_to_stderr
 
     hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
     given = read_inputs(inputs), read_inputs(keras_inputs)
@@ -194,10 +194,10 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     """
     from keras3conv.cli.next_command import after_transfer, entry_read
     from keras3conv.formats.shards import parse_size
-    from keras3conv.workflows.factories import notes_to_stderr
     from keras3conv.workflows.files import read_plan
     from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
+    from keras3conv.workflows.user_code import notes_to_stderr
 
     saved = read_plan(plan) if plan else None
     ends = both_ends(source, target, torch_weights, keras_weights, entry)
@@ -255,8 +255,9 @@ def validate(  # noqa: PLR0913 - an argument for every option
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
     from keras3conv.cli import files as cli_files
     from keras3conv.validators.running.options import Options
-    from keras3conv.workflows.factories import code_of_factories, notes_to_stderr
+    from keras3conv.workflows.factories import code_of_factories
     from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
+    from keras3conv.workflows.user_code import notes_to_stderr
     from keras3conv.workflows.validate import validate as run
 
     cli_files.check_reports(report or ())

@@ -45,8 +45,9 @@ def convert(  # noqa: PLR0913 - an argument for every option
     """
     from keras3conv.builder.conversion import require_place
     from keras3conv.cli.files import convert_inputs, read_axes
-    from keras3conv.workflows.factories import Weights, notes_to_stderr, require_used_by_convert, resolve
+    from keras3conv.workflows.factories import Weights, require_used_by_convert, resolve
     from keras3conv.workflows.files import random_origin
+    from keras3conv.workflows.user_code import notes_to_stderr
 
     require_place(out, overwrite=overwrite)
     arrays, axes = convert_inputs(inputs, shape), read_axes(dynamic or ())

@@ -4,17 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras3conv import formats
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.conversion import Conversion
 from keras3conv.builder.program.layouts import Channels
-from keras3conv.builder.program.own_rules import layout_hint, own_classes_note
-from keras3conv.builder.source.moved_outputs import moved_outputs
-from keras3conv.builder.to_torch.build import Built, build, has_own_sizes, require_none
-from keras3conv.builder.to_torch.proof_inputs import SEED, finite_proof_inputs, proof_inputs
-from keras3conv.errors import InputError, ModelError, Problem, require
+from keras3conv.builder.program.own_rules import own_classes_note
+from keras3conv.builder.to_torch.build import build, has_own_sizes
+from keras3conv.builder.to_torch.proof_inputs import proof_inputs
+from keras3conv.errors import InputError, ModelError, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile
 from keras3conv.frameworks.own_classes import require_classes
@@ -22,19 +21,14 @@ from keras3conv.frameworks.shared.inputs_given import dict_as_argument, only_arr
 from keras3conv.frameworks.shared.inputs_of_keras import fitted
 from keras3conv.frameworks.sides import resolve
 from keras3conv.garbage import rare_collections
-from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages
-from keras3conv.report.values import NOT_CONVERTED, Section
 from keras3conv.rules.registry import users_rules
-from keras3conv.steps import step
-from keras3conv.transforms import Array
-from keras3conv.workflows.sources import files_of, read_file, require_weights, weights_read
+from keras3conv.workflows.certificate import certificate, certified
+from keras3conv.workflows.opening import live_model
+from keras3conv.workflows.sources import files_of, read_file, weights_read
 from keras3conv.workflows.transfer import Options, transfer
 from keras3conv.writing.digests import ReadFile
-
-if TYPE_CHECKING:
-    from keras3conv.formats.keras2.file import Saved
 
 
 @rare_collections()
@@ -83,7 +77,7 @@ def convert(  # noqa: PLR0913 - an argument for every option
         return _to_keras(given, sources, channels or "last", inputs, dynamic, origin, validate=validate)
     if entry:
         raise InputError(f"entry names a state dict of a torch checkpoint, but a Keras model is converted: {entry!r}")
-    live = _live_model(model, path)
+    live = live_model(model, path)
     return _to_torch(live, channels or "first", inputs, sources.digests(), validate=validate)
 
 
@@ -143,13 +137,13 @@ def _to_torch(
         given = proof_inputs(built.graph, built.program)[0]
     else:
         try:
-            report, given = _certified(built, model, stages, sources)
+            report, given = certified(built, model, stages, sources)
         except ModelError:
             if not has_own_sizes(built.graph):
                 raise
             with stages.stage("build the module for inputs of the same sizes"):
                 built = build(model, channels, inputs, shared=True)
-            report, given = _certified(built, model, stages, sources)
+            report, given = certified(built, model, stages, sources)
         report = replace(report, notes=(*report.notes, *filter(None, (renamed, ordered))))
     return Conversion(
         model=built.model,
@@ -162,30 +156,6 @@ def _to_torch(
         sources=sources,
         transfer=_transfer,
     )
-
-
-def _certified(
-    built: Built, model: Any, stages: Stages, sources: tuple[ReadFile, ...]
-) -> tuple[Report, tuple[Array, ...]]:
-    """Validate a module on random inputs of a usual size, or of a larger one that it needs.
-
-    Args:
-        built: The module.
-        model: The Keras model.
-        stages: The times of the conversion's stages.
-        sources: The files that the Keras model was made of.
-
-    Returns:
-        The certificate (the report), and the inputs of the module.
-    """
-    given, keras_given = finite_proof_inputs(built.model, built.graph, built.program)
-    larger, keras_larger = proof_inputs(built.graph, built.program, larger=True)
-    try:
-        return _proven(built, model, given, keras_given, stages, sources), given
-    except ModelError:
-        if [array.shape for array in larger] == [array.shape for array in given]:
-            raise
-    return _proven(built, model, larger, keras_larger, stages, sources), larger  # the model crops its input
 
 
 def _to_keras(
@@ -222,17 +192,16 @@ def _to_keras(
         built = to_keras.build(adapter.source, channels, inputs, dynamic)
     keras_inputs = to_keras.proof_inputs(adapter.source, built.program, inputs)
     keras_given = keras_inputs[0] if len(keras_inputs) == 1 else list(keras_inputs)
-    sides = adapter.source, built.model
     report = None
     if validate:
         origin = origin or "inputs given; those of Keras are the same arrays in Keras' layout"
         origin = f"{origin}; {renamed}" if renamed else origin
-        report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=read, origin=origin)
+        report = certificate(
+            built, adapter.source, built.model, inputs, keras_given, stages, sources=read, origin=origin
+        )
         own = own_classes_note(built.program, "model.keras and model.py need")
         paired = {path for mapping in built.alignment.mappings for path in mapping.torch}
-        sections = tuple(_with_remarks(section, built.graph.remarks) for section in report.sections)
-        notes = (*report.notes, *built.graph.remarks, *written_out(adapter.source, paired), *own)
-        report = replace(report, sections=sections, notes=notes)
+        report = replace(report, notes=(*report.notes, *written_out(adapter.source, paired), *own))
     return Conversion(
         model=built.model,
         source=built.source,
@@ -245,156 +214,3 @@ def _to_keras(
         target="keras",
         constants=built.constants,
     )
-
-
-def _proven(
-    built: Built, model: Any, inputs: Any, keras_given: Any, stages: Stages, sources: tuple[ReadFile, ...]
-) -> Report:
-    """Validate a module that was made from a Keras model, and return the certificate (the report).
-
-    Args:
-        built: The module.
-        model: The Keras model.
-        inputs: The inputs of the module.
-        keras_given: The same inputs for the Keras model.
-        stages: The times of the conversion's stages.
-        sources: The files that the Keras model was made of.
-
-    Raises:
-        ModelError: A model cannot run on the inputs.
-    """
-    shapes = ", ".join(str(array.shape) for array in inputs)
-    origin = f"random inputs of shape {shapes}, seed {SEED}, made by convert"
-    sides = built.model, model
-    try:
-        report = _certificate(*sides, inputs, keras_given, built.alignment, stages, sources=sources, origin=origin)
-    except ModelError as error:
-        if hint := layout_hint(built.program):
-            raise ModelError(f"{error.message}\n{hint}") from error
-        raise
-    further = (*moved_outputs(built.program), *own_classes_note(built.program, "model.py needs"))
-    sections = tuple(_with_remarks(section, built.graph.remarks) for section in report.sections)
-    return replace(report, sections=sections, notes=(*report.notes, *built.graph.remarks, *further))
-
-
-def _with_remarks(section: Section, remarks: Sequence[str]) -> Section:
-    """Return the section "hyperparameters" with a fact that lists what acts in training and was not converted.
-
-    Other sections are returned unchanged.
-    """
-    if not remarks or section.name != "hyperparameters":
-        return section
-    return replace(section, facts={**section.facts, NOT_CONVERTED: "; ".join(remarks)})
-
-
-def _certificate(
-    torch: Any,
-    keras: Any,
-    inputs: Any,
-    keras_inputs: Any,
-    plan: Alignment,
-    stages: Stages,
-    *,
-    sources: tuple[ReadFile, ...],
-    origin: str,
-) -> Report:
-    """Validate a conversion and return the certificate (the report of the validation).
-
-    Args:
-        torch: The torch model.
-        keras: The Keras model.
-        inputs: The inputs of the torch model.
-        keras_inputs: The inputs of the Keras model.
-        plan: The plan (the pairs of tensors).
-        stages: The times of the conversion's stages, which come first among the times in the certificate.
-        sources: The files that the source model was made of, whose digests the certificate states.
-        origin: The origin of the inputs, for the report.
-    """
-    from keras3conv.validators.running.options import Options
-    from keras3conv.workflows.validate import validate
-
-    given = {"inputs": inputs, "keras_inputs": keras_inputs, "origin": origin}
-    report = validate(torch, keras, **given, plan=plan, options=Options())
-    notes = (*report.notes, *map(digest_note, sources))
-    read = (*report.sources, *sources)
-    return replace(report, notes=notes, sources=read, seconds={**stages.seconds, **report.seconds})
-
-
-def _live_model(model: Any, weights: Path | None) -> Any:
-    """Return a model as a live object: the model itself, or the model that is loaded from a file.
-
-    Layers that Keras cannot load safely, without running code from the file, are refused.
-
-    Args:
-        model: A live model, or the path of a file with an architecture.
-        weights: A file with the weights, if they are not those of the model.
-    """
-    if formats.is_architecture(model):
-        return _from_json(Path(model), weights)
-    given = resolve(model)
-    with step("read the model"):
-        return _opened(given, weights)
-
-
-def _opened(adapter: Adapter, weights: Path | None) -> Any:
-    loaded = adapter.source if adapter.is_live else _loaded(adapter.source)
-    if weights is not None:
-        from keras3conv.frameworks.keras import files as keras_files
-
-        keras_files.load_weights(loaded, weights)
-    return loaded
-
-
-def _loaded(path: Path) -> Any:
-    layers = formats.read(path).layers
-    if not any(layer.config for layer in layers):
-        raise InputError(
-            f"{path} contains weights, but no architecture, so it cannot be converted to a module\n"
-            f'Fix:  k3c.transfer("{path}", module, plan)     or     k3c.convert(model, weights="{path}")'
-        )
-    from keras3conv.formats.keras2.file import saved_model
-    from keras3conv.frameworks.keras import files as keras_files
-
-    if saved := saved_model(path):
-        return _of_keras_2(saved, path)
-    _require_writable([(layer.path, layer.kind) for layer in layers], path)
-    return keras_files.load(path)
-
-
-def _require_writable(layers: Sequence[tuple[str, str]], path: Path) -> None:
-    """Raise `UnsupportedLayerError` if Keras cannot load some layers of a file.
-
-    The message then also lists the layers without a counterpart in torch. If Keras can load all layers, the missing
-    counterparts are found later in the live model, which also has the configurations of its layers.
-    """
-    from keras3conv.builder.operations.refused import refusal
-    from keras3conv.frameworks.keras import files as keras_files
-
-    problems = {problem.keras: problem for problem in keras_files.unloadable(layers, path)}
-    if problems:
-        kinds = ((name, keras_files.kind_in_models(kind)) for name, kind in layers if name not in problems)
-        refused = ((name, refusal(kind)) for name, kind in kinds)
-        problems |= {name: Problem(keras=name, fact=fact) for name, fact in refused if fact}
-    require_none(path.name, tuple(problems[name] for name, _ in layers if name in problems))
-
-
-def _from_json(path: Path, weights: Path | None) -> Any:
-    from keras3conv.formats.keras import json as keras_json
-    from keras3conv.formats.keras2.file import saved_model
-    from keras3conv.frameworks.keras import architecture
-
-    require_weights(path, weights, f'k3c.convert("{path}", weights="model.weights.h5")')
-    layers = [(name, layer.kind) for name, layer in keras_json.read(path).walk()]
-    if saved := saved_model(path):
-        return _of_keras_2(saved, weights)
-    _require_writable(layers, path)
-    return architecture.made(path, None, weights)
-
-
-def _of_keras_2(saved: "Saved", weights: Path | None) -> Any:
-    """Return a Keras 3 model made from an architecture that Keras 2 saved, with the weights of a Keras 2 file."""
-    from keras3conv.frameworks.keras.keras2.reading import problems_of, read_model
-
-    other = None if weights == saved.path else weights
-    require_none(saved.path.name, problems_of(saved, other))
-    return read_model(saved, other)

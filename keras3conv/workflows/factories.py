@@ -1,24 +1,19 @@
 """Load the model that a command-line argument names: a file, or a factory (a function) with optional weights."""
 
 import ast
-import importlib
-import importlib.util
 import inspect
 import os
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.errors import EXTRA_OF, InputError, ModelError, installing, message_of
+from keras3conv.errors import InputError
 from keras3conv.formats.identify import is_architecture
 from keras3conv.messages import with_article
 from keras3conv.model.views import Side
-from keras3conv.workflows.imports import searched, with_imports
+from keras3conv.workflows.user_code import files_of_code, imported, run
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.adapter import Adapter
@@ -135,26 +130,6 @@ def code_of_factories(*arguments: str) -> tuple[Path, ...]:
     return (*files_of_code([where for where, _ in filter(None, found)]), *architectures)
 
 
-def files_of_code(code: Sequence[str]) -> tuple[Path, ...]:
-    """Return the Python files of modules and files that were imported, each followed by those that it imports itself.
-
-    Modules without a file and files of installed packages are left out.
-    """
-    return with_imports(file for file in map(_code, code) if file is not None)
-
-
-def _code(where: str) -> Path | None:
-    """Return the Python file of a module that was imported; None for a module without one.
-
-    Args:
-        where: The module (`package.module`) or Python file (`file.py`).
-    """
-    if where.endswith(".py"):
-        return Path(where)
-    file = getattr(sys.modules.get(where), "__file__", None)
-    return Path(file) if file else None
-
-
 def factory_of(argument: str) -> tuple[str, str] | None:
     """Split the argument of a factory: "net.py:make" -> ("net.py", "make"); return None for the file of a model.
 
@@ -183,27 +158,6 @@ def _factories_in(path: str) -> list[str]:
     return [node.name for node in functions if len(node.args.args) == len(node.args.defaults)]
 
 
-def import_code(where: str) -> None:
-    """Import the user's code: a module (`package.module`) or a Python file, whose layer classes Keras then knows.
-
-    Raises:
-        InputError: There is no such module or file.
-        ModelError: The code raised.
-    """
-    module = _run(where, "", lambda: _imported(where))
-    if "keras" in sys.modules:
-        from keras3conv.frameworks.keras.files import register_classes
-
-        register_classes(module)
-
-
-@contextmanager
-def notes_to_stderr() -> Iterator[None]:
-    """Redirect the prints of the user's code to stderr in the `with` block, so that stdout has only the result."""
-    with redirect_stdout(sys.stderr):
-        yield
-
-
 def _is_factory(where: str, name: str) -> bool:
     """Return True if an argument names a factory (`package.module:factory`, `file.py:factory`), not a file.
 
@@ -228,7 +182,7 @@ def find_factory(where: str, name: str) -> Any:
         InputError: There is no such attribute, or it is neither a model nor such a callable.
         ModelError: The module raised when it was imported.
     """
-    module = _run(where, "", lambda: _imported(where))
+    module = run(where, "", lambda: imported(where))
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -251,10 +205,6 @@ def find_factory(where: str, name: str) -> Any:
     return found
 
 
-def _imported(where: str) -> ModuleType:
-    return _import_file(Path(where)) if where.endswith(".py") else _import_module(where)
-
-
 def _make(where: str, name: str) -> Any:
     """Return the model of a factory: the result of calling attribute `name`, or the attribute if it is a model.
 
@@ -265,91 +215,11 @@ def _make(where: str, name: str) -> Any:
     found = find_factory(where, name)
     if _is_model(found):
         return found
-    made = _run(where, name, found)
+    made = run(where, name, found)
     if not _is_model(made):
         what = with_article(type(made).__name__)
         raise InputError(f"{where}:{name} returned {what}: a factory returns a torch module or a Keras model")
     return made
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a Python file as a module and return it. As in a script, the file can import other files of its folder."""
-    if not os.path.isfile(path):  # noqa: PTH113  # unlike `Path.is_file`, false for a name that is too long
-        raise InputError(f"the Python file {path} does not exist")
-    location = Path(os.path.realpath(path))
-    known = sys.modules.get(location.stem)
-    if known is not None and getattr(known, "__file__", None) == str(location):
-        return known
-    # A file with the name keras.py must not replace Keras.
-    name = location.stem if known is None else f"_given_{location.stem}"
-    spec = importlib.util.spec_from_file_location(name, location)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} cannot be imported as Python code: its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(location.parent))
-    sys.modules[name] = module  # dataclasses look up their module by name
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _import_module(name: str) -> ModuleType:
-    """Import a module and return it; the current folder is searched first, as by `python -m`."""
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise InputError(f"the module {error.name} is neither in {Path.cwd()} nor installed") from None
-        raise
-    if getattr(module, "__file__", None) is None and hasattr(module, "__path__"):
-        raise InputError(f"{name} is a folder without code (__init__.py): name a Python file in it, as {name}/FILE.py")
-    return module
-
-
-def _run(where: str, name: str, code: Callable[[], Any]) -> Any:
-    """Run the user's code and return its result; an exception becomes a `ModelError` with the line that raised it.
-
-    Args:
-        where: The module or Python file of the code, for the message.
-        name: The factory; empty while the module is imported.
-        code: The function to call.
-    """
-    try:
-        with notes_to_stderr():
-            return code()
-    except (InputError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # also SystemExit, from a script without a main guard
-        raise ModelError(_failure(where, name, error)) from error
-
-
-def _failure(where: str, name: str, error: BaseException) -> str:
-    """Return the message for an exception of the user's code: its text, and the line of the code that was running.
-
-    Args:
-        where: The module or Python file.
-        name: The factory; empty if the module raised while it was imported.
-        error: The exception.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    file = where if where.endswith(".py") else getattr(sys.modules.get(where), "__file__", None) or ""
-    own = [frame for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
-    text = message_of(error).strip().split("\n")[0]
-    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if isinstance(error, SyntaxError):
-        return f"{where} cannot be imported\n  line {error.lineno}: {what}"
-    frame = (own or frames)[-1]
-    headline = f"{where}:{name} raised {what}" if name else f"{where} raised {what} when it was imported"
-    code = f"{headline}\n  {frame.filename}, line {frame.lineno}, in {frame.name}\n      {frame.line or ''}".rstrip()
-    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    if package in EXTRA_OF:
-        return f"{code}\nFix:  {installing([package])}"
-    return f"{code}\n{searched(package, file)}".rstrip() if package else code
 
 
 def _public_names(module: ModuleType) -> list[str]:

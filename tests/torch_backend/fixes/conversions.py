@@ -46,7 +46,7 @@ def a_module_with_two_inputs(_: Path) -> Scope:
     return NAMES | {"module": Two(), "first": torch.rand(2, 3), "second": torch.rand(2, 3)}
 
 
-@case("keras3conv/workflows/convert.py:_loaded", "k3c.convert(path)", then="module")
+@case("keras3conv/workflows/opening.py:_loaded", "k3c.convert(path)", then="module")
 def weights_of_keras_alone(folder: Path) -> Scope:
     names = pair()
     names["model"].save_weights(folder / "net.weights.h5")

@@ -52,7 +52,7 @@ assert all(module.__name__ for module in _MODULES), "they declare the cases"
 
 NOT_EXECUTED = {
     "keras3conv/frameworks/torch/pretrained.py:load": "pip install: a test installs nothing",
-    "keras3conv/workflows/factories.py:_failure": "pip install: a test installs nothing",
+    "keras3conv/workflows/user_code.py:_failure": "pip install: a test installs nothing",
     "validators/gradients.py:_facts": "in no error: test_the_momentum_that_a_passed_report_prints_makes_training_equal",
 }
 """Places without a case, each with the reason."""
