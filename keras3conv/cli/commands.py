@@ -61,6 +61,7 @@ from keras3conv.cli.sides import (
 )
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.garbage import process_of_a_command
+from keras3conv.workflows.user_code import notes_to_stderr
 
 __all__ = [
     "align",
@@ -139,7 +140,6 @@ def align(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli.lines import as_options
     from keras3conv.width import folded
     from keras3conv.workflows.files import read_inputs, write_plan
-    from keras3conv.workflows.user_code import notes_to_stderr
 
     hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
     given = read_inputs(inputs), read_inputs(keras_inputs)
@@ -197,7 +197,6 @@ def transfer(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.files import read_plan
     from keras3conv.workflows.transfer import Options
     from keras3conv.workflows.transfer import transfer as run
-    from keras3conv.workflows.user_code import notes_to_stderr
 
     saved = read_plan(plan) if plan else None
     ends = both_ends(source, target, torch_weights, keras_weights, entry)
@@ -257,7 +256,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.factories import code_of_factories
     from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
-    from keras3conv.workflows.user_code import notes_to_stderr
     from keras3conv.workflows.validate import validate as run
 
     cli_files.check_reports(report or ())

@@ -9,6 +9,7 @@ from keras3conv.cli.app import command, note
 from keras3conv.cli.handing import hand_out_conversion
 from keras3conv.cli.options import Debug, DynamicAxes, EntryName, Json, KerasWeights, Overwrite, Shape, TorchWeights
 from keras3conv.cli.read import files_read
+from keras3conv.workflows.user_code import notes_to_stderr
 
 
 @command("keras3conv convert model.h5 -o folder/")
@@ -47,7 +48,6 @@ def convert(  # noqa: PLR0913 - an argument for every option
     from keras3conv.cli.files import convert_inputs, read_axes
     from keras3conv.workflows.factories import Weights, require_used_by_convert, resolve
     from keras3conv.workflows.files import random_origin
-    from keras3conv.workflows.user_code import notes_to_stderr
 
     require_place(out, overwrite=overwrite)
     arrays, axes = convert_inputs(inputs, shape), read_axes(dynamic or ())
