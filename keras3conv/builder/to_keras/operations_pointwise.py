@@ -7,7 +7,7 @@ from typing import Any
 from keras3conv.builder.program.operation import Dtype, Operation
 from keras3conv.builder.program.program import Value
 from keras3conv.builder.to_keras.broadcasting import elementwise, sign
-from keras3conv.builder.to_keras.call import Call, Placed, Result, handles, ops, own
+from keras3conv.builder.to_keras.call import HANDLERS, Call, Placed, Result, handles, ops, own
 from keras3conv.builder.to_keras.forms import Constant, Held
 from keras3conv.errors import RuleError, message_of
 from keras3conv.rules import operation as table
@@ -143,23 +143,16 @@ def _where(call: Call) -> Result:
     return elementwise(call, given, ops.where)
 
 
-@handles("clamp", "clamp_min", "clamp_max")
+@handles("clamp", "clamp_min", "clamp_max", "hardtanh")
 def _clamp(call: Call) -> Result:
-    low, high = call.get("min"), call.get("max")
+    is_tanh = call.name == "hardtanh"
+    low, high = (call.get("min_val", -1.0), call.get("max_val", 1.0)) if is_tanh else (call.get("min"), call.get("max"))
     if (low, high) == (0, 6):
         return elementwise(call, [call.arguments["self"]], ops.relu6)
     if high is None:
         return elementwise(call, [call.arguments["self"], low], ops.maximum)
     if low is None:
         return elementwise(call, [call.arguments["self"], high], ops.minimum)
-    return elementwise(call, [call.arguments["self"]], lambda value: ops.clip(value, low, high))
-
-
-@handles("hardtanh")
-def _hardtanh(call: Call) -> Result:
-    low, high = call.get("min_val", -1.0), call.get("max_val", 1.0)
-    if (low, high) == (0, 6):
-        return elementwise(call, [call.arguments["self"]], ops.relu6)
     return elementwise(call, [call.arguments["self"]], lambda value: ops.clip(value, low, high))
 
 
@@ -301,8 +294,6 @@ def _negative(call: Call) -> Result:
 
 def _register_table() -> None:
     """Register the elementwise operators of the operation table, except those with a handler in this module."""
-    from keras3conv.builder.to_keras.call import HANDLERS
-
     entries: dict[str, tuple[table.Operation, ...]] = {}
     for entry in OPERATIONS:
         if entry.is_elementwise and not {"full_like", "detach", "clone", "zeros_like", "ones_like"} & {entry.name}:
@@ -315,8 +306,6 @@ def _register_table() -> None:
 
 def _own() -> frozenset[str]:
     """Return the names of the operators for which this file registers handlers."""
-    from keras3conv.builder.to_keras.call import HANDLERS
-
     functions = (
         (name, handler.func if isinstance(handler, partial) else handler) for name, handler in HANDLERS.items()
     )

@@ -1,16 +1,18 @@
-"""Convert operators that write elements at the positions given by index tensors or masks."""
+"""Convert operators that write into a part of a tensor, at the positions of a slice, of index tensors or of a mask."""
 
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from keras3conv.builder.program.program import Value, identity
+from keras3conv.builder.program.program import Order, Value, identity
 from keras3conv.builder.to_keras.broadcasting import elementwise
 from keras3conv.builder.to_keras.call import Call, Result, handles, ops
 from keras3conv.builder.to_keras.forms import Constant
 from keras3conv.builder.to_keras.operations_axes import for_each_example, reshaped
+from keras3conv.builder.to_keras.operations_indexing import _LAST, for_the_batch, sliced
 from keras3conv.errors import RuleError
+from keras3conv.model.graph import Shape
 from keras3conv.transforms import Array
 
 _DEPENDS_ON_DATA = (
@@ -147,3 +149,50 @@ def written_with_steps(call: Call, value: Value, axis: int, places: range, sourc
     new = grown(call, call.writer.value(source), part)
     plain = call.ordered(value, identity(value.rank))
     return _written_at(call, plain, [axis], np.array(places), new, adds=False)
+
+
+@handles("select_scatter", "slice_scatter")
+def _scatter(call: Call) -> Result:
+    """Convert `slice_scatter`, which replaces a slice: join the values before, the new values and the rest."""
+    value, source = for_the_batch(call, call.value("self")), call.arguments["src"]
+    axis = call.get("dim", 0) % value.rank
+    size = value.shape[axis]
+    start, end, step = call.get("start", 0), call.get("end"), call.get("step", 1)
+    if call.name == "select_scatter":
+        start = call.arguments["index"]
+    if not isinstance(size, int):
+        if start == 0 and step == 1 and (end is None or end == size or end > _LAST):
+            return source  # type: ignore[no-any-return]
+        raise RuleError(f"axis {axis} has a dynamic size, but writing into a part of an axis needs a fixed size")
+    if call.name == "select_scatter":
+        start %= size
+        end = start + 1
+    start, end, step = slice(start, end, step).indices(size)
+    if step != 1:
+        return written_with_steps(call, value, axis, range(start, end, step), source)
+    part = tuple(end - start if one == axis else other for one, other in enumerate(value.shape))
+    middle = _as_part(call, source, part, value.order)
+    parts = [middle]
+    if start:
+        shape = tuple(start if one == axis else other for one, other in enumerate(value.shape))
+        parts.insert(0, sliced(call, value, axis, 0, start, 1, shape))
+    if end < size:
+        shape = tuple(size - end if one == axis else other for one, other in enumerate(value.shape))
+        parts.append(sliced(call, value, axis, end, None, 1, shape))
+    return (
+        parts[0] if len(parts) == 1 else call.step(ops.concatenate(parts, axis=value.position(axis)), order=value.order)
+    )
+
+
+def _as_part(call: Call, source: Any, shape: Shape, order: Order) -> Value:
+    """Return the new values for a slice of a tensor, as a value with the shape and the axis order of the slice.
+
+    Args:
+        call: The call.
+        source: The tensor or number that has the new values.
+        shape: The shape of the slice.
+        order: The axis order of the slice.
+    """
+    value = call.writer.value(source)
+    value = reshaped(call, value, shape) if len(value.shape) != len(shape) else value
+    return for_the_batch(call, call.ordered(value, order), shape)
