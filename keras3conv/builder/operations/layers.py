@@ -1,4 +1,4 @@
-"""Convert global pooling and the functional layers of `keras.ops`: convolutions, pooling, normalization, attention."""
+"""Convert global pooling, and the convolutions and poolings of `keras.ops`."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -7,20 +7,15 @@ from typing import Any
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.expressions import (
     F,
-    axes_of,
-    converted,
     dims,
     dtype_of,
     fixed,
-    number,
     one_or_all,
-    torch,
     tuple_of,
     without,
 )
-from keras3conv.builder.program.names import OWN_LAYERS
 from keras3conv.builder.program.operation import Expression
-from keras3conv.builder.program.program import Order, Value, channels_first, identity
+from keras3conv.builder.program.program import Value, channels_first, identity
 from keras3conv.rules.families.convolution.transpose import keras_crops
 from keras3conv.rules.helpers.padding import Pads, reach, same_padding
 from keras3conv.rules.rule import LayerSpec
@@ -218,118 +213,6 @@ def _adaptive_pool(call: Call) -> None:
     kind = "avg" if "average" in call.node.kind else "max"
     size = one_or_all(tuple_of(call["output_size"], given.rank - 2))
     call.returns(F.named(f"adaptive_{kind}_pool{given.rank - 2}d")(given, size), given.order)
-
-
-@handles("keras.ops.batch_normalization")
-def _batch_normalization(call: Call) -> None:
-    given, axis = call["x"], call["axis"]
-    if not isinstance(axis, int) or given.rank < 2 or any(call[name].rank != 1 for name in ("mean", "variance")):
-        raise call.refuse(
-            f"batch_normalization with axis={axis} is not supported: it must be one axis, and mean and variance must "
-            "be vectors"
-        )
-    axis %= given.rank
-    if axis == 0:
-        raise call.refuse("batch_normalization along the batch axis (axis=0) is not supported: choose another axis")
-    if given.position(axis) != 1 or given.position(0) != 0:
-        given = call.order(given, (0, axis, *(one for one in range(1, given.rank) if one != axis)))
-    settings = {**_optional(call, weight="scale", bias="offset"), "eps": call["epsilon"]}
-    call.returns(F.batch_norm(given, call["mean"], call["variance"], **settings), given.order)
-
-
-@handles("keras.layers.BatchNormalization")
-def _batch_normalization_layer(call: Call) -> None:
-    """Convert a BatchNormalization; with a mask, to the module that leaves masked steps out of the batch statistics."""
-    mask = call.get("mask")
-    if mask is None:
-        call.by_rule()
-        return
-    given = call["inputs"]
-    last = given.rank - 1
-    if call.get("axis", -1) not in (-1, last):
-        raise call.refuse("a mask is supported only for a BatchNormalization with axis=-1")
-    given = call.order(given, (0, last, *range(1, last)))
-    if call.get("trainable", True):
-        made = call.rule_module(f"{OWN_LAYERS}.MaskedBatchNorm")(given, call.keras_order(mask))
-    else:  # it uses the moving statistics in training too, and a mask changes nothing
-        made = call.rule_module("torch.nn.BatchNorm")(given)
-    call.returns(made, given.order)
-
-
-def _optional(call: Call, **names: str) -> dict[str, Value]:
-    """Return the optional tensors of a call that are not None, by torch argument: {"weight": ..., "bias": ...}.
-
-    Args:
-        call: The call.
-        names: For each argument of torch, the name of the same argument in Keras: weight="gamma".
-    """
-    return {torch_name: call[name] for torch_name, name in names.items() if call.get(name) is not None}
-
-
-@handles("keras.ops.layer_normalization", "keras.ops.rms_normalization")
-def _layer_normalization(call: Call) -> None:
-    given, rank = call["x"], call["x"].rank
-    axes = sorted(axes_of(call["axis"], rank))
-    is_layer_norm = call.node.kind.endswith("layer_normalization")
-    weights = _optional(call, weight="gamma", bias="beta") if is_layer_norm else _optional(call, weight="scale")
-    if call.get("rms_scaling"):
-        raise call.refuse("rms_scaling=True is not supported, because Keras has removed it; use rms_normalization")
-    if any(weight.rank != len(axes) for weight in weights.values()):
-        raise call.refuse("the scale and the shift of this normalization must have as many axes as are normalized")
-    given = call.order(given, (*(axis for axis in given.order if axis not in axes), *axes))
-    sizes = tuple(fixed(call, given.shape[axis], "the size of a normalized axis") for axis in axes)
-    epsilon = 1e-7 if call["epsilon"] is None else call["epsilon"]
-    function = F.layer_norm if is_layer_norm else F.rms_norm
-    call.returns(function(given, sizes, **weights, eps=epsilon), given.order)
-
-
-_HEADS_SECOND: Order = (0, 2, 1, 3)
-
-
-@handles("keras.ops.dot_product_attention")
-def _dot_product_attention(call: Call) -> None:
-    """Convert `dot_product_attention`. torch has the head axis before the sequence axis, Keras after it."""
-    if call["attn_logits_soft_cap"] is not None:
-        raise call.refuse("the argument attn_logits_soft_cap is not supported: torch's attention has no counterpart")
-    query, key, value = (call.order(call[name], _HEADS_SECOND) for name in ("query", "key", "value"))
-    options: dict[str, Any] = {}
-    if call["mask"] is not None or call["bias"] is not None:
-        options["attn_mask"] = _attention_mask(call, query)
-    elif call["is_causal"]:
-        options["is_causal"] = True
-    if call["scale"] is not None:
-        options["scale"] = number(call["scale"], "scale", call)
-    heads = [fixed(call, one.shape[2], "the number of heads") for one in (query, key)]
-    if heads[0] != heads[1]:
-        options["enable_gqa"] = True
-    call.returns(F.scaled_dot_product_attention(query, key, value, **options), _HEADS_SECOND)
-
-
-def _attention_mask(call: Call, query: Value) -> Expression:
-    """Return the tensor that torch adds to the attention scores: the bias of the call, or its boolean mask as numbers.
-
-    The numbers are very negative for masked keys. A boolean mask would give NaN for a row in which all keys are masked;
-    Keras avoids that with a finite number.
-
-    Args:
-        call: The call, which has a mask or a bias.
-        query: The query, whose dtype the numbers get.
-    """
-    mask, bias = call["mask"], call["bias"]
-    if mask is not None and bias is not None:
-        raise call.refuse(
-            "dot_product_attention is supported with a mask or a bias, not with both; add the mask to the bias"
-        )
-    if call["is_causal"]:
-        raise call.refuse(
-            "is_causal=True together with a mask or a bias is not supported, because Keras' backends differ; make "
-            "the mask causal"
-        )
-    if mask is None:
-        return call.keras_order(bias)
-    mask = converted(call, call.keras_order(mask), "bool")
-    lowest = torch.finfo(dtype_of(query)).attribute("min")
-    return (~mask).method("to", dtype_of(query)) * (lowest / 2)
 
 
 def _global(call: Call, *, method: str) -> None:

@@ -1,4 +1,4 @@
-"""Convert operations along axes: sums, extremes, norms, sorting, cumulative sums."""
+"""Convert reductions of axes: sums, extremes, averages, norms."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,7 +6,6 @@ from typing import Any
 
 from keras3conv.builder.operations.call import Call, handles
 from keras3conv.builder.operations.expressions import (
-    F,
     as_float,
     axes_of,
     behind,
@@ -34,10 +33,10 @@ _OF_FLOATS = ("logsumexp", "mean", "std", "var")
 _EXTRA = {"std": {"correction": 0}, "var": {"correction": 0}}
 """The argument of torch's `var` and `std` that divides by the number of values n, as Keras does, instead of n - 1."""
 
-_INT32 = Dtype("int32")
+INT32 = Dtype("int32")
 
 
-def _over(tensor: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]:
+def over_axes(tensor: Value, axes: tuple[int, ...], keepdims: bool) -> dict[str, Any]:
     """Return the arguments of a torch reduction over some Keras axes, such as `dim=(1, 2), keepdim=True`."""
     return {"dim": dims(tensor, axes), **({"keepdim": True} if keepdims else {})}
 
@@ -56,11 +55,12 @@ def _reduced(call: Call, tensor: Value, method: str, **extra: Any) -> tuple[Oper
         method: The name of the tensor method, such as "sum".
         extra: Further arguments of the method, by name.
     """
-    axes, keepdims = _axes(call, tensor), bool(call.get("keepdims"))
-    return tensor.method(method, **_over(tensor, axes, keepdims), **extra), _order_after(tensor, axes, keepdims)
+    axes, keepdims = reduced_axes(call, tensor), bool(call.get("keepdims"))
+    return tensor.method(method, **over_axes(tensor, axes, keepdims), **extra), _order_after(tensor, axes, keepdims)
 
 
-def _axes(call: Call, tensor: Value) -> tuple[int, ...]:
+def reduced_axes(call: Call, tensor: Value) -> tuple[int, ...]:
+    """Return the axes of a call's argument `axis`; refuse an empty list."""
     if call.get("axis") in ((), []):
         raise call.refuse(
             "a reduction with an empty list of axes is not supported, because the result depends on the Keras backend"
@@ -130,7 +130,7 @@ def _reduced_in_a_row(call: Call, tensor: Value, function: Callable[[Value], Ope
         tensor: The tensor to reduce.
         function: Returns the expression that reduces the last axis of a value.
     """
-    axes, keepdims = _axes(call, tensor), bool(call.get("keepdims"))
+    axes, keepdims = reduced_axes(call, tensor), bool(call.get("keepdims"))
     made = function(_in_a_row(call, tensor, axes))
     if not keepdims:
         call.returns(made, without(tensor.order, axes))
@@ -179,7 +179,7 @@ def _ptp(call: Call) -> None:
 @handles("keras.ops.count_nonzero")
 def _count_nonzero(call: Call) -> None:
     given = call.tensor
-    axes = _axes(call, given)
+    axes = reduced_axes(call, given)
     if given.rank - len(axes) > 1:
         raise call.refuse(
             "count_nonzero is not supported if more than one axis remains: Keras' torch backend returns these "
@@ -187,13 +187,13 @@ def _count_nonzero(call: Call) -> None:
             "the other backends do not"
         )
     counted = given.method("count_nonzero", dim=dims(given, axes))
-    call.returns(counted.method("to", _INT32), without(given.order, axes))
+    call.returns(counted.method("to", INT32), without(given.order, axes))
 
 
 @handles("keras.ops.average")
 def _average(call: Call) -> None:
     given, weights = as_float(call, call["x"]), call["weights"]
-    axes = _axes(call, given)
+    axes = reduced_axes(call, given)
     if weights is None:
         call.returns(given.method("mean", dim=dims(given, axes)), without(given.order, axes))
         return
@@ -211,12 +211,12 @@ def _average(call: Call) -> None:
 @handles("keras.ops.norm")
 def _norm(call: Call) -> None:
     given, kind = as_float(call, call["x"]), call["ord"]
-    axes, keepdims = _axes(call, given), bool(call["keepdims"])
+    axes, keepdims = reduced_axes(call, given), bool(call["keepdims"])
     order = _order_after(given, axes, keepdims)
     is_default = kind is None or (kind == 2 and len(axes) == 1) or (kind == "fro" and len(axes) == 2)
     if is_default or len(axes) == 1:
         level = [] if is_default else [kind]
-        call.returns(torch.linalg.vector_norm(given, *level, **_over(given, axes, keepdims)), order)
+        call.returns(torch.linalg.vector_norm(given, *level, **over_axes(given, axes, keepdims)), order)
         return
     if len(axes) != 2:
         raise call.refuse(
@@ -225,69 +225,6 @@ def _norm(call: Call) -> None:
     pair = given.position(axes[0]), given.position(axes[1])
     settings = {"keepdim": True} if keepdims else {}
     call.returns(torch.linalg.matrix_norm(given, kind, dim=pair, **settings), order)
-
-
-@handles("keras.ops.normalize")
-def _normalize(call: Call) -> None:
-    """Convert `normalize`. Keras limits the inverse of the norm and torch the norm itself, with equal results."""
-    given, level = call["x"], call["order"]
-    axes = _axes(call, given)
-    if level != 2 and len(axes) > 1:
-        raise call.refuse(
-            f"normalize with order={level} along several axes is a matrix norm in Keras, which is not supported"
-        )
-    settings = {} if level == 2 else {"p": level}
-    epsilon = 1e-7 if call["epsilon"] is None else call["epsilon"]
-    call.returns(F.normalize(given, **settings, dim=dims(given, axes), eps=epsilon), given.order)
-
-
-@handles("keras.ops.softmax", "keras.ops.log_softmax", "keras.layers.Softmax")
-def _softmax(call: Call) -> None:
-    given, mask = call.tensor, call.get("mask")
-    axes = axes_of(call.get("axis", -1), given.rank)
-    is_log = call.node.kind.endswith("log_softmax")
-    if mask is not None:
-        _masked_softmax(call, given, mask, axes)
-    elif len(axes) == 1:
-        function = F.log_softmax if is_log else F.softmax
-        call.returns(function(given, dim=dims(given, axes)), given.order)
-    else:
-        logarithm = given - given.method("logsumexp", **_over(given, axes, keepdims=True))
-        call.returns(logarithm if is_log else torch.exp(logarithm), given.order)
-
-
-def _masked_softmax(call: Call, tensor: Value, mask: Value, axes: tuple[int, ...]) -> None:
-    """Convert a softmax with a mask. Masked positions get 0, even if all positions along the axes are masked."""
-    if len(axes) > 1:
-        raise call.refuse("softmax with a mask is supported only along one axis")
-    mask = mask if mask.dtype == "bool" else call.step(mask > 0.5, dtype="bool")
-    (tensor, mask), order = call.aligned([tensor, mask])
-    seen = call.step(torch.where(mask, tensor, -1e9), like=tensor)
-    call.returns(torch.where(mask, F.softmax(seen, dim=dims(tensor, axes)), 0.0), order)
-
-
-@handles("keras.ops.sparsemax", "keras.activations.sparsemax")
-def _sparsemax(call: Call) -> None:
-    """Convert `sparsemax`, with the threshold that Keras uses instead of the one in the paper on sparsemax.
-
-    Keras computes the threshold from the sum of the cumulative sums of the chosen values; the paper computes it from
-    the last cumulative sum.
-    """
-    given = call.tensor
-    dim = dims(given, axes_of(call.get("axis", -1), given.rank))
-    ordered = call.step(given.method("sort", dim=dim, descending=True).attribute("values"))
-    sums = call.step(ordered.method("cumsum", dim=dim))
-    ranks = call.step(torch.ones_like(given).method("cumsum", dim=dim))
-    chosen = call.step(ordered * ranks > sums - 1, dtype="bool")
-    total = (sums * chosen).method("sum", dim=dim, keepdim=True)
-    limit = call.step((total - 1) / chosen.method("sum", dim=dim, keepdim=True))
-    call.returns(F.relu(given - limit), given.order)
-
-
-@handles("keras.ops.glu")
-def _glu(call: Call) -> None:
-    given = call.tensor
-    call.returns(F.glu(given, dim=given.position(call["axis"])), given.order)
 
 
 @handles("keras.ops.argmax", "keras.ops.argmin")
@@ -300,43 +237,7 @@ def _argmax(call: Call) -> None:
         order = identity(given.rank if call["keepdims"] else 0)
     else:
         found, order = _reduced(call, given, name)
-    call.returns(found.method("to", _INT32), order)
-
-
-def _along(call: Call, *, method: str) -> None:
-    given = call.tensor
-    keeps_dtype = is_float(given) and call.dtype in (given.dtype, "float32")
-    settings = {} if keeps_dtype else {"dtype": Dtype(call.dtype)}
-    if call["axis"] is None:
-        call.returns(call.flat(given, call.shape).method(method, dim=0, **settings))
-    else:
-        call.returns(given.method(method, dim=given.position(call["axis"]), **settings), given.order)
-
-
-for _kind in ("cumsum", "cumprod"):
-    handles(f"keras.ops.{_kind}")(partial(_along, method=_kind))
-
-
-@handles("keras.ops.sort", "keras.ops.argsort")
-def _sort(call: Call) -> None:
-    given, axis, is_argsort = call.tensor, call["axis"], "arg" in call.node.kind
-    given = converted(call, given, "uint8") if given.dtype == "bool" and is_argsort else given
-    if axis is None:
-        given, axis = call.flat(given, call.shape), 0
-    position = given.position(axis)
-    if is_argsort:
-        call.returns(given.method("argsort", dim=position, stable=True).method("to", _INT32), given.order)
-    else:
-        call.returns(given.method("sort", dim=position).attribute("values"), given.order)
-
-
-@handles("keras.ops.top_k")
-def _top_k(call: Call) -> None:
-    given = call.tensor
-    settings = {} if call["sorted"] else {"sorted": False}
-    made = [(call.shape, given.order, given.dtype), (call.shape, given.order, "int64")]
-    values, indices = call.steps(given.method("topk", call["k"], dim=given.position(-1), **settings), made)
-    call.passes_all([values, converted(call, indices, "int32")])
+    call.returns(found.method("to", INT32), order)
 
 
 @handles("keras.ops.moments")
@@ -345,16 +246,10 @@ def _moments(call: Call) -> None:
     if call["synchronized"]:
         raise call.refuse("moments is supported only with synchronized=False")
     axes = axes_of(call["axes"], given.rank)
-    over, order = _over(given, axes, keepdims), _order_after(given, axes, keepdims)
+    over, order = over_axes(given, axes, keepdims), _order_after(given, axes, keepdims)
     mean = call.step(given.method("mean", **over), shape=call.shape, order=order)
     variance = call.step(given.method("var", **over, correction=0), shape=call.shape, order=order)
     call.passes_all([mean, variance])
-
-
-@handles("keras.ops.diff")
-def _diff(call: Call) -> None:
-    given = call["a"]
-    call.returns(given.method("diff", n=call["n"], dim=given.position(call["axis"])), given.order)
 
 
 @handles("keras.ops.nansum", "keras.ops.nanmean")

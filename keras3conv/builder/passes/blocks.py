@@ -2,23 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 from keras3conv.builder.passes.lifting import Arguments, type_of
+from keras3conv.builder.passes.occurrences import Occurrence, class_name_of, inner_names, outer_names
 from keras3conv.builder.passes.repeated import repeated
-from keras3conv.builder.passes.segments import Segment, prefix_of, size_from, sizes_used, with_modules
-from keras3conv.builder.program.names import class_identifier, identifier, unique
+from keras3conv.builder.passes.segments import Segment, size_from, sizes_used, with_modules
+from keras3conv.builder.program.names import identifier
 from keras3conv.builder.program.operation import Submodule
 from keras3conv.builder.program.program import Module, Program, Step, Weight
 from keras3conv.builder.program.structure import Block, Structure, simplified
 from keras3conv.model.graph import Ref
 from keras3conv.rules.rule import LayerSpec
-
-_SHORT = {
-    "Conv": "conv", "Linear": "linear", "BatchNorm": "norm", "LayerNorm": "norm", "ZeroPad": "pad", "MaxPool": "pool",
-    "AvgPool": "pool", "AveragePool": "pool", "GlobalAverage": "pool", "GlobalMax": "pool", "Dropout": "dropout",
-}  # fmt: skip
 
 
 def structured(
@@ -67,16 +62,16 @@ def with_block(
         The new program with the old blocks and the new one.
     """
     program = structure.program
-    occurrences = [_Occurrence(program, segment) for segment in segments]
-    inner = _inner_names(occurrences)
+    occurrences = [Occurrence(program, segment) for segment in segments]
+    inner = inner_names(occurrences)
     is_shared = all(occurrence.keys == occurrences[0].keys for occurrence in occurrences)
     taken_names = {*structure.class_names, *taken_classes}
     arguments = Arguments() if arguments is None else arguments
-    class_name = _class_name(occurrences, taken_names, "tower" if is_shared else "block", classes)
+    class_name = class_name_of(occurrences, taken_names, "tower" if is_shared else "block", classes)
     taken = {*program.modules, *(weight.name for weight in program.weights.values())}
     if all(segment.path for segment in segments):
         taken -= {key for occurrence in occurrences for key in occurrence.keys}
-    uses = _outer_names(occurrences[:1] if is_shared else occurrences, taken, identifier(class_name))
+    uses = outer_names(occurrences[:1] if is_shared else occurrences, taken, identifier(class_name))
     names = uses * len(occurrences) if is_shared else uses
     modules = _modules(occurrences, inner, arguments)
     weights = _weights(occurrences, inner, arguments)
@@ -96,7 +91,7 @@ def with_block(
 
 
 def _paths(
-    structure: Structure, occurrences: Sequence["_Occurrence"], names: Sequence[str], inner: Sequence[str]
+    structure: Structure, occurrences: Sequence[Occurrence], names: Sequence[str], inner: Sequence[str]
 ) -> dict[str, str]:
     """Return the paths of all modules and weights after a block (a class) has replaced segments of the program.
 
@@ -106,7 +101,7 @@ def _paths(
         structure: The program before the replacement. Modules and weights in its older blocks get new paths, too.
         occurrences: The segments (sequences of statements) that the block replaces.
         names: For each segment, the attribute name of the block's instance.
-        inner: The names of the modules and weights in the new block, in the order of `_Occurrence.keys`.
+        inner: The names of the modules and weights in the new block, in the order of `Occurrence.keys`.
     """
     moved = {
         key: f"{outer}.{name}"
@@ -121,132 +116,7 @@ def _paths(
     return paths | {key: path for key, path in moved.items() if key not in blocks}
 
 
-@dataclass(frozen=True)
-class _Occurrence:
-    """A segment, a sequence of adjacent statements, that one call of a block replaces."""
-
-    program: Program
-    segment: Segment
-
-    @cached_property
-    def steps(self) -> tuple[Step, ...]:
-        """The statements of the segment, which the call of the block replaces."""
-        return self.program.steps[self.segment.start : self.segment.stop]
-
-    @cached_property
-    def keys(self) -> tuple[str, ...]:
-        """The names of the modules and weights in the segment, in the order of their first use.
-
-        In all segments of a block, the names at one index stand for the same module or weight of the block.
-        """
-        names: dict[str, None] = {}
-        for step in self.steps:
-            if step.module:
-                names.setdefault(step.module)
-            for name in step.inputs:
-                if name in self.program.weights:
-                    names.setdefault(name)
-        return tuple(names)
-
-    @cached_property
-    def prefix(self) -> str:
-        """The common prefix of the segment's names; for one call of a source layer, the layer's path: "encoder_0."."""
-        return (
-            f"{self.segment.path}." if self.segment.path else prefix_of([step.path for step in self.steps if step.path])
-        )
-
-    def flat_name(self, key: str) -> str:
-        """Return the name that a module or weight of the segment had in the program before any block was made.
-
-        Args:
-            key: The module or weight, one of those in `keys`.
-        """
-        return self.program.weights[key].name if key in self.program.weights else key
-
-    def short_name(self, key: str) -> str:
-        """Return the name of a module or weight without the prefix of this segment: "conv" for "layer1_conv".
-
-        Args:
-            key: The module or weight, one of those in `keys`.
-        """
-        name, prefix = self.flat_name(key), identifier(self.prefix) if self.prefix else ""
-        rest = name.removeprefix(prefix).strip("_") if prefix else name
-        return identifier(rest) if rest else name
-
-
-def _inner_names(occurrences: Sequence[_Occurrence]) -> list[str]:
-    """Return the names that the modules and weights get inside a block's class, in the order of `_Occurrence.keys`.
-
-    A name is that of the source layer without a prefix, "conv" for "layer1_conv", if all segments have this name; else
-    it is made from the class of the module.
-
-    Args:
-        occurrences: The segments (sequences of statements) that the block replaces.
-    """
-    first = occurrences[0]
-    short = [[occurrence.short_name(key) for key in occurrence.keys] for occurrence in occurrences]
-    wanted = [
-        short[0][place] if len({names[place] for names in short}) == 1 else _name_by_kind(first, key)
-        for place, key in enumerate(first.keys)
-    ]
-    names: list[str] = []
-    for place, name in enumerate(wanted):
-        is_numbered = wanted.count(name) > 1
-        names.append(unique(f"{name}_{wanted[: place + 1].count(name)}" if is_numbered else name, names))
-    return names
-
-
-def _name_by_kind(occurrence: _Occurrence, key: str) -> str:
-    if key in occurrence.program.weights:
-        return "weight"
-    kind = occurrence.program.modules[key].spec.kind.rpartition(".")[2]
-    return next((short for start, short in _SHORT.items() if kind.startswith(start)), identifier(kind))
-
-
-def _outer_names(occurrences: Sequence[_Occurrence], taken: Iterable[str], block: str) -> list[str]:
-    """Return the attribute names of the instances of a block, one for each segment that the block replaces.
-
-    Args:
-        occurrences: The sequences of statements that the block replaces.
-        taken: Names that must not be used.
-        block: The name for an instance, with a number added, if the layers of its segment have no common prefix.
-    """
-    names: list[str] = []
-    for number, occurrence in enumerate(occurrences, 1):
-        numbered = f"{block}_{number}" if len(occurrences) > 1 else block
-        wanted = identifier(occurrence.prefix) if occurrence.prefix.strip("_/.") else numbered
-        names.append(unique(wanted, {*taken, *names}))
-    return names
-
-
-def _class_name(occurrences: Sequence[_Occurrence], taken: Iterable[str], kind: str, classes: Mapping[str, str]) -> str:
-    """Return the class name of a block: "EncoderLayer" for the segments "encoder_layer_0" and "encoder_layer_1".
-
-    If every segment is the call of a source layer, and these layers have one class, the block gets the name of this
-    class.
-
-    Args:
-        occurrences: The segments (sequences of statements) that the block replaces.
-        taken: Class names that must not be used.
-        kind: The name to use if the prefixes of the segments differ in more than numbers.
-        classes: The class of each source layer, by its path.
-    """
-    sources = {classes.get(occurrence.prefix.strip("._/"), "") for occurrence in occurrences}
-    if len(sources) == 1 and (source := sources.pop()):
-        return unique(class_identifier(source), taken, "")
-    words = [_words(occurrence.prefix) for occurrence in occurrences]
-    common = words[0] if all(one == words[0] for one in words) else []
-    name = class_identifier("_".join(word for word in common if len(word) > 1) or kind)
-    return unique(name, taken, "")
-
-
-def _words(prefix: str) -> list[str]:
-    """Return the words in the prefix of layer names, without numbers: ["encoder", "layer"] for "encoder_layer_0"."""
-    parts = (part.strip("0123456789") for part in prefix.replace("/", "_").split("_"))
-    return [part for part in parts if part.isalpha()]
-
-
-def _modules(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments: Arguments) -> dict[str, Module]:
+def _modules(occurrences: Sequence[Occurrence], inner: Sequence[str], arguments: Arguments) -> dict[str, Module]:
     first = occurrences[0]
     found = {}
     for place, key in enumerate(first.keys):
@@ -264,7 +134,7 @@ def _modules(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments
     return found
 
 
-def _weights(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments: Arguments) -> dict[str, Weight]:
+def _weights(occurrences: Sequence[Occurrence], inner: Sequence[str], arguments: Arguments) -> dict[str, Weight]:
     first = occurrences[0]
     found = {}
     for place, key in enumerate(first.keys):
@@ -277,7 +147,7 @@ def _weights(occurrences: Sequence[_Occurrence], inner: Sequence[str], arguments
 
 
 def _body(
-    occurrences: Sequence[_Occurrence],
+    occurrences: Sequence[Occurrence],
     inner: Sequence[str],
     modules: Mapping[str, Module],
     weights: Mapping[str, Weight],
@@ -287,7 +157,7 @@ def _body(
 
     Args:
         occurrences: The sequences of statements that the block replaces.
-        inner: The new names of the modules and weights, in the order of `_Occurrence.keys`.
+        inner: The new names of the modules and weights, in the order of `Occurrence.keys`.
         modules: The modules of the class.
         weights: The weights of the class.
         arguments: The collection to which a constructor argument is added for each value that differs between the
@@ -330,7 +200,7 @@ def _body(
     )
 
 
-def _usual_variable(occurrences: Sequence[_Occurrence], place: int) -> str:
+def _usual_variable(occurrences: Sequence[Occurrence], place: int) -> str:
     """Return the most frequent name that the user's code gives to an input of a block; empty if there is none.
 
     Args:
@@ -342,7 +212,7 @@ def _usual_variable(occurrences: Sequence[_Occurrence], place: int) -> str:
 
 
 def _replaced(
-    program: Program, occurrences: Sequence[_Occurrence], names: Sequence[str], block: str, arguments: Arguments
+    program: Program, occurrences: Sequence[Occurrence], names: Sequence[str], block: str, arguments: Arguments
 ) -> Program:
     """Return the program in which each of the segments is replaced by one statement that calls the block.
 
