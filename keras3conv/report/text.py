@@ -1,20 +1,19 @@
 """Write a report as plain text, or print it in colour on a terminal."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from textwrap import wrap
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count, lay_out
-from keras3conv.report.cells import show, visible
-from keras3conv.report.grids import Grid as TableGrid
-from keras3conv.report.grids import Row, arrange
+from keras3conv.report.cells import visible
+from keras3conv.report.fitting import SENTENCE, STEP, fitted_grid, lines_of
+from keras3conv.report.grids import arrange
 from keras3conv.report.headline import counted, first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, TITLE
 from keras3conv.report.plot import sketch
 from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
-from keras3conv.width import FittedTable, fitted_table, folded
+from keras3conv.width import folded
 from keras3conv.writing.digests import WrittenFile
 
 if TYPE_CHECKING:
@@ -35,18 +34,6 @@ _BRIEF_ROWS = 8
 
 _PROBLEMS = {"roundtrip": 3, "gradients": 3}
 """The number of problems shown in a brief report, for a section whose problems are alike; other sections show all."""
-
-_REPEATED = 20
-"""The number of characters above which a text that the row before has, too, is replaced by "as above"."""
-
-_SENTENCE = 20
-"""The least width of a column of sentences."""
-
-_READABLE = 40
-"""The width below which a column of sentences is printed below the rows instead of beside the other columns."""
-
-_STEP = 6
-"""The indentation of a text below its label, if it has no room beside the label."""
 
 _ASCII = str.maketrans("✓✗–·×─▁▂▃▄▅▆▇█", "+x-.x-12345678")
 _STYLES: Mapping[str, str] = {
@@ -191,7 +178,7 @@ def _render_table(table: Table, console: "Console", *, brief: bool = False) -> N
     shown = [row for place, row in enumerate(listed) if place < ROWS or row.failed]
     if brief:
         shown = ([row for row in listed if row.failed] or listed)[:_BRIEF_ROWS]
-    fitted = _fitted(grid, shown, console.width - 2)
+    fitted = fitted_grid(grid, shown, console.width - 2)
     for line in fitted.head:
         _print(console, f"  {line}", style="bold")
     for row, lines in zip(shown, fitted.rows, strict=True):
@@ -200,86 +187,6 @@ def _render_table(table: Table, console: "Console", *, brief: bool = False) -> N
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")
     if grid.quiet:
         _print(console, f"  ... {count(grid.quiet, 'row')} {' or '.join(grid.quiet_words)}", style="dim")
-
-
-def _fitted(grid: TableGrid, shown: list[Row], width: int) -> FittedTable:
-    """Return the lines of a table.
-
-    Args:
-        grid: The table.
-        shown: The rows that are printed.
-        width: The number of characters in a line.
-    """
-    names = [visible(column.name) for column in grid.columns]
-    rows = _without_repeats([[show(cell) for cell in row.cells] for row in shown])
-    numeric = {place for place, column in enumerate(grid.columns) if column.is_numeric}
-    below = _column_below(names, rows, width)
-    if below is None:
-        return fitted_table(names, rows, width, whole=_whole_columns(names, rows, width), numeric=numeric, rule="─")
-    kept = [place for place in range(len(names)) if place != below]
-    others, cells = [names[place] for place in kept], [[row[place] for place in kept] for row in rows]
-    numbers = {number for number, place in enumerate(kept) if place in numeric}
-    table = fitted_table(others, cells, width, whole=range(len(kept)), numeric=numbers, rule="─")
-    sentences = [tuple(f"{' ' * _STEP}{line}" for line in _lines(row[below], width - _STEP)) for row in rows]
-    joined = tuple((*lines, *sentence) for lines, sentence in zip(table.rows, sentences, strict=True))
-    return FittedTable(head=table.head, rows=joined)
-
-
-def _column_below(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> int | None:
-    """Return the index of the column of sentences that is printed below the rows; None if no column is.
-
-    It is the only column whose cells have more than three words, if beside the others it would be too narrow to read.
-
-    Args:
-        names: The names of the columns.
-        rows: The rows, as text.
-        width: The number of characters in a line.
-    """
-    names_only = _columns_of_names(rows, len(names))
-    sentences = [place for place in range(len(names)) if place not in names_only]
-    room = width - sum(max(len(cells) for cells in column) + 2 for column in _named(names, rows, names_only))
-    if len(sentences) != 1 or not -2 <= room < _READABLE:
-        return None
-    longest = max(len(row[sentences[0]]) for row in rows)
-    return sentences[0] if longest > max(room, _SENTENCE) else None
-
-
-def _columns_of_names(rows: Sequence[Sequence[str]], number: int) -> list[int]:
-    """Return the indices of the columns in which no cell has more than three words, such as layer names."""
-    return [place for place in range(number) if not any(len(row[place].split()) > 3 for row in rows)]
-
-
-def _named(names: Sequence[str], rows: Sequence[Sequence[str]], places: Sequence[int]) -> list[list[str]]:
-    """Return the cells of some columns, each column after its name."""
-    return [[names[place], *(row[place] for row in rows)] for place in places]
-
-
-def _without_repeats(rows: list[list[str]]) -> list[list[str]]:
-    """Return rows in which a sentence that repeats the sentence above it in the same column is "as above"."""
-    return [
-        [
-            "as above" if number and len(cell) > _REPEATED and " " in cell and cell == rows[number - 1][place] else cell
-            for place, cell in enumerate(row)
-        ]
-        for number, row in enumerate(rows)
-    ]
-
-
-def _whole_columns(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> set[int]:
-    """Return the indices of the columns whose cells are printed on one line.
-
-    These are the columns in which no cell has more than three words, such as layer names. If the table would then be
-    too wide, no column is among them, and all cells may be wrapped.
-
-    Args:
-        names: The names of the columns.
-        rows: The rows, as text.
-        width: The number of characters in a line.
-    """
-    places = _columns_of_names(rows, len(names))
-    needed = sum(max(map(len, column)) for column in _named(names, rows, places))
-    needed += _SENTENCE * (len(names) - len(places))
-    return set(places) if needed + 2 * len(names) <= width else set()
 
 
 def _print_facts(facts: Mapping[str, str], console: "Console") -> None:
@@ -299,14 +206,10 @@ def _beside(text: str, indent: int, console: "Console") -> str:
         console: The terminal to print to.
     """
     room = console.width - indent
-    if room < _SENTENCE or any(len(word) > room for word in text.split()):
-        indent, room = _STEP, console.width - _STEP
-        return "".join(f"\n{' ' * indent}{line}" for line in _lines(text, room))
-    return f"\n{' ' * indent}".join(_lines(text, room))
-
-
-def _lines(text: str, width: int) -> list[str]:
-    return wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    if room < SENTENCE or any(len(word) > room for word in text.split()):
+        indent, room = STEP, console.width - STEP
+        return "".join(f"\n{' ' * indent}{line}" for line in lines_of(text, room))
+    return f"\n{' ' * indent}".join(lines_of(text, room))
 
 
 def _print_list(heading: str, lines: list[str], console: "Console") -> None:
@@ -326,7 +229,7 @@ def _listing(environment: Mapping[str, str]) -> str:
 
 def _wrapped(text: str, console: "Console") -> list[str]:
     """Return a text as lines that fit the console after an indent of two characters; long words are not split."""
-    return _lines(text, max(_SENTENCE, console.width - 2))
+    return lines_of(text, max(SENTENCE, console.width - 2))
 
 
 def _indented(text: str) -> str:

@@ -12,9 +12,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras3conv.errors import AlignmentError, Keras3ConvError, ProofError
 from keras3conv.report.headline import counted, first_cause, most_telling_first
@@ -22,28 +22,13 @@ from keras3conv.report.overview import StepResult
 from keras3conv.report.report import Report
 from keras3conv.workflows.imports import is_installed
 from keras3conv.workflows.sweep.outcomes import as_keys, of_error, with_cause, without_present
+from keras3conv.workflows.sweep.running import Run, inputs_of, path_of, plan_of, sides_of, weights_of
 from keras3conv.workflows.sweep.task import STEPS, Task
-
-if TYPE_CHECKING:
-    from keras3conv.workflows.factories import Weights
 
 RESULT = "result.json"
 
 _DIE_WITH_PARENT = 1
 """The number of Linux's option PR_SET_PDEATHSIG: the signal that a process gets when its parent ends."""
-
-
-@dataclass(kw_only=True)
-class _Run:
-    """The state of a running task: the models and the plan, which its steps share, and the results of the steps."""
-
-    task: Task
-    out: Path
-    sides: "tuple[Any, Any] | None" = None
-    plan: Any = None
-    steps: list[StepResult] = field(default_factory=list)
-    report: Report | None = None
-    files: list[dict[str, Any]] = field(default_factory=list)
 
 
 def main(out: Path, parent: int) -> None:
@@ -74,7 +59,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
         task: The task.
         out: The folder for its files; the report is saved in it.
     """
-    running = _Run(task=task, out=out)
+    running = Run(task=task, out=out)
     status, outcome, messages = "passed", "", list[str]()
     if task.dtype != "float32":
         from keras3conv.frameworks.default_dtype import set_default_dtype
@@ -115,7 +100,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
     }
 
 
-def _is_worth_validating(running: _Run) -> bool:
+def _is_worth_validating(running: Run) -> bool:
     """Return whether `validate` should run although the task stopped, because the outputs are known to differ."""
     task, plan = running.task, running.plan
     is_known = plan is not None and bool(plan.difference) and not plan.problems()
@@ -132,27 +117,27 @@ def _sections(report: Report | None) -> tuple[Any, ...]:
     return () if report is None else report.sections
 
 
-def _align(running: _Run) -> str:
+def _align(running: Run) -> str:
     from keras3conv.messages import count
     from keras3conv.workflows.files import write_plan
 
-    plan = _plan(running)
+    plan = plan_of(running)
     write_plan(plan, running.out / "plan.json", overwrite=True)
     _accepted(running).check()
     known = f"; {plan.difference}" if plan.difference else ""
     return f"{count(len(plan.pairs), 'pair')}{known}"
 
 
-def _accepted(running: _Run) -> Any:
+def _accepted(running: Run) -> Any:
     """Return the plan of the task.
 
     If the task accepts different outputs, the remark that the outputs differ is removed from the plan.
     """
-    plan = _plan(running)
+    plan = plan_of(running)
     return plan.accepting_difference() if running.task.accept_difference else plan
 
 
-def _transfer(running: _Run) -> str:
+def _transfer(running: Run) -> str:
     plan = _accepted(running)
     plan.check()
     report = _moved(running, plan, tuple(running.out / name for name in running.task.write))
@@ -161,7 +146,7 @@ def _transfer(running: _Run) -> str:
     return report.sections[0].outcome
 
 
-def _moved(running: _Run, plan: Any, paths: tuple[Path, ...]) -> Report:
+def _moved(running: Run, plan: Any, paths: tuple[Path, ...]) -> Report:
     """Transfer the weights in the direction that the task asks for, and return the report of the transfer.
 
     Args:
@@ -174,22 +159,22 @@ def _moved(running: _Run, plan: Any, paths: tuple[Path, ...]) -> Report:
     from keras3conv.workflows.transfer import Options, transfer
 
     task = running.task
-    torch, keras = _sides(running)
+    torch, keras = sides_of(running)
     source, target = (keras, torch) if formats.side_of(Path(task.write[0])) == "torch" else (torch, keras)
     options = Options(out=paths, overwrite=True, cast=task.cast)
     named = task.torch if source is torch else task.keras
-    loaded = files_of_factory(named, _weights(task), source.side) if source.is_live else ()
+    loaded = files_of_factory(named, weights_of(task), source.side) if source.is_live else ()
     return transfer(source.source, target.source, plan, options, entry=task.entry, loaded=loaded)
 
 
-def _convert(running: _Run) -> str:
+def _convert(running: Run) -> str:
     from keras3conv.formats.identify import is_architecture
     from keras3conv.workflows.convert import convert
     from keras3conv.workflows.factories import files_of_factory, require_used_by_convert, resolve
     from keras3conv.workflows.files import random_origin
 
     task = running.task
-    weights = _weights(task)
+    weights = weights_of(task)
     found = None if is_architecture(task.model) else resolve(task.model, weights)
     require_used_by_convert(weights, task.model, found)
     is_live = found is not None and found.is_live
@@ -197,7 +182,7 @@ def _convert(running: _Run) -> str:
         found.source if found is not None and is_live else Path(task.model),
         weights=None if is_live else task.keras_weights or None,
         channels=task.channels or None,  # type: ignore[arg-type]
-        inputs=_inputs(task),
+        inputs=inputs_of(task),
         dynamic=None,
         validate=True,
         read=files_of_factory(task.model, weights, found.side) if found is not None and is_live else (),
@@ -211,7 +196,7 @@ def _convert(running: _Run) -> str:
     return counted(conversion.report)
 
 
-def _validate(running: _Run) -> str:
+def _validate(running: Run) -> str:
     from keras3conv.numerics.difference import Tolerance
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.factories import code_of_factories
@@ -219,106 +204,47 @@ def _validate(running: _Run) -> str:
     from keras3conv.workflows.validate import validate
 
     task = running.task
-    torch, keras = _sides(running)
+    torch, keras = sides_of(running)
     if _is_refused(running) and torch.is_live and keras.is_live:
-        _moved(running, _plan(running).accepting_difference(), ())  # the proofs compare both models with equal weights
+        _moved(
+            running, plan_of(running).accepting_difference(), ()
+        )  # the proofs compare both models with equal weights
     options = Options(
         proofs=task.proofs,
         tolerance=Tolerance(absolute=task.tolerance[0], relative=task.tolerance[1]) if task.tolerance else None,
         training=task.training,
-        labels=read_labels(_path(task.labels)),
-        class_names=read_class_names(_path(task.class_names)) or (),
+        labels=read_labels(path_of(task.labels)),
+        class_names=read_class_names(path_of(task.class_names)) or (),
         onnx=task.onnx,
         backends=task.backends,
-        expected=_path(task.expected),
+        expected=path_of(task.expected),
     )
     running.report = validate(
         torch.source,
         keras.source,
-        inputs=_inputs(task),
-        keras_inputs=read_inputs(_path(task.keras_inputs)),
-        plan=_plan(running),
+        inputs=inputs_of(task),
+        keras_inputs=read_inputs(path_of(task.keras_inputs)),
+        plan=plan_of(running),
         options=options,
         entry=task.entry,
-        weight_files=(_path(task.torch_weights), _path(task.keras_weights)),
+        weight_files=(path_of(task.torch_weights), path_of(task.keras_weights)),
         code=code_of_factories(task.torch, task.keras),
     )
     running.report.raise_if_failed()
     return counted(running.report)
 
 
-def _is_refused(running: _Run) -> bool:
+def _is_refused(running: Run) -> bool:
     """Return whether the task asks for a transfer that was not done, because the outputs are known to differ."""
     return "transfer" in running.task.do and any(one.status != "passed" for one in running.steps)
 
 
-_DO: dict[str, Callable[[_Run], str]] = {
+_DO: dict[str, Callable[[Run], str]] = {
     "align": _align,
     "transfer": _transfer,
     "convert": _convert,
     "validate": _validate,
 }
-
-
-def _weights(task: Task) -> "Weights":
-    """Return the files of weights that are loaded into the models of the task's factories."""
-    from keras3conv.workflows.factories import Weights
-
-    return Weights(torch=_path(task.torch_weights), keras=_path(task.keras_weights), entry=task.entry)
-
-
-def _sides(running: _Run) -> tuple[Any, Any]:
-    """Return the adapters of the torch model and of the Keras model; the first call loads the models.
-
-    An adapter is the interface through which a model is read and written, independent of its framework.
-    """
-    if running.sides is None:
-        from keras3conv.frameworks.sides import Sides
-        from keras3conv.workflows.factories import require_used, resolve
-
-        task = running.task
-        weights = _weights(task)
-        torch, keras = resolve(task.torch, weights), resolve(task.keras, weights)
-        require_used(weights, (task.torch, torch), (task.keras, keras))
-        sides = Sides.of(torch.source, keras.source, entry=task.entry)
-        running.sides = sides.torch, sides.keras
-    return running.sides
-
-
-def _plan(running: _Run) -> Any:
-    """Return the plan of the task (the pairs of tensors); it is read or computed by the first call."""
-    if running.plan is None:
-        from keras3conv.workflows.align import align
-        from keras3conv.workflows.files import read_inputs, read_plan
-
-        task = running.task
-        torch, keras = _sides(running)
-        if task.plan:
-            plan = read_plan(Path(task.plan))
-        else:
-            plan = align(
-                torch.source,
-                keras.source,
-                inputs=_inputs(task),
-                keras_inputs=read_inputs(_path(task.keras_inputs)),
-                hints=dict(task.hints) or None,
-                probe=None,
-                entry=task.entry,
-            )
-        for path, reason in task.ignore.items():
-            plan = plan.ignore(path, reason)
-        running.plan = plan
-    return running.plan
-
-
-def _inputs(task: Task) -> Any:
-    from keras3conv.workflows.files import random_inputs, read_inputs
-
-    return random_inputs(task.shape, task.dtype) if task.shape else read_inputs(_path(task.inputs))
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
 
 
 def _own_sources() -> Iterator[tuple[str, str]]:
