@@ -96,13 +96,7 @@ def _path(call: str) -> str:
 
 
 def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
-    """Return the program with a class for one layer that is called several times; unchanged if its calls differ.
-
-    Args:
-        structure: The program, and the classes that it already has.
-        path: The path of the layer.
-        tidied: The pass that simplifies the program of the class.
-    """
+    """Return the program with a class for one layer that is called several times; unchanged if its calls differ."""
     program = structure.program
     calls = _calls(program, path)
     if len(calls) < 2 or not _is_one_module(program, calls):
@@ -116,7 +110,7 @@ def _with_tower(structure: Structure, path: str, tidied: Tidy) -> Structure:
     body = tidied(arranged(_body(program, calls[0], path, returned, inner)))
     parts = structured(Structure(program=body, blocks=structure.blocks), taken=(class_name,))
     block = Block(name=class_name, program=parts.program, arguments={}, uses=(outer,), calls=len(calls))
-    paths = _moved(structure.paths, {key: parts.paths.get(name, name) for key, name in inner.items()}, parts, outer)
+    paths = _moved(structure.paths, {key: parts.paths.get(name, name) for key, name in inner.items()}, outer)
     return Structure(
         program=_replaced(program, calls, returned, path, block),
         blocks=(*parts.blocks, block),
@@ -215,13 +209,7 @@ def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
 
 
 def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
-    """Return the names that the modules and weights of a tower get in its class, by their present names.
-
-    Args:
-        program: The program.
-        call: One call of the tower.
-        prefix: The start of a present name that is left out in the class.
-    """
+    """Return the names without `prefix` that the modules and weights of a call get in the class, by present name."""
     flat = [*call.modules, *(program.weights[key].name for key in call.weights(program))]
     found: dict[str, str] = {}
     for name in flat:
@@ -236,8 +224,8 @@ def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], in
     Args:
         program: The program that contains the call.
         call: The call.
-        path: The path of the layer that becomes the tower.
-        returned: The outputs, each as (index of the statement, index of its output).
+        path: The path of the layer that becomes the tower; the paths of its statements begin with it.
+        returned: The outputs.
         inner: The new name of each module and weight, by its present name.
     """
     outputs = tuple(Ref(call.steps[number].outputs[place]) for number, place in returned)
@@ -268,13 +256,12 @@ def _body(program: Program, call: _Call, path: str, returned: Iterable[Role], in
     )
 
 
-def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure, outer: str) -> dict[str, str]:
+def _moved(paths: Mapping[str, str], inner: Mapping[str, str], outer: str) -> dict[str, str]:
     """Return the paths of all modules and weights, by name, after those of a tower have moved into a module.
 
     Args:
         paths: The paths of the modules and weights that are in a block, by their names before any block was made.
         inner: The new name of each module and weight that moves, by its present name.
-        parts: The program of the class; not used.
         outer: The name of the module into which they move.
     """
     moved = {}
@@ -285,15 +272,7 @@ def _moved(paths: Mapping[str, str], inner: Mapping[str, str], parts: Structure,
 
 
 def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role], path: str, block: Block) -> Program:
-    """Return the program with the statements of each call replaced by one call of the tower's module.
-
-    Args:
-        program: The program.
-        calls: The calls of the tower.
-        returned: The outputs, each as (index of the statement, index of its output) in a call.
-        path: The path of the layer that becomes the tower.
-        block: The tower's class.
-    """
+    """Return the program with the statements of each call replaced by one call of the tower's module."""
     outer = block.uses[0]
     ends = {call.places[-1]: call for call in calls}
     inside = {place for call in calls for place in call.places}
@@ -313,15 +292,7 @@ def _replaced(program: Program, calls: Sequence[_Call], returned: Sequence[Role]
 
 
 def _call_statement(call: _Call, returned: Sequence[Role], outer: str, path: str) -> Step:
-    """Return the statement that replaces the statements of one call of a tower.
-
-    Args:
-        call: The call.
-        returned: The outputs, each as (index of the statement, index of its output).
-        outer: The name of the module that is called.
-        path: The path of the layer that became the tower. The layer calls that contain it become the `calls` of the
-            statement.
-    """
+    """Return the statement that calls the module `outer` instead of the statements of one call of the layer `path`."""
     around = takewhile(lambda one: _path(one) != path, call.steps[-1].calls)
     return Step(
         expression=Submodule(outer)(*map(Ref, call.inputs)),
