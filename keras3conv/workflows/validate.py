@@ -6,25 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras3conv import formats
-from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError, ModelError
-from keras3conv.frameworks.adapter import KerasFile, Model, ModelFile
-from keras3conv.frameworks.shared.inputs import refuse_unprovable
+from keras3conv.frameworks.adapter import KerasFile, Model
 from keras3conv.frameworks.shared.inputs_given import in_keras_layout
 from keras3conv.frameworks.shared.ports import is_port
-from keras3conv.frameworks.sides import Sides, Views
+from keras3conv.frameworks.sides import Sides
 from keras3conv.garbage import rare_collections
 from keras3conv.model.views import Side
-from keras3conv.model.wrappers import named_as
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
-from keras3conv.report.values import FILE_CANNOT_RUN, NAMED, Section
-from keras3conv.transforms import Axes
+from keras3conv.report.values import NAMED, Section
 from keras3conv.validators.judges import REQUESTED_BY, Judge, judges, without_effect
 from keras3conv.validators.running.left_to_float64 import settled
 from keras3conv.validators.running.options import Options
@@ -32,6 +26,7 @@ from keras3conv.validators.running.subject import Subject
 from keras3conv.workflows.named import with_names_of
 from keras3conv.workflows.recorded import recorded_plan
 from keras3conv.workflows.sources import other_state_dict, read_file
+from keras3conv.workflows.subject import subject_of
 from keras3conv.writing.digests import ReadFile
 
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
@@ -80,7 +75,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
             subject, notes = _of_layers_alone(sides, weight_files, plan, options, entry)
         else:
             with _layout_named(sides, inputs, keras_inputs):
-                subject, notes = _subject(sides, inputs, keras_inputs, plan, options, port, origin)
+                subject, notes = subject_of(sides, inputs, keras_inputs, plan, options, port, origin)
     with _layout_named(sides, inputs, keras_inputs):
         sections = tuple(_sections(subject, asked, stages))
     return Report(
@@ -240,104 +235,6 @@ def _of_layers_alone(*arguments: Any) -> tuple[Subject, tuple[str, ...]]:
     from keras3conv.workflows.local import local_subject
 
     return local_subject(*arguments)
-
-
-def _aligned(sides: Sides, views: Views, inputs: Any, keras_inputs: Any) -> Alignment:
-    """Return a plan for two models; only here is the planner imported, because most certificates are given a plan."""
-    from keras3conv.workflows.align import align_sides
-
-    return align_sides(sides, views, inputs, keras_inputs)
-
-
-def _subject(
-    sides: Sides,
-    inputs: Any,
-    keras_inputs: Any,
-    plan: Alignment | None,
-    options: Options,
-    port: Side | None,
-    origin: str,
-) -> tuple[Subject, tuple[str, ...]]:
-    """Return the `Subject` (models, plan and inputs) of the proofs, and notes for the report.
-
-    Args:
-        sides: The two models.
-        inputs: The inputs of the torch module; None for random ones.
-        keras_inputs: The inputs of the Keras model; None if they follow from those of the torch module.
-        plan: The plan; None to make a plan.
-        options: The proofs, and how strict they are.
-        port: The side whose weights a transfer wrote; None if that is unknown.
-        origin: The origin of inputs that the user did not give.
-    """
-    sides.build(inputs, keras_inputs)
-    planned = plan.torch if plan is not None else None
-    outlines = sides.views(described=False, planned=planned)
-    if isinstance(sides.torch, ModelFile) or isinstance(sides.keras, ModelFile):
-        files = " and the ".join(side.side for side in sides.files())
-        reason = f"the {files} side {FILE_CANNOT_RUN}"
-        views = sides.views(planned=planned)
-        if plan is not None:
-            outlines, views = (_named_as_planned(each, plan) for each in (outlines, views))
-        if plan is None:
-            plan = _with_rows_of_values(_aligned(sides, views, inputs, keras_inputs), views)
-            views, outlines = sides.views(planned=plan.torch), sides.views(described=False, planned=plan.torch)
-        return Subject(plan=plan, outlines=outlines, views=lambda: views, skip_reason=reason, options=options), ()
-    given = sides.inputs(outlines, inputs, keras_inputs)
-    refuse_unprovable(given)
-    given = replace(given, note=origin or given.note)
-    if plan is None:
-        plan = _aligned(sides, sides.views(), inputs, keras_inputs)
-        planned = plan.torch
-        outlines = sides.views(described=False, planned=planned)
-    subject = Subject(
-        plan=plan,
-        outlines=outlines,
-        views=lambda: sides.views(planned=planned),
-        torch=sides.torch.source,
-        keras=sides.keras.source,
-        inputs=given,
-        options=options,
-        port=port,
-    )
-    return subject, (given.note, *sides.torch.notes(), *sides.keras.notes())
-
-
-def _named_as_planned(views: Views, plan: Alignment) -> Views:
-    """Return the views of both sides, with the torch tensors named as in the plan.
-
-    The names may differ by the prefix of a wrapper such as DataParallel: "module.conv.weight" and "conv.weight".
-    """
-    return named_as(views[0], plan.torch), views[1]
-
-
-def _with_rows_of_values(plan: Alignment, views: Views) -> Alignment:
-    """Return a plan in which the kernel rows after a Flatten are permuted only if the values on both sides need it.
-
-    A plan from files can only guess if the rows are permuted. The permutation is removed from a kernel whose torch and
-    Keras values are equal without it.
-
-    Args:
-        plan: The plan.
-        views: The views of both sides, which have the values.
-    """
-    return replace(plan, pairs=tuple(_with_plain_rows(pair, views) for pair in plan.pairs))
-
-
-def _with_plain_rows(pair: Pair, views: Views) -> Pair:
-    if not any(evidence.kind == "unseen flatten" for evidence in pair.evidence):
-        return pair
-    plain = Axes("o i -> i o")
-    weights = []
-    for mapping in pair.weights:
-        is_kernel = len(mapping.torch) == len(mapping.keras) == 1 and mapping.transform != plain
-        torch = views[0].read(mapping.torch[0]) if is_kernel else np.zeros(())
-        is_plain = torch.ndim == 2 and np.array_equal(plain((torch,))[0], views[1].read(mapping.keras[0]))
-        weights.append(replace(mapping, transform=plain) if is_plain else mapping)
-    if tuple(weights) == pair.weights:
-        return pair
-    seen = Evidence(kind="values", detail="the rows have the same order in both files")
-    evidence = (*(entry for entry in pair.evidence if entry.kind != "unseen flatten"), seen)
-    return replace(pair, weights=tuple(weights), evidence=evidence)
 
 
 __all__ = ["judges", "validate"]
