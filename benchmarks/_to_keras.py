@@ -91,7 +91,7 @@ def _numbers(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) 
 
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import module as torch_side
-    from keras3conv.frameworks.torch.view import planned_in_parts
+    from keras3conv.frameworks.torch.derived import planned_in_parts
     from keras3conv.numerics.difference import judge
     from keras3conv.validators.running.output_pairs import output_pairs
 

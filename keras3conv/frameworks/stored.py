@@ -29,7 +29,8 @@ def view_without_values(model: LiveModel, planned: ModelView | None = None) -> M
     """
     if model.side == "keras":
         return model.view()
-    from keras3conv.frameworks.torch.view import planned_in_parts, view
+    from keras3conv.frameworks.torch.derived import planned_in_parts
+    from keras3conv.frameworks.torch.view import view
 
     return view(model.source, empty=True, in_parts=planned_in_parts(model.source, planned))
 
@@ -44,7 +45,8 @@ def view_in_parts(torch: Adapter) -> ModelView:
     """
     if isinstance(torch, ModelFile):
         return formats.read_stored(torch.source, entry=torch.entry if isinstance(torch, TorchFile) else "")
-    from keras3conv.frameworks.torch.view import derived_tensors, view
+    from keras3conv.frameworks.torch.derived import derived_tensors
+    from keras3conv.frameworks.torch.view import view
 
     derived = derived_tensors(torch.source)
     owners = {weight.owner for weight in derived.values()}

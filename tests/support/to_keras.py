@@ -9,7 +9,7 @@ from torch import nn
 from keras3conv.builder.to_keras.build import Built, build, proof_inputs
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.frameworks.torch.view import planned_in_parts
+from keras3conv.frameworks.torch.derived import planned_in_parts
 from keras3conv.validators.running.output_pairs import output_pairs
 
 LIMIT = 1e-12

@@ -347,7 +347,7 @@ class Subject:
     @cached_property
     def in_parts(self) -> frozenset[str]:
         """The paths of weights that torch computes from other tensors, if the plan lists those tensors instead."""
-        from keras3conv.frameworks.torch.view import planned_in_parts
+        from keras3conv.frameworks.torch.derived import planned_in_parts
 
         return planned_in_parts(self.torch, self.plan.torch)
 

@@ -115,7 +115,7 @@ def kept_states(subject: Subject) -> list[Problem]:
 
     Torch updates the buffer in training; in Keras it is constant.
     """
-    from keras3conv.frameworks.torch.view import buffers_of
+    from keras3conv.frameworks.torch.derived import buffers_of
 
     found = buffers_of(subject.torch, subject.in_parts)
     fact = "in training mode torch changes {} (spectral norm: by a power iteration), which Keras leaves unchanged"

@@ -1,4 +1,4 @@
-"""Read and write weights that a torch module computes from other tensors: weight norm, spectral norm, and others.
+"""List, read and write the weights that a torch module computes from other tensors: weight norm, spectral norm, others.
 
 A view lists the computed weight as one tensor with its usual name, so that it can be paired with a Keras variable. When
 it is written, its parts (the tensors that it is computed from) get suitable values. For weight norm and spectral norm
@@ -6,7 +6,7 @@ the computed weight then has exactly the written value. `convert` keeps the part
 `exportable`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +19,10 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.torch.behaviour import computed_kernel, convolving_with, kernel_parts, write_kernel
-from keras3conv.frameworks.torch.tensors import named_tensors
+from keras3conv.frameworks.torch.norm_parts import set_parts
+from keras3conv.frameworks.torch.tensors import named_buffers, named_modules, named_tensors
 from keras3conv.messages import lay_out
-
-_POWER_ITERATIONS = 15
-"""The number of power iterations that torch itself makes when a spectral norm is registered."""
-
-_CORRECTIONS = 32
-"""The maximum number of corrections of the parts by one unit in the last place; usually two are enough."""
+from keras3conv.model.views import ModelView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +131,7 @@ def _plain(path: str, child: nn.Module) -> str:
 
 def _assign_hooked(hook: WeightNorm | SpectralNorm, child: nn.Module, names: list[str], value: torch.Tensor) -> None:
     held = [getattr(child, name) for name in names]
-    if isinstance(hook, WeightNorm):
-        values = weight_norm_parts(value, hook.dim)
-    else:
-        values = spectral_norm_parts(value, hook.dim, held[1])
-    _fill(held, values)
-    _correct(held, value, _computation(hook, child))
+    set_parts(held, value, hook.dim, _computation(hook, child))
     _refresh(hook, child)
 
 
@@ -178,13 +169,9 @@ def _assignment(
 
     def assign(value: torch.Tensor) -> None:
         if isinstance(step, parametrizations._WeightNorm):
-            held = [own[name] for name in ("original0", "original1")]
-            _fill(held, weight_norm_parts(value, step.dim))
-            _correct(held, value, lambda: _evaluated(steps))
+            set_parts([own["original0"], own["original1"]], value, step.dim, partial(_evaluated, steps))
         elif isinstance(step, parametrizations._SpectralNorm) and value.ndim > 1:
-            held = [own[name] for name in ("original", "0._u", "0._v")]
-            _fill(held, spectral_norm_parts(value, step.dim, own["0._u"]))
-            _correct(held, value, lambda: _evaluated(steps))
+            set_parts([own["original"], own["0._u"], own["0._v"]], value, step.dim, partial(_evaluated, steps))
         else:
             _assign_by_inverse(path, child, name, steps, value)
 
@@ -217,93 +204,6 @@ def _refused(path: str, name: str, fact: str) -> ModelError:
     )
 
 
-def weight_norm_parts(weight: torch.Tensor, dim: int | None) -> list[torch.Tensor]:
-    """Return the magnitude g and the direction v (the weight itself) for a weight norm, which computes `g * v / |v|`.
-
-    Args:
-        weight: The weight.
-        dim: The axis along which there is a magnitude for each index; None or -1 for a single magnitude.
-    """
-    length = torch.norm_except_dim(weight, 2, -1 if dim is None else dim)
-    # The direction must not be zero; with magnitude zero any other direction gives zeros.
-    return [length, torch.where(length == 0, torch.ones_like(weight), weight)]
-
-
-def spectral_norm_parts(weight: torch.Tensor, dim: int, start: torch.Tensor) -> list[torch.Tensor]:
-    """Return the tensor and the vectors u and v with which a spectral norm computes a given weight.
-
-    Spectral norm divides by `u @ W @ v`. Power iteration finds the singular vectors of the largest singular value, and
-    u is divided by this singular value, so that the divisor is one and the weight keeps its values.
-
-    Raises:
-        ModelError: The weight is zero, which spectral norm cannot represent.
-    """
-    matrix = weight.movedim(dim, 0).flatten(1)
-    u = start.to(weight.dtype)
-    for _ in range(_POWER_ITERATIONS):
-        u = nn.functional.normalize(matrix @ (matrix.T @ u), dim=0)
-    v = nn.functional.normalize(matrix.T @ u, dim=0)
-    u = nn.functional.normalize(matrix @ v, dim=0)
-    norm = u @ (matrix @ v)
-    if not norm > 0:
-        raise ModelError(
-            "spectral norm cannot represent a weight that is all zeros: remove the spectral norm before the transfer"
-        )
-    return [weight, u / norm, v]
-
-
-def _fill(held: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-    with torch.no_grad():
-        for target, value in zip(held, values, strict=True):
-            target.copy_(value)
-
-
-def _correct(held: list[torch.Tensor], value: torch.Tensor, compute: Callable[[], torch.Tensor]) -> None:
-    """Change the tensors `held` in place, from which a weight is computed, until the weight equals a value exactly.
-
-    They are changed to adjacent floating-point numbers. If this fails, the last attempt remains.
-    """
-    adjust = _adjust_lengths if len(held) == 2 else _adjust_vector
-    with torch.no_grad():
-        for attempt in range(_CORRECTIONS):
-            made = compute()
-            if torch.equal(made, value):
-                return
-            adjust(held, made.abs(), value.abs(), attempt)
-
-
-def _adjust_lengths(held: list[torch.Tensor], computed: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
-    """Change each magnitude of a weight norm by one unit in the last place, if the weight is too large or too small.
-
-    Args:
-        held: The magnitudes, which are changed in place, and the directions.
-        computed: The absolute values of the computed weight.
-        value: The absolute values that the weight should have.
-        attempt: The number of earlier attempts.
-    """
-    length = held[0]
-    axes = [axis for axis in range(value.ndim) if length.ndim == 0 or length.shape[axis] == 1]
-    excess = (computed - value).sum(axes, keepdim=length.ndim > 0)
-    toward = torch.where(excess > 0, 0.0, torch.inf).to(length)
-    length.copy_(torch.where(excess == 0, length, torch.nextafter(length, toward)))
-
-
-def _adjust_vector(held: list[torch.Tensor], computed: torch.Tensor, value: torch.Tensor, attempt: int) -> None:
-    """Change elements of the vector u of a spectral norm by one unit in the last place, fewer with more attempts.
-
-    Args:
-        held: The weight, and the vector u, which is changed in place.
-        computed: The absolute values of the computed weight.
-        value: The absolute values that the weight should have.
-        attempt: The number of earlier attempts.
-    """
-    u = held[1]
-    places = torch.arange(len(u), device=u.device).roll(attempt)[: max(1, len(u) >> attempt // 2)]
-    # The divisor is a product of u and a multiple of u, so a larger u gives a smaller weight.
-    is_too_large = bool((computed - value).sum() > 0)
-    u[places] = torch.nextafter(u[places], u[places] * (2.0 if is_too_large else 0.0))
-
-
 def _evaluated(steps: parametrize.ParametrizationList) -> torch.Tensor:
     """Return the weight that a parametrization computes in evaluation mode; in training mode its state would change."""
     flags = [(step, step.training) for step in steps.modules()]
@@ -319,3 +219,63 @@ def _evaluated(steps: parametrize.ParametrizationList) -> torch.Tensor:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name else path or name
+
+
+def derived_tensors(module: nn.Module, in_parts: Collection[str] = ()) -> dict[str, Derived]:
+    """Return the weights that a module computes from other tensors (weight norm, spectral norm), by path.
+
+    Args:
+        module: The module.
+        in_parts: The paths of the computed weights to leave out, because their parts are used instead.
+    """
+    found: list[Derived] = []
+    for path, child in named_modules(module):
+        if is_parametrized(child):
+            found += parametrized_weights(path, child)
+        elif _convolves_itself(child):
+            found += standardized_weights(path, child)
+        if child._forward_pre_hooks:
+            found += hooked_weights(path, child)
+    return {weight.path: weight for weight in found if weight.path not in in_parts}
+
+
+def is_parametrized(module: nn.Module) -> bool:
+    """Return True if a module has a weight that `torch.nn.utils.parametrize` computes."""
+    # `parametrize.is_parametrized` is slow for other modules: it looks up an attribute that does not exist.
+    return "parametrizations" in module._modules and parametrize.is_parametrized(module)
+
+
+def _convolves_itself(module: nn.Module) -> bool:
+    """Return True for a convolution of a user's class that overrides how torch convolves with the weight."""
+    is_convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not module.transposed
+    return is_convolution and "weight" in module._parameters and overrides(module, "forward", "_conv_forward")
+
+
+def overrides(module: nn.Module, *methods: str) -> bool:
+    """Return True if a user's class overrides one of the given methods of its torch.nn base class."""
+    functions = [getattr(type(module), name, None) for name in methods]
+    return any(not str(getattr(function, "__module__", "")).startswith("torch.nn.") for function in functions)
+
+
+def planned_in_parts(module: nn.Module, planned: ModelView | None) -> frozenset[str]:
+    """Return the paths of the computed weights for which a plan has the stored tensors ("weight_g", "weight_v").
+
+    Args:
+        module: The module.
+        planned: The module's tensors in the plan; None if there is no plan.
+    """
+    if planned is None:
+        return frozenset()
+    stored = {tensor.path for tensor in planned.tensors() if not tensor.is_computed}
+    return frozenset(path for path, weight in derived_tensors(module).items() if stored.issuperset(weight.parts))
+
+
+def buffers_of(module: nn.Module, in_parts: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the paths of the buffers that computed weights depend on: {"conv.weight": ("conv.weight_u",)}.
+
+    A weight that depends on no buffer is left out.
+    """
+    buffers = dict(named_buffers(module))
+    derived = derived_tensors(module)
+    found = {path: tuple(part for part in derived[path].parts if part in buffers) for path in sorted(in_parts)}
+    return {path: names for path, names in found.items() if names}

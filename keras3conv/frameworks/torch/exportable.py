@@ -16,8 +16,8 @@ from torch.nn import functional
 from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
+from keras3conv.frameworks.torch.derived import derived_tensors, is_parametrized
 from keras3conv.frameworks.torch.tensors import named_modules
-from keras3conv.frameworks.torch.view import derived_tensors, is_parametrized
 
 
 @contextmanager

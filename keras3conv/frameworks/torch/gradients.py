@@ -12,10 +12,10 @@ from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.derived import derived_tensors
 from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.frameworks.torch.modes import default_dtype
 from keras3conv.frameworks.torch.observing import computed_weights, held, running_tensors, substituted
-from keras3conv.frameworks.torch.view import derived_tensors
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array
 

@@ -18,7 +18,7 @@ from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import flatten, require_numbers
 from keras3conv.frameworks.shared.inputs_given import input_arrays, no_input
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording
-from keras3conv.frameworks.torch.derived import Derived
+from keras3conv.frameworks.torch.derived import Derived, derived_tensors, planned_in_parts
 from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.frameworks.torch.modes import (
     default_dtype,
@@ -50,7 +50,7 @@ from keras3conv.frameworks.torch.tensors import (
     to_torch,
     version_of,
 )
-from keras3conv.frameworks.torch.view import derived_tensors, planned_in_parts, stored_tensors, view
+from keras3conv.frameworks.torch.view import stored_tensors, view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView, Side
 from keras3conv.rules.registry import users_rules

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.torch.behaviour import centred_norm
-from keras3conv.frameworks.torch.derived import Derived, hooked_weights, parametrized_weights, standardized_weights
-from keras3conv.frameworks.torch.tensors import dtype_name, named_buffers, named_modules, named_tensors, to_numpy
+from keras3conv.frameworks.torch.derived import Derived, derived_tensors, is_parametrized, overrides
+from keras3conv.frameworks.torch.tensors import dtype_name, named_modules, named_tensors, to_numpy
 from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView, Reader, TensorRef, made, plain
 
@@ -58,42 +57,6 @@ def view(
         required=required,
         keywords=keywords(module),
     )
-
-
-def derived_tensors(module: nn.Module, in_parts: Collection[str] = ()) -> dict[str, Derived]:
-    """Return the weights that a module computes from other tensors (weight norm, spectral norm), by path.
-
-    Args:
-        module: The module.
-        in_parts: The paths of the computed weights to leave out, because their parts are used instead.
-    """
-    found: list[Derived] = []
-    for path, child in named_modules(module):
-        if is_parametrized(child):
-            found += parametrized_weights(path, child)
-        elif _convolves_itself(child):
-            found += standardized_weights(path, child)
-        if child._forward_pre_hooks:
-            found += hooked_weights(path, child)
-    return {weight.path: weight for weight in found if weight.path not in in_parts}
-
-
-def is_parametrized(module: nn.Module) -> bool:
-    """Return True if a module has a weight that `torch.nn.utils.parametrize` computes."""
-    # `parametrize.is_parametrized` is slow for other modules: it looks up an attribute that does not exist.
-    return "parametrizations" in module._modules and parametrize.is_parametrized(module)
-
-
-def _convolves_itself(module: nn.Module) -> bool:
-    """Return True for a convolution of a user's class that overrides how torch convolves with the weight."""
-    is_convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and not module.transposed
-    return is_convolution and "weight" in module._parameters and _overrides(module, "forward", "_conv_forward")
-
-
-def _overrides(module: nn.Module, *methods: str) -> bool:
-    """Return True if a user's class overrides one of the given methods of its torch.nn base class."""
-    functions = [getattr(type(module), name, None) for name in methods]
-    return any(not str(getattr(function, "__module__", "")).startswith("torch.nn.") for function in functions)
 
 
 def arguments(module: nn.Module) -> tuple[tuple[str, ...], int]:
@@ -226,7 +189,7 @@ def _may_be_norm(module: nn.Module) -> bool:
     shape = own["weight"].shape
     channels = len(shape) == 1 and shape[0] > 1 and all(tensor.shape == shape for tensor in own.values())
     is_plain = "forward" not in vars(module) and not isinstance(module, torch.jit.ScriptModule)
-    return channels and is_plain and _overrides(module, "forward")
+    return channels and is_plain and overrides(module, "forward")
 
 
 def _derived_ref(weight: Derived) -> TensorRef:
@@ -286,30 +249,6 @@ def _config(layer: nn.Module) -> dict[str, Any]:
     }
     present = {name: tensor is not None for name, tensor in layer._parameters.items()}
     return present | config
-
-
-def planned_in_parts(module: nn.Module, planned: ModelView | None) -> frozenset[str]:
-    """Return the paths of the computed weights for which a plan has the stored tensors ("weight_g", "weight_v").
-
-    Args:
-        module: The module.
-        planned: The module's tensors in the plan; None if there is no plan.
-    """
-    if planned is None:
-        return frozenset()
-    stored = {tensor.path for tensor in planned.tensors() if not tensor.is_computed}
-    return frozenset(path for path, weight in derived_tensors(module).items() if stored.issuperset(weight.parts))
-
-
-def buffers_of(module: nn.Module, in_parts: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Return the paths of the buffers that computed weights depend on: {"conv.weight": ("conv.weight_u",)}.
-
-    A weight that depends on no buffer is left out.
-    """
-    buffers = dict(named_buffers(module))
-    derived = derived_tensors(module)
-    found = {path: tuple(part for part in derived[path].parts if part in buffers) for path in sorted(in_parts)}
-    return {path: names for path, names in found.items() if names}
 
 
 def inner_modules(module: nn.Module, in_parts: Collection[str] = ()) -> set[str]:

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator
 
 from torch import nn
 
+from keras3conv.frameworks.torch.derived import derived_tensors, is_parametrized
 from keras3conv.frameworks.torch.tensors import named_modules
-from keras3conv.frameworks.torch.view import derived_tensors, is_parametrized
 
 _SHOWN = 3
 

@@ -14,10 +14,10 @@ from keras3conv.errors import RAISED_BY_MODELS, ModelError, Problem
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import Call, Recording, traced
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch.derived import derived_tensors, planned_in_parts
 from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.frameworks.torch.observing import Arguments, computed_weights, forward_calls, held, substituted
 from keras3conv.frameworks.torch.tensors import double_precision, named_tensors, tensors_in
-from keras3conv.frameworks.torch.view import derived_tensors, planned_in_parts
 from keras3conv.messages import lay_out
 from keras3conv.model.views import ModelView
 from keras3conv.numerics.fingerprint import EXACT, Fingerprint, fingerprint_of, has_nan
