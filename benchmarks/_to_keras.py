@@ -92,7 +92,7 @@ def _numbers(row: Row, module: Any, inputs: Any, conversion: Any, folder: Path) 
     from keras3conv.frameworks.keras import model as keras_side
     from keras3conv.frameworks.torch import module as torch_side
     from keras3conv.frameworks.torch.derived import planned_in_parts
-    from keras3conv.numerics.difference import judge
+    from keras3conv.numerics.judgement import judge
     from keras3conv.validators.running.output_pairs import output_pairs
 
     given = list(conversion.inputs)
@@ -149,7 +149,7 @@ def backend_main() -> int:
     import numpy as np
 
     from keras3conv.frameworks.keras.values import error_message, raised_by_keras
-    from keras3conv.numerics.difference import judge
+    from keras3conv.numerics.judgement import judge
 
     warnings.simplefilter("ignore")
     known: tuple[type[Exception], ...] = (OSError, *raised_by_keras())

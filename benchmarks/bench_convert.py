@@ -176,7 +176,7 @@ def _agrees_compiled(result: Result, backend: str) -> bool:
     import torch
 
     import keras3conv as k3c
-    from keras3conv.numerics.difference import judge
+    from keras3conv.numerics.judgement import judge
 
     conversion = k3c.convert(make(result.name, result.size, weights_of=True), validate=False)
     module, given = conversion.model, tuple(map(torch.from_numpy, conversion.inputs))

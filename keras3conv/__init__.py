@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from keras3conv.builder.conversion import Conversion
     from keras3conv.errors import Keras3ConvError
     from keras3conv.frameworks.sides import view
-    from keras3conv.numerics.difference import Diff, Tolerance, compare
+    from keras3conv.numerics.difference import Diff, compare
+    from keras3conv.numerics.judgement import Tolerance
     from keras3conv.report.report import Report
     from keras3conv.report.values import Section
     from keras3conv.rules.library import list_rules
@@ -72,7 +73,7 @@ _MODULE_OF = {
     "Report": "report.report",
     "Rule": "rules.rule",
     "Section": "report.values",
-    "Tolerance": "numerics.difference",
+    "Tolerance": "numerics.judgement",
     "WeightMapping": "rules.rule",
     "align": "api",
     "align_ordered": "workflows.ordered",

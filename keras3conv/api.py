@@ -12,7 +12,7 @@ import numpy as np
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import Model
-from keras3conv.numerics.difference import Tolerance
+from keras3conv.numerics.judgement import Tolerance
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.report.report import Report
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.messages import count
-from keras3conv.numerics.difference import judge
+from keras3conv.numerics.judgement import judge
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array

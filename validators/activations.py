@@ -13,7 +13,8 @@ from keras3conv.collapsing import collapse
 from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import count, how_many_differ
-from keras3conv.numerics.difference import Judgement, at_most, judge_by_floor, noise_floor
+from keras3conv.numerics.difference import noise_floor
+from keras3conv.numerics.judgement import Judgement, at_most, judge_by_floor
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem

@@ -13,7 +13,7 @@ from pathlib import Path
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks import processes as other_process
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.numerics.difference import Judgement, at_most, judge
+from keras3conv.numerics.judgement import Judgement, at_most, judge
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.running.output_pairs import output_pairs, shown_name

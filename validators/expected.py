@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from keras3conv.errors import InputError, Problem
 from keras3conv.messages import count
-from keras3conv.numerics.difference import Judgement, compare, judge, noise_floor, resolution
+from keras3conv.numerics.difference import compare, noise_floor, resolution
+from keras3conv.numerics.judgement import Judgement, judge
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name

@@ -7,7 +7,8 @@ from math import isfinite
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count
-from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, Diff, compare
+from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
+from keras3conv.numerics.judgement import NOT_FINITE
 from keras3conv.report.values import Plot, Section, Series, Table
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import blame_layer, explain_output

@@ -15,7 +15,8 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.messages import count
-from keras3conv.numerics.difference import FLOAT64_LIMIT, NOT_FINITE, compare
+from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
+from keras3conv.numerics.judgement import NOT_FINITE
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array

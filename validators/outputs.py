@@ -11,7 +11,8 @@ import numpy as np
 from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import how_many_differ
-from keras3conv.numerics.difference import Judgement, judge, noise_floor
+from keras3conv.numerics.difference import noise_floor
+from keras3conv.numerics.judgement import Judgement, judge
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem

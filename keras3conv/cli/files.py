@@ -7,7 +7,7 @@ from typing import Any
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.model.views import Side
-from keras3conv.numerics.difference import Tolerance
+from keras3conv.numerics.judgement import Tolerance
 from keras3conv.report.files import require_replaceable
 from keras3conv.workflows.files import random_inputs, read_inputs, read_plan
 

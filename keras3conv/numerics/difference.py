@@ -1,7 +1,7 @@
-"""Compare two arrays and judge their difference against the measured rounding noise.
+"""Compare two arrays element by element, describe their difference in numbers, and measure the rounding noise.
 
 The noise floor is the rounding error of the model that the weights came from (the source): its output in its own dtype
-minus its output in float64, for the same input. No tolerance is chosen by hand.
+minus its output in float64, for the same input.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,6 @@ FLOAT64_LIMIT = 1e-10
 
 A deep model amplifies rounding to 1e-12; the smallest mistake worth finding (an epsilon off by 1e-3) shows at 1e-8.
 """
-
-NOISE_FACTOR = 8.0
-"""The multiple of the measured noise floor up to which a deviation is noise.
-
-Two implementations that sum in different orders differ by a small multiple of either one's own rounding error.
-"""
-
-
-NOT_FINITE = "values that are not finite: they prove nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +92,8 @@ def compare(actual: Array, expected: Array) -> Diff:
         count=actual.size,
         differing=sum(part.differing for part in parts),
         max_abs=worst.max_abs,
-        max_rel=_ratio(worst.max_abs, scale),
-        max_ulp=_ratio(worst.max_abs, scale * max(resolution(actual), resolution(expected))),
+        max_rel=ratio_of(worst.max_abs, scale),
+        max_ulp=ratio_of(worst.max_abs, scale * max(resolution(actual), resolution(expected))),
         scale=scale,
         worst=tuple(worst.worst[order.index(axis)] for axis in range(len(shape))),
         nonfinite=sum(part.nonfinite for part in parts),
@@ -203,120 +194,6 @@ def same_bits(actual: Array, expected: Array) -> bool:
     return np.array_equal(actual.view(bits), expected.view(bits))  # faster on transposed arrays than after a copy
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """The difference of outputs that the user allows, in place of a multiple of the measured rounding noise.
-
-    Both numbers are required, so that neither is a hidden default. Reports state that a tolerance was given.
-
-    Attributes:
-        absolute: The allowed difference, whatever the values are.
-        relative: The difference allowed in addition, as a fraction of the largest value of the source.
-    """
-
-    absolute: float
-    relative: float
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not (isinstance(value, int | float) and isfinite(value) and value >= 0):
-                raise InputError(f"the {name} tolerance must be a finite number and not negative, but is {value!r}")
-
-    def __str__(self) -> str:
-        return f"{self.absolute:g} absolute and {self.relative:g} of the largest value"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """The difference between the outputs of two models, judged against the rounding noise or the user's tolerance.
-
-    Attributes:
-        deviation: The largest absolute difference between the outputs of the two models.
-        floor: The noise floor, as `noise_floor` returns it; None if it was not measured, because the caller gave a
-            tolerance.
-        factor: The deviation may be at most this factor times the floor.
-        differing: The number of elements that differ.
-        allowed: The largest deviation that the user's tolerance allows; None if there is none, so that the floor
-            decides.
-    """
-
-    deviation: float
-    floor: float | None
-    factor: float = NOISE_FACTOR
-    differing: int = 0
-    allowed: float | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """The deviation divided by the noise floor; None if the noise floor was not measured."""
-        return None if self.floor is None else _ratio(self.deviation, self.floor)
-
-    @property
-    def limit(self) -> float:
-        """The largest deviation that passes: that of the user's tolerance, or else `factor` times the noise floor."""
-        if self.allowed is not None:
-            return self.allowed
-        return float("nan") if self.floor is None else self.factor * self.floor
-
-    @property
-    def proves(self) -> bool:
-        """True if the comparison can prove equality: neither the deviation nor the limit is NaN or infinite."""
-        return isfinite(self.deviation) and isfinite(self.limit)
-
-    @property
-    def passed(self) -> bool:
-        """True if the outputs of the two models agree: the deviation is finite and at most `limit`."""
-        return self.proves and self.deviation <= self.limit
-
-    def __str__(self) -> str:
-        if not self.proves:
-            return NOT_FINITE
-        if self.differing == 0:
-            return "bit-identical"
-        noise = "" if self.floor is None else f", {self.ratio:.2g} x the noise floor of {self.floor:.2g}"
-        given = "" if self.allowed is None else f", the given tolerance is {self.allowed:.2g}"
-        return f"{self.deviation:.2g}{noise}{given}"
-
-
-def at_most(ratio: float) -> str:
-    """Return the largest ratio to the noise floor in words: "at most 2.1 x the noise floor"; "bit-identical" for 0."""
-    return f"at most {ratio:.2g} x the noise floor" if ratio else "bit-identical"
-
-
-def judge(
-    actual: Array, source: Array, truth: Array | None, tolerance: Tolerance | None = None, *, least: float = 0.0
-) -> Judgement:
-    """Judge the output of one model (target) against another (source): by the source's rounding noise or a tolerance.
-
-    Args:
-        actual: The output of the target, in its own dtype.
-        source: The output of the source, in its own dtype, on the same input.
-        truth: The output of the source in float64, on the same input; None if a tolerance is given instead.
-        tolerance: The difference that the caller allows, whatever the noise is.
-        least: The floor to use if the measured one is smaller: the noise of a target that computes in float16, say.
-    """
-    floor = None if truth is None else max(noise_floor(source, truth), least)
-    return judge_by_floor(compare(actual, source), floor, tolerance)
-
-
-def judge_by_floor(diff: Diff, floor: float | None, tolerance: Tolerance | None = None) -> Judgement:
-    """Judge the difference between the output of one model and that of another by a noise floor or a tolerance."""
-    allowed = None if tolerance is None else tolerance.absolute + tolerance.relative * diff.scale
-    return Judgement(deviation=_or_infinite(diff), floor=floor, differing=diff.differing, allowed=allowed)
-
-
-def noise_floor(source: Array, truth: Array, unit: float | None = None) -> float:
-    """Return the noise floor: the largest rounding error in a model's output, at least half an ulp of its maximum.
-
-    Args:
-        source: The output of the model in its own dtype.
-        truth: The output of the model in float64, on the same input.
-        unit: The unit in the last place (ulp) at 1.0; by default that of the dtype of `source`.
-    """
-    noise = compare(source, truth)
-    return max(noise.max_abs, 0.5 * (resolution(source) if unit is None else unit) * noise.scale)
-
-
 def resolution(array: Array) -> float:
     """Return the distance from 1.0 to the next number in the array's dtype; 0 for integers."""
     dtype = array.dtype
@@ -375,12 +252,20 @@ def _distance(
         return np.where(same, 0.0, np.where(finite, np.abs(actual - expected), np.inf))
 
 
-def _ratio(value: float, unit: float) -> float:
+def ratio_of(value: float, unit: float) -> float:
+    """Return a value divided by a unit; 0 for the value 0, also if the unit is 0."""
     if value == 0:
         return 0.0
     return value / unit if unit > 0 and isfinite(value) else float("inf")
 
 
-def _or_infinite(diff: Diff) -> float:
-    """Return `diff.max_abs`, the largest absolute difference; infinite if one of the arrays has NaN or infinity."""
-    return float("inf") if diff.nonfinite else diff.max_abs
+def noise_floor(source: Array, truth: Array, unit: float | None = None) -> float:
+    """Return the noise floor: the largest rounding error in a model's output, at least half an ulp of its maximum.
+
+    Args:
+        source: The output of the model in its own dtype.
+        truth: The output of the model in float64, on the same input.
+        unit: The unit in the last place (ulp) at 1.0; by default that of the dtype of `source`.
+    """
+    noise = compare(source, truth)
+    return max(noise.max_abs, 0.5 * (resolution(source) if unit is None else unit) * noise.scale)

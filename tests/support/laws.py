@@ -12,7 +12,8 @@ import numpy as np
 
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.torch import module as torch_side
-from keras3conv.numerics.difference import compare, judge
+from keras3conv.numerics.difference import compare
+from keras3conv.numerics.judgement import judge
 from keras3conv.rules.rule import Config, LayerSpecs, Rule
 from keras3conv.transforms import Array, Shape, from_json
 from tests.support.training import keras_gradients, keras_training, torch_gradients, torch_training

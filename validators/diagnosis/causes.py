@@ -10,7 +10,8 @@ import numpy as np
 from keras3conv.errors import ModelError, Problem
 from keras3conv.messages import count
 from keras3conv.model.views import Side
-from keras3conv.numerics.difference import FLOAT64_LIMIT, compare, judge
+from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
+from keras3conv.numerics.judgement import judge
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.transferred import TO_KERAS, TRANSFERS
 

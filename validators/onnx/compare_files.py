@@ -15,7 +15,8 @@ from keras3conv.errors import ModelError, Problem, message_of, require
 from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.inputs_given import only_array
 from keras3conv.messages import count
-from keras3conv.numerics.difference import Diff, Tolerance, at_most, compare, resolution
+from keras3conv.numerics.difference import Diff, compare, resolution
+from keras3conv.numerics.judgement import Tolerance, at_most
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section

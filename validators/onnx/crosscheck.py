@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.numerics.difference import Tolerance, at_most
+from keras3conv.numerics.judgement import Tolerance, at_most
 from keras3conv.report.values import Section, Status, Table
 from keras3conv.validators.onnx import export as onnx_export
 from keras3conv.validators.onnx import session as onnx_session

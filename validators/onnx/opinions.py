@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
-from keras3conv.numerics.difference import Judgement, Tolerance, judge
+from keras3conv.numerics.judgement import Judgement, Tolerance, judge
 from keras3conv.transforms import Array
 
 TORCH, KERAS, TORCH_ONNX, KERAS_ONNX = "torch", "Keras", "ONNX of torch", "ONNX of Keras"

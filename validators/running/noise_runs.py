@@ -15,7 +15,7 @@ import numpy as np
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.inputs_scaled import nudged
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.numerics.difference import Judgement
+from keras3conv.numerics.judgement import Judgement
 from keras3conv.transforms import Array
 
 REPEATS = 8

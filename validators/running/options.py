@@ -13,7 +13,7 @@ import numpy as np
 from keras3conv.errors import FileError, InputError
 from keras3conv.formats.safe import npy
 from keras3conv.model.views import Side
-from keras3conv.numerics.difference import Tolerance
+from keras3conv.numerics.judgement import Tolerance
 from keras3conv.transforms import Array
 
 BACKENDS = ("torch", "jax", "tensorflow")

@@ -14,7 +14,8 @@ import numpy as np
 
 from keras3conv.frameworks.shared.inputs import Inputs, flatten
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.numerics.difference import judge, noise_floor
+from keras3conv.numerics.difference import noise_floor
+from keras3conv.numerics.judgement import judge
 from keras3conv.transforms import Array
 
 SHARE = 16

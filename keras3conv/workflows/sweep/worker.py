@@ -197,7 +197,7 @@ def _convert(running: Run) -> str:
 
 
 def _validate(running: Run) -> str:
-    from keras3conv.numerics.difference import Tolerance
+    from keras3conv.numerics.judgement import Tolerance
     from keras3conv.validators.running.options import Options
     from keras3conv.workflows.factories import code_of_factories
     from keras3conv.workflows.files import read_class_names, read_inputs, read_labels

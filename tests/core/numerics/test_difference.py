@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from keras3conv.errors import InputError
 from keras3conv.numerics import difference, parts
-from keras3conv.numerics.difference import NOISE_FACTOR, Judgement, compare, judge, resolution, same_bits
+from keras3conv.numerics.difference import compare, resolution, same_bits
+from keras3conv.numerics.judgement import NOISE_FACTOR, Judgement, judge
 from keras3conv.transforms import Array
 
 NAN, INFINITY = float("nan"), float("inf")

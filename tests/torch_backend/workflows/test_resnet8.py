@@ -13,7 +13,7 @@ import torch
 
 import keras3conv as k3c
 from keras3conv.alignment.plan import Alignment
-from keras3conv.numerics.difference import judge
+from keras3conv.numerics.judgement import judge
 from tests.support.models import NaiveBlock, ResNet8
 
 pytestmark = pytest.mark.slow
