@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras3conv.frameworks.keras.float64_kernels import float64_kernels
 from keras3conv.frameworks.keras.internals import GLOBAL_SEED_GENERATOR, LAYER_MODULES, dtypes, global_state
-from keras3conv.frameworks.keras.observing import float64_kernels, replaced
+from keras3conv.frameworks.keras.observing import replaced
 from keras3conv.frameworks.keras.tree import layers_of, named_layers, variables_of
 from keras3conv.frameworks.keras.values import backend, to_numpy
 from keras3conv.frameworks.shared.inputs import flatten

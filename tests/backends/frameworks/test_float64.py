@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from keras.src import backend
 
+from keras3conv.frameworks.keras import float64_kernels
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.frameworks.keras import observing
 from keras3conv.numerics.difference import compare
 from keras3conv.transforms import Array
 
-NAMES = [*{name: 0 for stand_ins in (observing._NN, observing._CORE) for name in stand_ins.get(backend.backend(), {})}]
+NAMES = [*{name: 0 for stand_ins in (float64_kernels._NN, float64_kernels._CORE) for name in stand_ins.get(backend.backend(), {})}]
 
 
 def own() -> list[object]:
@@ -21,10 +21,10 @@ def own() -> list[object]:
 
 def test_backend_functions_are_restored_also_after_an_error() -> None:
     before = own()
-    with observing.float64_kernels():
+    with float64_kernels.float64_kernels():
         assert own() != before
     assert own() == before
-    with pytest.raises(ValueError, match="planted"), observing.float64_kernels():
+    with pytest.raises(ValueError, match="planted"), float64_kernels.float64_kernels():
         raise ValueError("planted")
     assert own() == before
 
