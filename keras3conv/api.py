@@ -36,7 +36,7 @@ def _random_state_kept() -> Iterator[None]:
 
             contexts.enter_context(generators_kept())
         if "keras" in sys.modules:
-            from keras3conv.frameworks.keras.modes import global_seed_kept
+            from keras3conv.frameworks.keras.state import global_seed_kept
 
             contexts.enter_context(global_seed_kept())
         yield

@@ -5,8 +5,9 @@ from typing import Any
 
 import keras
 
-from keras3conv.frameworks.keras.modes import state_kept, without_gradients
+from keras3conv.frameworks.keras.modes import without_gradients
 from keras3conv.frameworks.keras.observing import Original, batch_normalizations
+from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import named_layers
 from keras3conv.frameworks.keras.values import raised_by_keras, to_tensors
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from keras3conv.errors import ModelError, Problem
-from keras3conv.frameworks.keras.modes import state_kept
 from keras3conv.frameworks.keras.observing import Original, layer_calls
+from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import named_layers, variables_by_path
 from keras3conv.frameworks.keras.values import backend, error_message, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.inputs import flatten

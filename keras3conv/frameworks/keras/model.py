@@ -12,8 +12,9 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
-from keras3conv.frameworks.keras.modes import float64_mode, narrow_compute_dtype, precise, state_kept, without_gradients
+from keras3conv.frameworks.keras.modes import float64_mode, narrow_compute_dtype, precise, without_gradients
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
+from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import (
     call_arguments,
     class_name,

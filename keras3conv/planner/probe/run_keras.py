@@ -12,8 +12,8 @@ import numpy as np
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.frameworks.keras.modes import state_kept
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls
+from keras3conv.frameworks.keras.state import state_kept
 from keras3conv.frameworks.keras.tree import named_layers, variables_of
 from keras3conv.frameworks.keras.values import fill, memory_orders, raised_by_keras, to_numpy, to_tensors
 from keras3conv.frameworks.shared.inputs import flatten

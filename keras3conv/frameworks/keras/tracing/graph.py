@@ -21,9 +21,10 @@ from keras3conv.errors import Problem
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.keras.attributes import attribute_paths
 from keras3conv.frameworks.keras.internals import compute_output_spec
-from keras3conv.frameworks.keras.modes import float64_mode, tensors_kept
+from keras3conv.frameworks.keras.modes import float64_mode
 from keras3conv.frameworks.keras.observing import Original, added_losses, layer_calls, symbolic_calls
 from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
+from keras3conv.frameworks.keras.state import tensors_kept
 from keras3conv.frameworks.keras.tracing.comparing import equality_recorded
 from keras3conv.frameworks.keras.tracing.composed import composed, differing_loops, loops_of
 from keras3conv.frameworks.keras.tracing.creation import creations_recorded, draws_noted, numbers_kept
