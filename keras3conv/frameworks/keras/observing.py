@@ -1,8 +1,8 @@
 """Replace methods and functions of Keras while a model runs, to observe its calls.
 
 Keras has no hooks like those of PyTorch, so a method such as `Layer.__call__` is replaced for the duration of a `with`
-block. Other modules replace nothing, or do it by `replaced`, as `float64_kernels` does. Every context manager here restores
-the original on exit, also after an exception.
+block. Other modules replace nothing, or do it by `replaced`, as `float64_kernels` does. Every context manager
+here restores the original on exit, also after an exception.
 """
 
 import sys

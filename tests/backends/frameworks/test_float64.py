@@ -12,7 +12,8 @@ from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.numerics.difference import compare
 from keras3conv.transforms import Array
 
-NAMES = [*{name: 0 for stand_ins in (float64_kernels._NN, float64_kernels._CORE) for name in stand_ins.get(backend.backend(), {})}]
+STAND_INS = (float64_kernels._NN, float64_kernels._CORE)
+NAMES = [*{name: 0 for stand_ins in STAND_INS for name in stand_ins.get(backend.backend(), {})}]
 
 
 def own() -> list[object]:

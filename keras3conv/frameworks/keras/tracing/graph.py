@@ -31,9 +31,10 @@ from keras3conv.frameworks.keras.tracing.creation import creations_recorded, dra
 from keras3conv.frameworks.keras.tracing.endings import final_activation, noted_config, output_names
 from keras3conv.frameworks.keras.tracing.indexing import every_index
 from keras3conv.frameworks.keras.tracing.loops import distributed, has_own_cell, step_by_step, unrolled
-from keras3conv.frameworks.keras.tracing.numbers import with_exact_numbers
+from keras3conv.frameworks.keras.tracing.merging import DEPENDS, merged
+from keras3conv.frameworks.keras.tracing.numbers import number_of, with_exact_numbers, with_numbers
 from keras3conv.frameworks.keras.tracing.problems import cannot_call, cannot_follow, corrected
-from keras3conv.frameworks.keras.tracing.sizes import DEPENDS, Sizes, at_accepted_sizes, merged, number_of, with_numbers
+from keras3conv.frameworks.keras.tracing.sizes import Sizes, at_accepted_sizes
 from keras3conv.frameworks.keras.tracing.traced import Traced
 from keras3conv.frameworks.keras.tracing.variables import symbolic_attributes, symbolic_variables
 from keras3conv.frameworks.keras.training_only import training_only

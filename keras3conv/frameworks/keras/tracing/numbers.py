@@ -1,8 +1,15 @@
 """Replace numbers that a layer has computed in float32, such as sqrt(8), by their exact values."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
+import keras
+import numpy as np
+
+from keras3conv.frameworks.keras.operations import arguments_of, kind_of_operation
+from keras3conv.frameworks.keras.values import to_numpy
 from keras3conv.model.graph import Graph, Node, leaves, mapped
 
 _ROUNDING = 2.0**-22
@@ -35,3 +42,36 @@ def _exact(node: Node, exact: Node) -> Node:
         return value
 
     return replace(node, arguments=mapped(node.arguments, chosen))
+
+
+def number_of(operation: keras.Operation, args: Any, kwargs: Any) -> int | None:
+    """Return the result of `keras.ops.ndim` or `keras.ops.size` in a trace, as a number; None for other operations.
+
+    Args:
+        operation: The operation.
+        args: The positional arguments of the call.
+        kwargs: The keyword arguments of the call.
+    """
+    kind = kind_of_operation(operation)
+    if kind not in ("keras.ops.ndim", "keras.ops.size"):
+        return None
+    shape = arguments_of(operation, args, kwargs)["x"].shape
+    return len(shape) if kind == "keras.ops.ndim" else prod(shape)
+
+
+_OF_SIZES: Mapping[str, str] = {"broadcast_to": "shape", "reshape": "newshape", "tile": "repeats"}
+"""The argument of an operation that has sizes, by the name of the operation."""
+
+
+def with_numbers(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an operation with numbers for sizes that are a tensor, as computed by `call` in a layer.
+
+    Args:
+        kind: The public name of the operation, such as "keras.ops.tile".
+        arguments: The arguments by parameter name.
+    """
+    name = _OF_SIZES.get(kind.removeprefix("keras.ops."), "")
+    sizes = arguments.get(name)
+    if isinstance(sizes, keras.KerasTensor) or not (isinstance(sizes, np.ndarray) or keras.ops.is_tensor(sizes)):
+        return dict(arguments)
+    return {**arguments, name: to_numpy(sizes).tolist()}
