@@ -14,7 +14,7 @@ from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import count, how_many_differ
 from keras3conv.numerics.difference import noise_floor
-from keras3conv.numerics.judgement import Judgement, at_most, judge_by_floor
+from keras3conv.numerics.judgement import Judgement, judge_by_floor, worst_difference
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import explained_problem
@@ -256,15 +256,12 @@ def _summary(calls: list[_JudgedCall]) -> str:
     whole = [judged.whole for judged in calls if judged.whole and not judged.is_compensated]
     isolated = [judged.isolated for judged in calls if judged.isolated and not judged.is_compensated]
     number = count(len(calls), "layer call")
-    together, alone = _worst_ratio(whole), _worst_ratio(isolated)
-    if not together and not alone:
+    together, alone = worst_difference(whole), worst_difference(isolated)
+    if together == alone == "bit-identical":
         return f"{number}, {identical} bit-identical"
-    in_isolation = f"at most {alone:.2g} x" if alone else "bit-identical"
-    return f"{number}, {identical} bit-identical, {at_most(together)}, in isolation {in_isolation}"
-
-
-def _worst_ratio(judgements: list[Judgement]) -> float:
-    return max((judgement.ratio or 0.0 for judgement in judgements), default=0.0)
+    unit = " the noise floor"
+    alone = alone.removesuffix(unit) if together.endswith(unit) else alone
+    return f"{number}, {identical} bit-identical, {together}, in isolation {alone}"
 
 
 def _problem(subject: Subject, calls: list[_JudgedCall], failed: list[int]) -> Problem:

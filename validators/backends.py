@@ -13,7 +13,7 @@ from pathlib import Path
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks import processes as other_process
 from keras3conv.frameworks.shared.recording import Recording
-from keras3conv.numerics.judgement import Judgement, at_most, judge
+from keras3conv.numerics.judgement import Judgement, judge, worst_difference
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.running.output_pairs import output_pairs, shown_name
@@ -101,8 +101,8 @@ def _skipped(reason: str) -> Section:
 
 
 def _summary(rows: list[_Row], finished: Mapping[str, Recording]) -> str:
-    worst = max((row.judgement.ratio or 0.0 for row in rows if row.judgement), default=0.0)
-    return f"{', '.join(name.removeprefix('keras on ') for name in finished)}: {at_most(worst)}"
+    worst = worst_difference(row.judgement for row in rows)
+    return f"{', '.join(name.removeprefix('keras on ') for name in finished)}: {worst}"
 
 
 def _rows(subject: Subject, finished: Mapping[str, Recording]) -> Iterator[_Row]:

@@ -8,7 +8,7 @@ from math import isfinite
 from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
-from keras3conv.numerics.judgement import NOT_FINITE
+from keras3conv.numerics.judgement import NOT_FINITE, agreement
 from keras3conv.report.values import Plot, Section, Series, Table
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import blame_layer, explain_output
@@ -234,9 +234,9 @@ def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) 
     """
     judged = [call for call in calls if not call.note]
     worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)
-    parts = [f"outputs agree to {worst_output:.2g}", f"{count(len(judged), 'layer call')} to {worst_layer:.2g}"]
+    parts = [f"outputs agree {agreement(worst_output)}", f"{count(len(judged), 'layer call')} {agreement(worst_layer)}"]
     if variation:
-        parts = [f"all to {max(worst_output, worst_layer):.2g} {variation}"]
+        parts = [f"all {agreement(max(worst_output, worst_layer))} {variation}"]
     compensated = sum(call.note == NOTE for call in calls)
     rounding = sum(call.note == ROUNDING for call in calls)
     if compensated and not variation:

@@ -16,7 +16,7 @@ from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
-from keras3conv.numerics.judgement import NOT_FINITE
+from keras3conv.numerics.judgement import NOT_FINITE, agreement
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array
@@ -111,9 +111,9 @@ def check(subject: Subject) -> Section:
     comparisons = [*inference, *training]
     failed = [index for index, comparison in enumerate(comparisons) if not comparison.passed]
     worst = max((comparison.error for comparison in inference), default=0.0)
-    summary = f"{count(len(inference), 'gradient')} agree to {worst:.2g}"
+    summary = f"{count(len(inference), 'gradient')} agree {agreement(worst)}"
     if training:
-        summary += f", one step in training mode to {max(comparison.error for comparison in training):.2g}"
+        summary += f", one step in training mode {agreement(max(comparison.error for comparison in training))}"
     different = [unlike(subject, *entry) for entry in statistics.values() if entry[1] != entry[2]]
     different += [corrected(pair) for pair in renormalised(subject)]
     lost, computed = trained_as_a_whole(subject), kept_states(subject)

@@ -3,6 +3,7 @@
 No tolerance is chosen by hand.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 
@@ -94,9 +95,25 @@ class Judgement:
         return f"{self.deviation:.2g}{noise}{given}"
 
 
-def at_most(ratio: float) -> str:
-    """Return the largest ratio to the noise floor in words: "at most 2.1 x the noise floor"; "bit-identical" for 0."""
-    return f"at most {ratio:.2g} x the noise floor" if ratio else "bit-identical"
+def worst_difference(judgements: Iterable[Judgement | None]) -> str:
+    """Return the largest of several differences in words: "at most 2.1 x the noise floor", "bit-identical".
+
+    Args:
+        judgements: The judged differences; None stands for a comparison that was not made.
+    """
+    made = [judgement for judgement in judgements if judgement is not None]
+    if all(judgement.differing == 0 for judgement in made):
+        return "bit-identical"
+    ratios = [judgement.ratio for judgement in made]
+    known = [ratio for ratio in ratios if ratio is not None]
+    if len(known) < len(ratios):
+        return f"at most {max(judgement.deviation for judgement in made):.2g} apart, within the tolerance"
+    return f"at most {max(known):.2g} x the noise floor"
+
+
+def agreement(error: float) -> str:
+    """Return the end of "the outputs agree ...": "to 2.2e-16" for the largest relative error; "exactly" for 0."""
+    return f"to {error:.2g}" if error else "exactly"
 
 
 def judge(

@@ -16,7 +16,7 @@ from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.inputs_given import only_array
 from keras3conv.messages import count
 from keras3conv.numerics.difference import Diff, compare, resolution
-from keras3conv.numerics.judgement import Tolerance, at_most
+from keras3conv.numerics.judgement import Tolerance, worst_difference
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.values import Section
@@ -214,10 +214,8 @@ def _judge_values(
         limit = "the tolerance" if tolerance else "noise"
         summary = f"{len(differing)} of {outputs} {verb} by more than {limit}"
     else:
-        worst = max(((verdict.judgement.ratio or 0.0) for verdict in verdicts if verdict.judgement), default=0.0)
         verb = "agrees" if len(verdicts) == 1 else "agree"
-        measured = at_most(worst) if truths else "within the tolerance"
-        summary = f"{outputs} {verb}: {measured}"
+        summary = f"{outputs} {verb}: {worst_difference(verdict.judgement for verdict in verdicts)}"
     return section(
         status="failed" if differing else "passed",
         summary=summary,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.numerics.judgement import Tolerance, at_most
+from keras3conv.numerics.judgement import Tolerance, worst_difference
 from keras3conv.report.values import Section, Status, Table
 from keras3conv.validators.onnx import export as onnx_export
 from keras3conv.validators.onnx import session as onnx_session
@@ -196,13 +196,13 @@ def _section(
     problems += [Problem(fact=f"{check.name} {check.result}") for check in batches if check.failed]
     problems += random
     other_batches = "" if disagreeing else _other_batches(batches)
-    worst = max((verdict.judgement.ratio or 0.0 for verdict in verdicts if verdict.judgement), default=0.0)
+    worst = worst_difference(verdict.judgement for verdict in verdicts)
     status: Status = "skipped" if missing else "passed"
     return Section(
         name=NAME,
         status="failed" if problems else status,
         claim=CLAIM,
-        summary=f"{line}{other_batches}" if problems else f"{line}: {at_most(worst)}",
+        summary=f"{line}{other_batches}" if problems else f"{line}: {worst}",
         reason="; ".join(f"there is no {name}: {reason}" for name, reason in missing.items()),
         facts=facts,
         tables=(table(verdicts),),

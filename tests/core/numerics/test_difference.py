@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from keras3conv.errors import InputError
 from keras3conv.numerics import difference, parts
 from keras3conv.numerics.difference import compare, resolution, same_bits
-from keras3conv.numerics.judgement import NOISE_FACTOR, Judgement, judge
+from keras3conv.numerics.judgement import (
+    NOISE_FACTOR,
+    Judgement,
+    Tolerance,
+    agreement,
+    judge,
+    judge_by_floor,
+    worst_difference,
+)
 from keras3conv.transforms import Array
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -237,3 +245,20 @@ def test_zeros_pass_only_against_zeros() -> None:
     zeros = np.zeros(3, "float32")
     assert judge(zeros, zeros, zeros.astype("float64")).passed
     assert not judge(zeros + np.float32(1e-30), zeros, zeros.astype("float64")).passed
+
+
+def test_outputs_that_differ_are_never_called_bit_identical() -> None:
+    generous = Tolerance(absolute=1.0, relative=0.0)
+    unmeasured = judge_by_floor(compare(float32(1.25), float32(1.0)), None, generous)
+    measured = Judgement(deviation=2e-7, floor=1e-7, differing=1)
+    signs = judge_by_floor(compare(float32(-0.0), float32(0.0)), 1e-7)
+    equal = judge_by_floor(compare(float32(1.0), float32(1.0)), None, generous)
+    assert worst_difference([unmeasured]) == "at most 0.25 apart, within the tolerance"
+    assert worst_difference([measured, unmeasured]) == "at most 0.25 apart, within the tolerance"
+    assert worst_difference([measured, signs]) == "at most 2 x the noise floor"
+    assert worst_difference([signs]) == "at most 0 x the noise floor"
+    assert worst_difference([equal, None]) == "bit-identical"
+
+
+def test_an_agreement_without_an_error_is_exact() -> None:
+    assert (agreement(0.0), agreement(2.2e-16)) == ("exactly", "to 2.2e-16")
