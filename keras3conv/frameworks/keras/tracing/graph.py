@@ -74,10 +74,8 @@ def graph_of(
     view, written = keras_side.view(model), attribute_paths(model)
 
     def traced(sizes: Sizes, *, creations: bool) -> tuple[Graph, tuple[Problem, ...]]:
-        first, second = (
-            _trace(model, _Tracer(model, is_leaf, followed, creations), sizes.structure(which), view)
-            for which in (0, 1)
-        )
+        tracers = [_Tracer(model, is_leaf, followed, creations) for _ in range(2)]
+        first, second = (_trace(model, tracer, sizes.structure(which), view) for which, tracer in enumerate(tracers))
         loops = differing_loops(first.loops, second.loops)
         graph, problems = (first.graph, loops) if loops else merged(first.graph, second.graph, sizes)
         if first.has_rounded_numbers:
