@@ -156,13 +156,22 @@ def copy_into(target: Array, array: Array, *, checked: bool = False) -> bool:
 def is_finite(array: Array) -> bool:
     """Return True if all values of an array are known to be finite, from a single fast pass over it.
 
-    False means that a value may be NaN or infinite: it is also returned for arrays that are not contiguous, for other
+    False means that a value may be NaN or infinite: it is also returned for arrays with gaps in memory, for other
     dtypes than float32 and float64, and for values whose squares overflow.
     """
-    if array.dtype.char not in "fd" or not array.flags.c_contiguous:
+    if array.dtype.char not in "fd":
         return False
+    if not array.flags.c_contiguous:
+        array = array.transpose(axes_by_stride(array))
+        if not array.flags.c_contiguous:
+            return False
     with np.errstate(all="ignore"):
         return bool(np.isfinite(np.vdot(array, array)))  # NaN or infinite if a value is
+
+
+def axes_by_stride(array: Array) -> list[int]:
+    """Return the axes of an array by decreasing stride: `array.transpose(order)` has the order of the memory."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
 
 
 def _long_axes(array: Array) -> list[int]:

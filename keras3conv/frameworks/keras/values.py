@@ -16,7 +16,7 @@ import numpy as np
 
 from keras3conv.errors import RAISED_BY_MODELS, message_of
 from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
-from keras3conv.numerics.copying import aligned_copy, aligned_empty, contiguous, copy_into, is_finite
+from keras3conv.numerics.copying import aligned_copy, contiguous, copy_into, is_finite
 from keras3conv.transforms import Array
 
 
@@ -184,10 +184,11 @@ def assign_all(
         if size + value.nbytes > _TOGETHER:
             _assign_in_jax(waiting)  # before the next copy, as this frees old values
             waiting, size = [], 0
-        own = aligned_empty(np.asarray(value))
-        if copy_into(own, np.asarray(value), checked=True):
+        array = np.asarray(value)
+        if is_finite(array):
             finite.add(id(variable))
-        waiting.append((variable, own))
+        # JAX copies an array that is not row-major; it would share the memory of any other.
+        waiting.append((variable, aligned_copy(array) if array.flags.c_contiguous else array))
         size += value.nbytes
         if size >= _TOGETHER:
             _assign_in_jax(waiting)
@@ -245,9 +246,9 @@ def _assign_in_tensorflow(variable: keras.Variable, value: Array) -> bool:
 
 
 def _assign_in_jax(values: Sequence[tuple[keras.Variable, Array]]) -> None:
-    """Assign arrays to variables on the JAX backend; the variables may share the memory of the arrays afterwards."""
+    """Assign arrays to variables on the JAX backend, which may share the memory of row-major arrays afterwards."""
     import jax
 
-    tensors = jax.device_put([array for _, array in values])
+    tensors = jax.block_until_ready(jax.device_put([array for _, array in values]))  # the caller may change an array
     for (variable, _), tensor in zip(values, tensors, strict=True):
         variable.assign(tensor)
