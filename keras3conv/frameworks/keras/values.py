@@ -249,6 +249,6 @@ def _assign_in_jax(values: Sequence[tuple[keras.Variable, Array]]) -> None:
     """Assign arrays to variables on the JAX backend, which may share the memory of row-major arrays afterwards."""
     import jax
 
-    tensors = jax.block_until_ready(jax.device_put([array for _, array in values]))  # the caller may change an array
+    tensors = jax.device_put([array for _, array in values])
     for (variable, _), tensor in zip(values, tensors, strict=True):
-        variable.assign(tensor)
+        variable.assign(tensor.block_until_ready())  # the caller may change an array that is still being copied
