@@ -36,7 +36,7 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
 
     from keras3conv.alignment.staging import stage
     from keras3conv.frameworks.keras import model as keras_side
-    from keras3conv.frameworks.torch import module as torch_side
+    from keras3conv.frameworks.torch.adapter import TorchModule
     from keras3conv.frameworks.torch.module import call_arguments
 
     stepped = copy.deepcopy(module).double().eval()
@@ -54,7 +54,7 @@ def step_difference(module: Any, inputs: Any, conversion: Any) -> float:
         _step_keras(model, conversion.inputs, conversion.program, factors)
         view = keras_side.view(model, described=False)
         after = {path: np.array(view.read(path)) for path in before}
-        wanted = dict(stage(plan, torch_side.TorchModule(stepped).view(planned=plan.torch), view, cast=True).values())
+        wanted = dict(stage(plan, TorchModule(stepped).view(planned=plan.torch), view, cast=True).values())
     model.set_weights(weights)
     for layer, rate in rates:
         layer.rate = rate

@@ -58,7 +58,7 @@ def resolve(
 
         return KerasModel(model)
     if torch is not None and isinstance(model, torch.nn.Module):
-        from keras3conv.frameworks.torch.module import TorchModule
+        from keras3conv.frameworks.torch.adapter import TorchModule
 
         return TorchModule(model)
     raise InputError(

@@ -1,24 +1,19 @@
-"""Run a live torch module and write its tensors; the module `view` creates its view."""
+"""Run a live torch module; `view` creates its view, `writing` writes its tensors, `adapter` puts them together."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from keras3conv import formats
 from keras3conv.errors import RAISED_BY_MODELS, InputError, ModelError, Problem, message_of
-from keras3conv.frameworks.own_classes import require_fields
-from keras3conv.frameworks.shared.backup import Backup, restored_by
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import flatten, require_numbers
 from keras3conv.frameworks.shared.inputs_given import input_arrays, no_input
 from keras3conv.frameworks.shared.recording import Call, CallRecorder, Recording
-from keras3conv.frameworks.torch.derived import Derived, derived_tensors, planned_in_parts
+from keras3conv.frameworks.torch.derived import derived_tensors
 from keras3conv.frameworks.torch.float64 import Float64, Float64Kernels
 from keras3conv.frameworks.torch.modes import (
     default_dtype,
@@ -39,82 +34,19 @@ from keras3conv.frameworks.torch.observing import (
     substituted,
 )
 from keras3conv.frameworks.torch.rounding import rounding_of_keras
-from keras3conv.frameworks.torch.state_dicts import notes_on_file, state_dict_of
 from keras3conv.frameworks.torch.tensors import (
     double_precision,
     floating_tensors,
     named_tensors,
-    overwrite,
     tensors_in,
     to_numpy,
     to_torch,
     version_of,
 )
-from keras3conv.frameworks.torch.view import stored_tensors, view
+from keras3conv.frameworks.torch.view import view
+from keras3conv.frameworks.torch.writing import write
 from keras3conv.messages import lay_out
-from keras3conv.model.views import ModelView, Side
-from keras3conv.rules.registry import users_rules
 from keras3conv.transforms import Array
-
-
-def write(
-    module: nn.Module,
-    values: Mapping[str, Array] | Iterable[tuple[str, Array]],
-    in_parts: Collection[str] = (),
-) -> None:
-    """Write values into the tensors of a module; after any exception all tensors have their old values.
-
-    Args:
-        module: The module.
-        values: Arrays by the path of the tensor, each of the tensor's shape.
-        in_parts: The paths of computed weights (weight norm) for which `values` has the tensors they are computed from.
-    """
-    tensors, derived = dict(named_tensors(module)), derived_tensors(module, in_parts)
-    with _undone_on_failure(tensors, derived) as backup, torch.no_grad():
-        for path, value in values.items() if isinstance(values, Mapping) else values:
-            parts = derived[path].parts if path in derived else (path,)
-            for part in parts:
-                backup.keep(part, to_numpy(tensors[part]))
-            if path in derived:
-                first = tensors[parts[0]]
-                derived[path].assign(to_torch(value).to(first.device, first.dtype))
-            else:
-                overwrite(tensors[path], value)
-
-
-@contextmanager
-def _undone_on_failure(tensors: Mapping[str, torch.Tensor], derived: Mapping[str, Derived]) -> Iterator[Backup]:
-    """Yield an empty backup of tensors; if the `with` block raises, restore the values that it has put into the backup.
-
-    Args:
-        tensors: The tensors of the module, by path.
-        derived: The computed weights of the module, which are then computed again.
-    """
-
-    def restore(backup: Backup) -> None:
-        for path, old in backup.items():
-            overwrite(tensors[path], old)
-        for weight in derived.values():
-            weight.refresh()
-
-    with restored_by(restore) as backup:
-        yield backup
-
-
-@contextmanager
-def restored_on_failure(module: nn.Module, paths: Iterable[str]) -> Iterator[None]:
-    """Restore tensors bit for bit if the `with` block raises.
-
-    Args:
-        module: The module.
-        paths: The paths of the tensors; for a computed weight, the tensors that it is computed from are restored.
-    """
-    tensors, derived = dict(named_tensors(module)), derived_tensors(module)
-    with _undone_on_failure(tensors, derived) as backup:
-        for path in paths:
-            for part in derived[path].parts if path in derived else (path,):
-                backup.keep(part, to_numpy(tensors[part]))
-        yield
 
 
 def run(
@@ -280,87 +212,7 @@ def call_error(module: nn.Module, running: list[str], arguments: Arguments, erro
     return ModelError(lay_out(headline, [problem]))
 
 
-@dataclass(frozen=True)
-class TorchModule:
-    """The adapter of a live torch module: the interface `frameworks.adapter.LiveModel` for torch."""
-
-    source: nn.Module
-    side: ClassVar[Side] = "torch"
-    is_live: ClassVar[bool] = True
-
-    def view(self, *, described: bool = True, planned: ModelView | None = None) -> ModelView:
-        """Return the view of the module: its layers and tensors by name; with `described`, also configurations."""
-        found = view(self.source, described=described, in_parts=planned_in_parts(self.source, planned))
-        for rule in users_rules() if described else ():
-            require_fields(rule, found)
-        return found
-
-    def run(self, inputs: object, *, watch: bool = True) -> Recording:
-        """Run the module once and record its outputs and, with `watch`, the calls of its submodules."""
-        return run(self.source, inputs, watch=watch)
-
-    def write(
-        self, values: Iterable[tuple[str, Array]], *, planned: ModelView | None = None, finite: set[str] | None = None
-    ) -> None:
-        """Write values into parameters and buffers; if one cannot be written, all keep their old values.
-
-        Args:
-            values: The path and the new value of each tensor.
-            planned: The torch tensors in the plan; see `view`.
-            finite: It is left empty: no value is looked at.
-        """
-        write(self.source, values, planned_in_parts(self.source, planned))
-
-    def torch_tensors(self) -> dict[str, Any]:
-        """Return the parameters and buffers of the module by path."""
-        return dict(named_tensors(self.source))
-
-    def restored_on_failure(self, paths: tuple[str, ...]) -> AbstractContextManager[None]:
-        """Return a context manager that restores the values of some tensors if the `with` block raises."""
-        return restored_on_failure(self.source, paths)
-
-    def output(self, path: Path, *, max_shard_size: int | None = None) -> formats.Output:
-        """Return the description of the files to which the weights will be saved; nothing is written yet.
-
-        Args:
-            path: The file to write; its suffix selects the format.
-            max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
-        """
-        tensors, read = stored_tensors(self.source)
-        return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
-
-    def load_weights(self, path: Path, *, entry: str = "") -> None:
-        """Load a state dict into the module; names, shapes and dtypes must be the same.
-
-        A prefix that wrappers put before the names ("module.", "_orig_mod.", "model.") is ignored, and so are tensors
-        without it, of a wrapper or a loss, if the others are all of the module; a note for a report lists them.
-
-        Args:
-            path: The file.
-            entry: The name of the state dict, if the file holds several.
-
-        Raises:
-            InputError: The file is a Keras file.
-            ModelError: The file does not contain exactly the state dict of the module.
-        """
-        write(self.source, state_dict_of(self.source, path, entry=entry))
-
-    def build(self, arrays: Mapping[str, Array], keras_inputs: object) -> None:
-        """Do nothing, because a torch module has its parameters before it is called."""
-
-    def notes(self) -> tuple[str, ...]:
-        """Return notes for a report: whether the module is in training mode, and whether it is compiled."""
-        notes = []
-        if training_modules(self.source):
-            notes.append("the torch module is in training mode; it was run in evaluation mode, and then restored")
-        if is_compiled(self.source):
-            notes.append("the torch module is compiled; it was run uncompiled")
-        notes += notes_on_file(self.source)
-        return tuple(notes)
-
-
 __all__ = [
-    "TorchModule",
     "call_arguments",
     "call_error",
     "device_of",

@@ -16,7 +16,7 @@ import keras3conv as k3c
 from keras3conv import formats
 from keras3conv.cli.commands import app
 from keras3conv.errors import FileError, MalformedCheckpoint, ModelError, TransferError, UnsafeCheckpoint
-from keras3conv.frameworks.torch.module import TorchModule
+from keras3conv.frameworks.torch.adapter import TorchModule
 
 STATE = {"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}
 

@@ -16,6 +16,7 @@ from keras3conv.errors import MalformedCheckpoint, ModelError, TransferError
 from keras3conv.frameworks.keras import model as keras_side
 from keras3conv.frameworks.sides import view
 from keras3conv.frameworks.torch import module as torch_side
+from keras3conv.frameworks.torch import writing
 from keras3conv.frameworks.torch.tensors import overwrite
 
 Wrap = Callable[[nn.Module], nn.Module]
@@ -239,7 +240,7 @@ def test_a_failed_transfer_leaves_the_parts_of_computed_weights_unchanged(
             raise failure
         overwrite(target, value)
 
-    monkeypatch.setattr(torch_side, "overwrite", failing)
+    monkeypatch.setattr(writing, "overwrite", failing)
     with pytest.raises(OSError, match="no more"):
         k3c.transfer(twin(), module, plan)
     assert same(state(module), before)
