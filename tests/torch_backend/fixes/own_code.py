@@ -147,7 +147,7 @@ class ByLength(layers.Layer):
         return keras.ops.tanh(inputs) if inputs.shape[1] and inputs.shape[1] > 12 else keras.ops.sin(inputs)
 
 
-@case("keras3conv/frameworks/keras/tracing/sizes.py:merged", "k3c.convert(model)")
+@case("keras3conv/frameworks/keras/tracing/merging.py:merged", "k3c.convert(model)")
 def operations_that_depend_on_a_free_size(_: Path) -> Scope:
     model = keras.Sequential([keras.Input((None, 4)), ByLength()])
     return NAMES | {"model": model, "example_input": np.zeros((2, 6, 4), "float32")}
@@ -158,7 +158,7 @@ class ByPower(layers.Layer):
         return keras.ops.power(inputs, inputs.shape[1] ** 3 if inputs.shape[1] else 1)
 
 
-@case("keras3conv/frameworks/keras/tracing/sizes.py:_node.merge", "k3c.convert(model, validate=False)")
+@case("keras3conv/frameworks/keras/tracing/merging.py:_node.merge", "k3c.convert(model, validate=False)")
 def an_argument_that_depends_on_a_free_size(_: Path) -> Scope:
     model = keras.Sequential([keras.Input((None, 4)), ByPower()])
     return NAMES | {"model": model, "example_input": np.ones((2, 2, 4), "float32")}
@@ -169,7 +169,7 @@ class ByConstant(layers.Layer):
         return inputs + np.linspace(0, 1, inputs.shape[1] or 1, dtype="float32")[:, None]
 
 
-@case("keras3conv/frameworks/keras/tracing/sizes.py:_constants", "k3c.convert(model)")
+@case("keras3conv/frameworks/keras/tracing/merging.py:_constants", "k3c.convert(model)")
 def a_constant_that_depends_on_a_free_size(_: Path) -> Scope:
     model = keras.Sequential([keras.Input((None, 4)), ByConstant()])
     return NAMES | {"model": model, "example_input": np.ones((2, 6, 4), "float32")}

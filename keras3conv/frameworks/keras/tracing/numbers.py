@@ -1,4 +1,4 @@
-"""Replace numbers that a layer has computed in float32, such as sqrt(8), by their exact values."""
+"""Put numbers in the call graph for sizes that are tensors, and exact numbers for those computed in float32."""
 
 from collections.abc import Mapping
 from dataclasses import replace
