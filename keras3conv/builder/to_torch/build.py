@@ -105,8 +105,8 @@ def _read(model: Any, channels: Channels, inputs: Any, *, shared: bool) -> tuple
     """
     from keras3conv.frameworks.keras.tracing import endings as keras_endings
     from keras3conv.frameworks.keras.tracing import graph as keras_graph
-    from keras3conv.frameworks.keras.tracing.graph import DRAWN
     from keras3conv.frameworks.keras.tracing.merging import DEPENDS
+    from keras3conv.frameworks.keras.tracing.tracer import DRAWN
 
     handlers.load()
     known = keras_graph.leaf_by_name(dict.fromkeys([*known_classes()[1], *HANDLERS]))
