@@ -66,9 +66,6 @@ Examples are the key bias of an attention, and a bias before a batch normalisati
 """
 
 
-_PROBLEMS_SHOWN = 20
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Comparison:
     """The difference of one gradient, or of one moving statistic after the step.
@@ -117,7 +114,7 @@ def check(subject: Subject) -> Section:
     different = [unlike(subject, *entry) for entry in statistics.values() if entry[1] != entry[2]]
     different += [corrected(pair) for pair in renormalised(subject)]
     lost, computed = trained_as_a_whole(subject), kept_states(subject)
-    problems = [_problem(comparisons[index]) for index in failed[:_PROBLEMS_SHOWN]]
+    problems = [_problem(comparisons[index]) for index in failed]
     if _is_conversion(subject):
         problems += lost  # a conversion keeps what is trained
     else:

@@ -35,6 +35,9 @@ _BRIEF_ROWS = 8
 _PROBLEMS = {"roundtrip": 3, "gradients": 3}
 """The number of problems shown in a brief report, for a section whose problems are alike; other sections show all."""
 
+_ALIKE = 20
+"""The number of problems shown in a full report, for such a section: a model may have thousands of gradients."""
+
 _ASCII = str.maketrans("✓✗–·×─▁▂▃▄▅▆▇█", "+x-.x-12345678")
 _STYLES: Mapping[str, str] = {
     "passed": "green",
@@ -110,7 +113,9 @@ def problems_of(section: Section, width: int = WIDTH, *, brief: bool = False) ->
         brief: Whether to show only the first problems of a section whose problems are all alike.
     """
     problems = section.problems
-    limit = _PROBLEMS.get(section.name, len(problems)) if brief else len(problems)
+    limit = len(problems)
+    if section.name in _PROBLEMS:
+        limit = _PROBLEMS[section.name] if brief else _ALIKE
     text = visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=limit), keep="\n")
     return folded(text, width)
 

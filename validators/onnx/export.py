@@ -121,7 +121,10 @@ def export_keras(model: Any, inputs: Any, path: Path) -> Exported:
     backend = keras_side.backend()
     package = _KERAS_EXPORTERS.get(backend, "torch")
     if find_spec(package) is None:
-        raise ExportFailed(f"Keras on {backend} exports with {package}, which is not installed: pip install {package}")
+        raise ExportFailed(
+            f"Keras on {backend} exports with {package}, which is not installed: pip install {package}, or set "
+            "KERAS_BACKEND=torch"
+        )
     exporter = f"Keras {keras.__version__} on {backend}"
     if backend == "torch":
         return _export_keras_on_torch(model, inputs, path, exporter)

@@ -59,7 +59,7 @@ def test_without_an_exporter_the_section_is_skipped_with_the_command_to_install_
     assert section.status == "skipped"
     assert section.facts["ONNX of Keras"] in section.reason
     assert section.reason.startswith("there is no ONNX of Keras: Keras on ")
-    assert section.reason.endswith("which is not installed: pip install no_such_exporter")
+    assert section.reason.endswith("not installed: pip install no_such_exporter, or set KERAS_BACKEND=torch")
 
 
 def test_a_difference_between_the_models_is_distinguished_from_a_bad_export() -> None:

@@ -116,3 +116,12 @@ def test_a_report_is_not_wider_than_its_console(width: int) -> None:
     made = Report(title="Net", sections=(failed,), notes=(cause,), environment={"date": "today", "python": "3.11.7"})
     for brief in (True, False):
         assert max(map(len, text.write(made, brief=brief, width=width).splitlines())) <= width
+
+
+def test_a_full_report_counts_all_gradients_that_differ_and_shows_twenty() -> None:
+    problems = tuple(Problem(torch=f"part{'x' * number}.weight", fact=f"differs by {number}") for number in range(58))
+    section = Section(name="gradients", status="failed", claim="", summary="58 differ", problems=problems)
+    shown = text.write(Report(title="Certificate", sections=(section,)))
+    assert "58 problems:" in shown
+    assert shown.count("differs by") == 20
+    assert "... and 38 more" in shown
