@@ -122,6 +122,6 @@ def test_a_full_report_counts_all_gradients_that_differ_and_shows_twenty() -> No
     problems = tuple(Problem(torch=f"part{'x' * number}.weight", fact=f"differs by {number}") for number in range(58))
     section = Section(name="gradients", status="failed", claim="", summary="58 differ", problems=problems)
     shown = text.write(Report(title="Certificate", sections=(section,)))
-    assert "58 problems:" in shown
-    assert shown.count("differs by") == 20
+    _, _, listed = shown.partition("58 problems:")
+    assert listed.count("differs by") == 20
     assert "... and 38 more" in shown
