@@ -46,6 +46,7 @@ class Card:
         outputs: The outputs of the model, as text; empty if they are unknown.
         verified: The argument with which `keras3conv verify` compares the files with the digests beside them: a file,
             or the folder. Empty if no digests are beside the files.
+        converted: The sha256 of each file that one conversion wrote, the weights among them; empty if unknown.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Card:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     verified: str = ""
+    converted: frozenset[str] = frozenset()
     tags: Sequence[str] = field(default=("keras3conv",))
 
     @property
@@ -70,7 +72,18 @@ class Card:
     @property
     def unnamed(self) -> tuple[WrittenFile, ...]:
         """The files of weights whose digest is not in the certificate; the certificate may be about other weights."""
-        return tuple(file for file in self.files if not self._is_named(file))
+        return tuple(file for file in self.files if not self._is_named(file) and file not in self.together)
+
+    @property
+    def together(self) -> tuple[WrittenFile, ...]:
+        """The files of weights that the certificate does not name, but whose conversion also wrote one that it names.
+
+        A conversion writes the same weights to all its files, such as `model.keras` and `model.weights.h5`.
+        """
+        written = [file for file in self.files if file.sha256 in self.converted]
+        if not any(map(self._is_named, written)):
+            return ()
+        return tuple(file for file in written if not self._is_named(file))
 
     @property
     def unread(self) -> tuple[WrittenFile, ...]:

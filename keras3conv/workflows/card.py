@@ -74,6 +74,7 @@ def make_card(
         inputs=inputs,
         outputs=outputs,
         verified=_verified(files[0]),
+        converted=frozenset(metadata.read_digests(described).values() if described.is_file() else ()),
     )
     _require_certified(card, path, folder=files[0].parent)
     return card

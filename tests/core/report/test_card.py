@@ -284,6 +284,20 @@ def test_the_card_marks_files_that_the_certificate_does_not_name(folder: Path) -
     assert "the certificate does not name this source: net.py; the card says that you name it" in finished.stderr
 
 
+def test_a_second_file_of_the_conversion_has_no_warning_if_its_digest_was_recorded(folder: Path) -> None:
+    named(folder)
+    (folder / "model.keras").write_bytes(b"the same weights in another format")
+    sha256 = {name: digest(folder / name).sha256 for name in ("model.keras", "weights.safetensors")}
+    warning = "The certificate does not name this file**: model.keras."
+    assert warning in run(folder).stdout
+    (folder / "metadata.json").write_text(json.dumps({"format": 1, "sha256": sha256}))
+    finished = run(folder)
+    assert "does not name" not in finished.output
+    assert "model.keras is not the file that was validated: " in finished.stdout
+    (folder / "metadata.json").write_text(json.dumps({"format": 1, "sha256": {"model.keras": sha256["model.keras"]}}))
+    assert warning in run(folder).stdout  # the conversion of this record did not write the weights
+
+
 def test_the_card_says_if_the_certificate_calls_a_source_by_another_name(folder: Path) -> None:
     (folder / "copy.h5").write_bytes(b"source")
     note = digest_note(replace(digest(folder / "copy.h5"), path="original.h5"))
