@@ -15,6 +15,9 @@ from keras3conv.transforms import Array, Shape
 NEAR = 1e-3
 """The relative difference of two outputs below which they match, so that no search is needed."""
 
+_EQUAL = 1e-12
+"""The relative difference of the projections of two rows in float64 below which the rows may be equal."""
+
 _TRIALS = 2
 """The number of random projections to try: two rows that differ may have almost the same projection."""
 
@@ -54,6 +57,17 @@ def row_order(torch_output: Array, keras_output: Array) -> Array | None:
         if relative_distance(rows[0][order], rows[1]) <= limit:
             return order
     return None
+
+
+def has_equal_rows(array: Array) -> bool:
+    """Return whether two rows of an array may be equal, so that rounding decides their order in `row_order`.
+
+    Args:
+        array: A floating point array with the rows along the last axis.
+    """
+    direction = np.random.default_rng(0).standard_normal(array.shape[-1])
+    projections = np.sort(array.reshape(-1, array.shape[-1]) @ direction)
+    return bool(np.min(np.diff(projections)) <= _EQUAL * np.max(np.abs(projections)))
 
 
 def has_same_rows(torch_shape: Shape, keras_shape: Shape) -> bool:

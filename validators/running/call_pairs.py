@@ -12,7 +12,7 @@ from keras3conv.frameworks.shared.layout import channels_last, output_of
 from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare, resolution
-from keras3conv.numerics.rows import NEAR, in_row_order, relative_distance, row_order
+from keras3conv.numerics.rows import NEAR, has_equal_rows, in_row_order, relative_distance, row_order
 from keras3conv.rules.library import find
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.subject import Subject
@@ -185,7 +185,37 @@ def order_of_rows(subject: Subject, pair: Pair, places: tuple[int, int]) -> Arra
     if call.torch_output is None or call.keras_output is None or _distance(call) <= FLOAT64_LIMIT:
         return None
     order = row_order(call.torch_output, call.keras_output)
-    return _order_of_inputs(call) if order is None else order
+    if order is None:
+        return _order_of_inputs(call)
+    return _order_of_unequal_rows(subject, call) if has_equal_rows(call.torch_output) else order
+
+
+def _order_of_unequal_rows(subject: Subject, call: CallPair) -> Array | None:
+    """Return the order of rows of another layer that is also the order of a layer with equal rows.
+
+    A ReLU may set two rows to zero under the random weights, but not under the weights of the models: rounding would
+    decide the order of these rows. If no other layer has such an order, the layer's own one is returned.
+
+    Args:
+        subject: The two models.
+        call: A call of the layer in the float64 run.
+    """
+    assert call.torch_output is not None, "the caller found an order"
+    assert call.keras_output is not None, "the caller found an order"
+    for pair in subject.pairs_in_call_order:
+        torch_calls, keras_calls = subject.torch_probe.of(pair.torch), subject.keras_probe.of(pair.keras)
+        if not torch_calls or not keras_calls:
+            continue
+        other = _call_pair(subject, pair, torch_calls[0], keras_calls[0])
+        if other.torch_output is None or other.keras_output is None or _distance(other) <= FLOAT64_LIMIT:
+            continue
+        order = row_order(other.torch_output, other.keras_output)
+        if order is None or has_equal_rows(other.torch_output):
+            continue
+        ordered = in_row_order(call.torch_output, order, call.keras_output.shape)
+        if relative_distance(ordered, call.keras_output) <= FLOAT64_LIMIT:
+            return order
+    return row_order(call.torch_output, call.keras_output)
 
 
 def _order_of_inputs(call: CallPair) -> Array | None:
