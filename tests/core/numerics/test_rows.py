@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras3conv.numerics.rows import in_row_order, row_order
+from keras3conv.numerics.rows import has_equal_rows, in_row_order, row_order
 
 
 def test_rows_are_found_in_any_order() -> None:
@@ -36,3 +36,10 @@ def test_equal_rows_take_any_of_their_places() -> None:
 def test_an_array_with_other_rows_keeps_its_order() -> None:
     array = np.arange(12.0).reshape(2, 6)
     assert in_row_order(array, np.array([1, 0, 2]), (3, 4)) is array
+
+
+def test_rows_whose_order_rounding_decides_are_recognised() -> None:
+    rows = np.random.default_rng(0).standard_normal((2, 4, 3))
+    assert not has_equal_rows(rows)
+    rows[1, 2] = rows[0, 1] * (1 + 1e-16)
+    assert has_equal_rows(rows)

@@ -43,11 +43,21 @@ from tests.support.fixes import (
     with_arguments,
     with_options,
 )
-from tests.torch_backend.fixes import archives, commands, conversions, outputs, own_code, plans, proofs, unknown_layers
+from tests.torch_backend.fixes import (
+    archives,
+    commands,
+    conversions,
+    outputs,
+    own_code,
+    plans,
+    proofs,
+    saved_plans,
+    unknown_layers,
+)
 from tests.torch_backend.fixes.plans import NAMES
 
 ALL = [case for cases in CASES.values() for case in cases]
-_MODULES = (archives, commands, conversions, outputs, own_code, plans, proofs, unknown_layers)
+_MODULES = (archives, commands, conversions, outputs, own_code, plans, proofs, saved_plans, unknown_layers)
 assert all(module.__name__ for module in _MODULES), "they declare the cases"
 
 NOT_EXECUTED = {
