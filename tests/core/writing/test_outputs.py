@@ -74,12 +74,15 @@ def test_a_process_that_ends_at_any_rename_leaves_the_old_or_the_new_files(
     before = content(tmp_path)
     child = os.fork()
     if not child:
-        failing_after(monkeypatch, killed)
-        monkeypatch.setattr(private_folders.PrivateFolder, "undo", lambda *_: os._exit(9))
-        with replacing_all(paths, overwrite=True) as temporaries:
-            for temporary in temporaries:
-                temporary.write_text("new")
-        os._exit(0)
+        try:
+            failing_after(monkeypatch, killed)
+            monkeypatch.setattr(private_folders.PrivateFolder, "undo", lambda *_: os._exit(9))
+            with replacing_all(paths, overwrite=True) as temporaries:
+                for temporary in temporaries:
+                    temporary.write_text("new")
+            os._exit(0)
+        finally:
+            os._exit(1)  # else the child would run the other tests
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (9 if killed < 7 else 0)
     write_text(tmp_path / "other", "next")
     (tmp_path / "other").unlink()

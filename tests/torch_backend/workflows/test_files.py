@@ -17,6 +17,7 @@ from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import FileError, InputError
 from keras3conv.workflows.transfer import Options
 from keras3conv.workflows.transfer import transfer as run
+from tests.support.ending_transfer import end_after
 from tests.support.small_pair import save_torch, twin
 
 SHARD = 4_500
@@ -129,22 +130,10 @@ def test_a_killed_transfer_resumes_after_its_finished_shards(
     (tmp_path / "undisturbed").mkdir()
     (tmp_path / "out").mkdir()
     k3c.transfer(file, tmp_path / "undisturbed" / "x.weights.json", plan, max_shard_size=SHARD)
+    end_after(15, file, tmp_path / "out" / "x.weights.json", plan, SHARD)
     seen: list[str] = []
-
-    def transfer(stop: int) -> None:
-        def progress(name: str, _done: int, _total: int) -> None:
-            seen.append(name)
-            if len(seen) == stop:
-                os._exit(9)
-
-        options = Options(max_shard_size=SHARD, progress=progress)
-        run(file, tmp_path / "out" / "x.weights.json", plan, options)
-
-    child = os.fork()
-    if not child:
-        transfer(15)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-    transfer(0)
+    options = Options(max_shard_size=SHARD, progress=lambda name, *_: seen.append(name))
+    run(file, tmp_path / "out" / "x.weights.json", plan, options)
     everything = {tensor.path for tensor in plan.keras.tensors() if not tensor.is_seed}
     assert 0 < len(seen) < len(everything)
     written, undisturbed = (
@@ -161,28 +150,18 @@ def test_a_damaged_shard_or_a_shard_of_another_job_is_written_again(
     file = save_torch(module, tmp_path, "net.safetensors")
     (tmp_path / "out").mkdir()
 
-    def transfer(stop: int, source: Path) -> list[str]:
+    target = tmp_path / "out" / "x.weights.json"
+
+    def transfer() -> int:
+        """Transfer the file, and return the number of tensors that are written."""
         seen: list[str] = []
+        options = Options(max_shard_size=SHARD, progress=lambda name, *_: seen.append(name), overwrite=True)
+        run(file, target, plan, options)
+        return len(seen)
 
-        def progress(name: str, _done: int, _total: int) -> None:
-            seen.append(name)
-            if len(seen) == stop:
-                os._exit(9)
-
-        run(
-            source,
-            tmp_path / "out" / "x.weights.json",
-            plan,
-            Options(max_shard_size=SHARD, progress=progress, overwrite=True),
-        )
-        return seen
-
-    number = len(transfer(0, file))
+    number = transfer()
     for damaged in (True, False):
-        child = os.fork()
-        if not child:
-            transfer(number, file)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        end_after(number, file, target, plan, SHARD)
         finished = sorted((tmp_path / "out").glob(".k3c-*/new/*.finished"))
         assert finished
         if damaged:
@@ -193,7 +172,7 @@ def test_a_damaged_shard_or_a_shard_of_another_job_is_written_again(
                 shard.write_bytes(content)
         else:
             os.utime(file, ns=(1, 1))
-        assert len(transfer(0, file)) == number
+        assert transfer() == number
         assert not list((tmp_path / "out").glob(".k3c*"))
 
 
