@@ -15,18 +15,18 @@ from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.staging import Staging, stage
 from keras3conv.alignment.text import accepted_difference, declared_loss, pairs_table, unconfirmed_reason
-from keras3conv.errors import FileError, InputError, Problem, TransferError
+from keras3conv.errors import FileError, InputError
 from keras3conv.frameworks.adapter import Adapter, KerasFile, LiveModel, Model, ModelFile
 from keras3conv.frameworks.shared.ports import remember_port
 from keras3conv.frameworks.sides import resolve
-from keras3conv.messages import count, lay_out, with_article
-from keras3conv.model.views import ModelView, Reader, TensorRef
+from keras3conv.messages import count, with_article
+from keras3conv.model.views import ModelView
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import NOT_CONFIRMED, Section
 from keras3conv.steps import report_fraction
-from keras3conv.transforms import Array
 from keras3conv.workflows.clusters import shards_on_ray
+from keras3conv.workflows.file_tensors import inventory, reader, require_no_computed
 from keras3conv.workflows.manifest import Record
 from keras3conv.workflows.named import with_names_of
 from keras3conv.workflows.quantizing import unquantized
@@ -116,10 +116,6 @@ def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
     """Return True if a Keras file has every Keras tensor of a plan, with the same path and shape.
 
     The weights can then be written into the file without loading its model with Keras.
-
-    Args:
-        keras: The view of the file, made without Keras.
-        plan: The plan (the pairs of tensors).
     """
     shapes = {tensor.path: tensor.shape for tensor in keras.tensors()}
     return all(shapes.get(tensor.path) == tensor.shape for tensor in plan.keras.tensors() if not tensor.is_seed)
@@ -128,18 +124,7 @@ def _has_the_tensors(keras: ModelView, plan: Alignment) -> bool:
 def _into_live(
     read: Adapter, source: ModelView, target: LiveModel, options: Options, record: Record
 ) -> tuple[Staging, tuple[WrittenFile, ...]]:
-    """Write the weights to a live model, and save the model; if a file cannot be written, restore the old weights.
-
-    Args:
-        read: The source model, as an adapter (the interface through which a model is read).
-        source: The layers and tensors of the source model (its view).
-        target: The live model to write to.
-        options: The options of the transfer.
-        record: The source and the plan, for the manifests.
-
-    Returns:
-        The values that were written, and the files.
-    """
+    """Write the weights to a live model, and save the model; if a file cannot be written, restore the old weights."""
     stages = options.stages
     if options.ray is not None:
         raise InputError(
@@ -172,14 +157,6 @@ def _shared(
 ) -> tuple[Staging, dict[str, str]]:
     """Let a live model use the memory of another model; values that are computed, not just a view, are copied.
 
-    Args:
-        source: The model whose memory is used.
-        target: The model that uses it.
-        plan: The plan (the pairs of tensors).
-        out: The files to write: there must be none.
-        cast: Whether values may lose precision.
-        stages: Receives the times of the stages.
-
     Returns:
         The values, and facts for the report about which tensors are shared and which are copied.
     """
@@ -193,7 +170,7 @@ def _shared(
     with stages.stage("check"):
         views = (side.view(described=False, planned=plan.torch) for side in (source, target))
         staging = stage(plan, *views, cast=cast)
-        _require_no_computed(staging)
+        require_no_computed(staging)
         staging.require_values()
     with stages.stage("share"):
         shared, copied = share(*tensors, staging.values_and_sources(counted=False))  # no value moves
@@ -209,15 +186,6 @@ def _into_files(
     """Write the transferred weights to files, without a live model of the target's framework.
 
     If the target file exists, the written files have its tensors. Otherwise they have the tensors of the plan.
-
-    Args:
-        source: The layers and tensors of the source (its view).
-        target: The target file, which may not exist yet.
-        options: The options of the transfer.
-        record: The source and the plan, for the manifests.
-
-    Returns:
-        The values that were written, and the files.
     """
     exists, plan = os.path.lexists(target.source), record.plan
     if exists and not options.out and not options.overwrite:
@@ -230,8 +198,8 @@ def _into_files(
     stages = options.stages
     with stages.stage("check"):
         staging = stage(plan, source, target.view(planned=plan.torch) if exists else planned, cast=options.cast)
-        _require_no_computed(staging)
-    tensors, read = _inventory(staging, complete=exists), _reader(staging, complete=exists)
+        require_no_computed(staging)
+    tensors, read = inventory(staging, complete=exists), reader(staging, complete=exists)
     paths = options.out or (target.source,)
     outputs = [target.output(path, tensors, read, max_shard_size=options.max_shard_size) for path in paths]
     with stages.stage("write"):
@@ -254,13 +222,7 @@ def _sharded(output: formats.Output) -> formats.Destination:
 
 
 def _write(outputs: Sequence[formats.Output], options: Options, record: Record) -> tuple[WrittenFile, ...]:
-    """Write all outputs and their manifests, or none; return the files.
-
-    Args:
-        outputs: The outputs.
-        options: The options of the transfer.
-        record: The source and the plan, for the manifests.
-    """
+    """Write all outputs and their manifests, or none; return the files."""
     if not outputs:
         return ()
     with record.digesting():
@@ -270,87 +232,8 @@ def _write(outputs: Sequence[formats.Output], options: Options, record: Record) 
     return tuple(one.file for one in written)
 
 
-def _require_no_computed(staging: Staging) -> None:
-    """Raise `TransferError` if a target tensor is one that torch computes from other tensors (as for weight norm).
-
-    A file contains those other tensors instead of the weight, and only a live module can compute them from a weight.
-    """
-    fact = (
-        "this tensor is computed from other tensors, which the file contains instead: only a live model can be the "
-        "target"
-    )
-    fixes = ("k3c.transfer(source, target_model, plan, out=path)",)
-    computed = [tensor.path for tensor in staging.target.tensors() if tensor.is_computed]
-    if computed:
-        problems = [Problem.on(staging.target.side, path, fact, fixes) for path in computed]
-        title = staging.source.title
-        raise TransferError(
-            lay_out(f"the weights of {title} cannot be written: torch computes tensors of the file", problems)
-        )
-
-
-def _inventory(staging: Staging, *, complete: bool) -> tuple[TensorRef, ...]:
-    """Return the tensors of the file to write: those to which the plan maps values, and `num_batches_tracked` etc.
-
-    If the target file exists, its other tensors are among them, too.
-
-    Args:
-        staging: The values to write.
-        complete: Whether the target file exists: a tensor that the plan does not map then keeps its value.
-
-    Raises:
-        TransferError: The plan ignores a tensor, and there is no target file with its value.
-    """
-    tensors, missing = [], []
-    for tensor in staging.target.tensors():
-        if tensor.is_seed:
-            continue
-        if complete or staging.has(tensor) or _is_counter(tensor):
-            tensors.append(tensor)
-        else:
-            missing.append(tensor)
-    if missing:
-        fact = "the plan ignores this tensor, so the new file would have no value for it"
-        fixes = ("k3c.transfer(source, target_model, plan, out=path)",)
-        problems = [Problem.on(staging.target.side, tensor.path, fact, fixes) for tensor in missing]
-        title = staging.source.title
-        raise TransferError(
-            lay_out(f"the weights of {title} are not enough for a file: the plan ignores tensors", problems)
-        )
-    return tuple(tensors)
-
-
-def _is_counter(tensor: TensorRef) -> bool:
-    """Return True if a tensor is an integer scalar such as `num_batches_tracked`, which is 0 in a new file."""
-    return tensor.shape == () and tensor.dtype.startswith("int")
-
-
-def _reader(staging: Staging, *, complete: bool) -> Reader:
-    tensors = {tensor.path: tensor for tensor in staging.target.tensors()}
-    waiting: dict[str, Array] = {}
-
-    def read(path: str) -> Array:
-        tensor = tensors[path]
-        if staging.has(tensor):
-            if path not in waiting:  # tensors of one mapping (query, key, value) are written one after the other
-                waiting.clear()
-                waiting.update(staging.read_together(path))
-            return waiting.pop(path)
-        return staging.target.read(path) if complete else np.zeros((), dtype=tensor.dtype)
-
-    return read
-
-
 def _reason(plan: Alignment, unconfirmed: Sequence[Pair]) -> str:
-    """Return the reasons why a transfer counts as unconfirmed; warn if the outputs of the models are known to differ.
-
-    Args:
-        plan: The plan that was followed.
-        unconfirmed: The unconfirmed pairs that the caller does not accept.
-
-    Returns:
-        The reasons as sentences; empty if there is none.
-    """
+    """Return the reasons why a transfer counts as unconfirmed; warn if the models are known to differ in output."""
     reasons = [unconfirmed_reason(unconfirmed)] if unconfirmed else []
     if plan.difference:
         reason = f"{plan.difference}. Every weight fits in one place only, so the code of the models differs"
@@ -364,7 +247,7 @@ def _report(
     staging: Staging,
     files: tuple[WrittenFile, ...],
     origin: tuple[str, ...],
-    facts: Mapping[str, str] | None = None,
+    facts: Mapping[str, str],
     *,
     accept_unconfirmed: bool,
 ) -> Report:
@@ -381,15 +264,14 @@ def _report(
         + (f"; {plan.accepted_difference} (accepted)" if plan.accepted_difference else ""),
         facts={
             **({NOT_CONFIRMED: f"{len(unconfirmed)} of {count(len(plan.pairs), 'pair')}"} if unconfirmed else {}),
-            **(facts or {}),
+            **facts,
             **({"declared loss": loss} if loss else {}),
             **accepted_difference(plan),
         },
         tables=(pairs_table(plan),),
     )
-    title = f"Transfer: {staging.source.title} -> {target.title}"
     return Report(
-        title=title,
+        title=f"Transfer: {staging.source.title} -> {target.title}",
         sections=(section,),
         files=files,
         environment=current_environment(),

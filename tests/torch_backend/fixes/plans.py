@@ -374,7 +374,7 @@ def shared_memory_on_another_backend(_: Path) -> Scope:
     return pair() | {"undo": patch.undo}
 
 
-@case("keras3conv/workflows/transfer.py:_require_no_computed", "k3c.transfer(source, path, plan)")
+@case("keras3conv/workflows/file_tensors.py:_require_none", "k3c.transfer(source, path, plan)")
 def a_file_for_a_computed_weight(folder: Path) -> Scope:
     module, model = Net(), network()
     torch.nn.utils.parametrizations.weight_norm(module.get_submodule("a"))
@@ -382,7 +382,7 @@ def a_file_for_a_computed_weight(folder: Path) -> Scope:
     return NAMES | {"source": model, "target_model": module, "plan": plan, "path": folder / "net.safetensors"}
 
 
-@case("keras3conv/workflows/transfer.py:_inventory", "k3c.transfer(source, path, plan)")
+@case("keras3conv/workflows/file_tensors.py:_require_none", "k3c.transfer(source, path, plan)")
 def a_new_file_without_a_value_for_an_ignored_tensor(folder: Path) -> Scope:
     module, model = Net(), network()
     plan = k3c.align(module, model, probe=False).unpair("a").ignore("a.weight", "new").ignore("a.bias", "new")
