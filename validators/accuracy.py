@@ -14,7 +14,7 @@ from keras3conv.numerics.judgement import judge
 from keras3conv.report.pictures import Answer, Picture
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name, torch_outputs
 from keras3conv.validators.running.png import png_of
 from keras3conv.validators.running.subject import Subject
 
@@ -135,7 +135,7 @@ def _refuse_labels(labels: Array, classes: int, names: Sequence[str]) -> None:
 
 
 def _limit(subject: Subject, pair: OutputPair) -> float:
-    truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
+    truths = torch_outputs(subject.torch_truth, subject.keras_run)
     return 2 * judge(pair.keras_output, pair.torch_output, truths[pair.name], subject.options.tolerance).limit
 
 

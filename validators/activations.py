@@ -22,7 +22,13 @@ from keras3conv.validators.diagnosis.search import blame_layer
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout, judged_by_outputs
 from keras3conv.validators.running.isolated import isolated_run
 from keras3conv.validators.running.neighbours import NOTE, compensated_pairs
-from keras3conv.validators.running.noise_runs import may_be_chance
+from keras3conv.validators.running.noise_runs import (
+    NoiseRuns,
+    may_be_chance,
+    rounded_as_keras,
+    rounded_floor,
+    with_larger_floor,
+)
 from keras3conv.validators.running.subject import Subject
 
 _SHOWN = 8
@@ -65,21 +71,9 @@ class _JudgedCall:
         failed = [judgement for judgement in judgements if not judgement.passed]
         return self.whole is not None and all(may_be_chance(judgement) for judgement in failed)
 
-    def with_floor(self, rounded: Array | None, exact: Array | None) -> "_JudgedCall":
-        """Return the call with its differences judged by the larger of two noise floors: the old one and a new one.
-
-        Args:
-            rounded: The output of the torch layer in another run, in the dtype of the module; None if that run lacks
-                it.
-            exact: The same output in float64; `rounded - exact` is the new noise floor.
-        """
-        if rounded is None or exact is None or rounded.shape != exact.shape:
-            return self
-        floor = noise_floor(rounded, exact)
-        judgements = [
-            judgement and replace(judgement, floor=max(floor, judgement.floor or 0.0))
-            for judgement in (self.whole, self.isolated)
-        ]
+    def with_larger_floor(self, rounded: Array | None, exact: Array | None) -> "_JudgedCall":
+        """Return the call with both judgements by the larger of two noise floors; see `with_larger_floor`."""
+        judgements = [one and with_larger_floor(one, rounded, exact) for one in (self.whole, self.isolated)]
         return replace(self, whole=judgements[0], isolated=judgements[1])
 
     @property
@@ -139,7 +133,7 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
     if all(judged.agrees for judged in calls):
         return calls
     if subject.options.tolerance is None:
-        rounded = _outputs_of(subject, subject.torch_rounded, whole_calls)
+        rounded = _outputs_of(subject, subject.once(rounded_as_keras), whole_calls)
         calls = [
             judged if judged.agrees else _judged_by_rounding_of_keras(subject, judged, isolated, truth, other)
             for judged, isolated, truth, other in zip(calls, isolated_calls, truths, rounded, strict=True)
@@ -166,7 +160,7 @@ def _judged_by_rounding_of_keras(
     """
     if truth is None or rounded is None or truth.shape != rounded.shape:
         return judged
-    least = subject.rounded_floor(rounded, truth)
+    least = rounded_floor(subject, rounded, truth)
     floor = _floor(judged.call, truth)
     judgements = [_judge(subject, call, truth, floor, least) for call in (judged.call, isolated)]
     return replace(judged, whole=judgements[0], isolated=judgements[1])
@@ -187,10 +181,10 @@ def _judged_by_repeated_noise(
     failed = [judged for judged in calls if judged.failed]
     if not failed or not all(judged.may_be_chance for judged in failed):
         return calls
-    for run, truth in subject.noise_runs:
+    for run, truth in subject.once(NoiseRuns):
         outputs = zip(*(_outputs_of(subject, recording, whole_calls) for recording in (run, truth)), strict=True)
         calls = [
-            judged if judged.agrees else judged.with_floor(rounded, exact)
+            judged if judged.agrees else judged.with_larger_floor(rounded, exact)
             for judged, (rounded, exact) in zip(calls, outputs, strict=True)
         ]
         if all(judged.agrees for judged in calls):

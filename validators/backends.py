@@ -16,7 +16,7 @@ from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.judgement import Judgement, judge, worst_difference
 from keras3conv.report.values import Cell, Section, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.running.output_pairs import output_pairs, shown_name
+from keras3conv.validators.running.output_pairs import output_pairs, shown_name, torch_outputs
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
@@ -164,7 +164,7 @@ def _judge(subject: Subject, actual: Array, source: Array, name: str, run: Recor
         name: The name of the output.
         run: The run of the backend; torch's float64 output is converted to its layout.
     """
-    truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, run)}
+    truths = torch_outputs(subject.torch_truth, run)
     return judge(actual, source, truths.get(name), subject.options.tolerance)
 
 

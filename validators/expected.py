@@ -9,7 +9,7 @@ from keras3conv.numerics.difference import compare, noise_floor, resolution
 from keras3conv.numerics.judgement import Judgement, judge
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name, torch_outputs
 from keras3conv.validators.running.subject import Subject
 
 NAME = "expected"
@@ -124,7 +124,7 @@ def _judgement(subject: Subject, pair: OutputPair, output: Array, golden: Array)
     if output.shape != golden.shape or pair.mismatch:
         return None
     found = judge(output, golden, None, subject.options.tolerance)
-    truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
+    truths = torch_outputs(subject.torch_truth, subject.keras_run)
     if pair.name not in truths:
         return found
     noises = [noise_floor(one, truths[pair.name]) for one in (pair.torch_output, pair.keras_output)]

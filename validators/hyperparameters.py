@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from keras3conv.alignment.audit import FieldPair
+from keras3conv.alignment.audit import FieldPair, audit
 from keras3conv.alignment.beside import Beside
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Problem, listed
@@ -111,9 +111,12 @@ def _names(fields: list[_JudgedField], verdict: Verdict) -> str:
 
 
 def _judged_fields(subject: Subject) -> Iterator[_JudgedField]:
+    from keras3conv.frameworks.torch.module import frozen_parameters
+
     weightless = list(weightless_pairs(subject))
     agreement: dict[tuple[str, str], bool] | None = None
-    for audited in subject.audit([*subject.plan.pairs, *(match.pair for match in weightless)]):
+    pairs, frozen = [*subject.plan.pairs, *(match.pair for match in weightless)], frozen_parameters(subject.torch)
+    for audited in audit(pairs, subject.torch_view, subject.keras_view, frozen=frozen):
         field = with_rates_between(subject, audited) if is_of_a_stack(audited) else audited
         if field.agrees:
             yield _JudgedField(field=field, verdict="equal", note=_equal_because(field))

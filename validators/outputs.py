@@ -9,9 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from keras3conv.errors import Problem
-from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import how_many_differ
-from keras3conv.numerics.difference import noise_floor
 from keras3conv.numerics.judgement import Judgement, judge
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
@@ -19,9 +17,16 @@ from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import explain_output
 from keras3conv.validators.running.determinism import draws, noise_is_suspicious, nondeterminism, state_facts
 from keras3conv.validators.running.neighbours import outputs_agree
-from keras3conv.validators.running.noise_runs import may_be_chance
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name
-from keras3conv.validators.running.sample import Sample
+from keras3conv.validators.running.noise_runs import (
+    NoiseRuns,
+    may_be_chance,
+    narrow_dtype,
+    rounded_as_keras,
+    rounded_floor,
+    with_larger_floor,
+)
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name, torch_outputs
+from keras3conv.validators.running.sample import sample_of
 from keras3conv.validators.running.subject import Subject
 
 CLAIM = (
@@ -85,27 +90,17 @@ def _problem(subject: Subject, pair: OutputPair, keras_name: str, judgement: Jud
     return explained_problem(pair.torch_name, keras_name, f"differs by {judgement}", explanation)
 
 
-def _sample(subject: Subject) -> Sample | None:
-    """Return a few samples of the batch, whose float64 run measures the noise floor.
-
-    The result is None if the whole batch runs in float64 anyway, for another proof, or if the user gave a tolerance.
-    """
-    if subject.records_layers or subject.options.tolerance is not None:
-        return None
-    return subject.torch_sample
-
-
 def _judge(subject: Subject, pair: OutputPair) -> Judgement:
     """Judge the difference of an output by the noise floor of a few samples; if it fails, by that of all samples."""
     tolerance = subject.options.tolerance
-    sample = _sample(subject)
+    sample = subject.once(sample_of)
     if sample is not None and pair.keys[0] in sample.floors:
         judgement = replace(judge(pair.keras_output, pair.torch_output, None), floor=sample.floors[pair.keys[0]])
         if judgement.passed:
             return judgement
     truths = {}
     if tolerance is None or subject.records_layers:  # reported only if it needs no extra run
-        truths = {other.name: other.torch_output for other in output_pairs(subject.torch_truth, subject.keras_run)}
+        truths = torch_outputs(subject.torch_truth, subject.keras_run)
     judgement = judge(pair.keras_output, pair.torch_output, truths.get(pair.name), tolerance)
     if judgement.passed or tolerance is not None:
         return judgement
@@ -123,8 +118,8 @@ def _judge_by_rounding_of_keras(subject: Subject, pair: OutputPair, truth: Array
         pair: The output as both sides compute it.
         truth: The output of torch in float64.
     """
-    rounded = {other.name: other.torch_output for other in output_pairs(subject.torch_rounded, subject.keras_run)}
-    least = subject.rounded_floor(rounded[pair.name], truth)
+    rounded = torch_outputs(subject.once(rounded_as_keras), subject.keras_run)
+    least = rounded_floor(subject, rounded[pair.name], truth)
     return judge(pair.keras_output, pair.torch_output, truth, least=least)
 
 
@@ -136,19 +131,12 @@ def _judge_by_repeated_noise(subject: Subject, pair: OutputPair, judgement: Judg
         pair: The output as both sides compute it.
         judgement: The judgement by one noise floor, which the difference exceeds by little.
     """
-    for run, truth in subject.noise_runs:
-        rounded, exact = (_output_named(subject, recording, pair.name) for recording in (run, truth))
-        if rounded is not None and exact is not None and rounded.shape == exact.shape:
-            floor = noise_floor(rounded, exact)
-            judgement = replace(judgement, floor=max(floor, judgement.floor or 0.0))
+    for run, truth in subject.once(NoiseRuns):
+        rounded, exact = (torch_outputs(recording, subject.keras_run).get(pair.name) for recording in (run, truth))
+        judgement = with_larger_floor(judgement, rounded, exact)
         if judgement.passed:
             break
     return judgement
-
-
-def _output_named(subject: Subject, run: Recording, name: str) -> Array | None:
-    """Return torch's array of an output, from a run of torch; None if that run does not have the output."""
-    return next((pair.torch_output for pair in output_pairs(run, subject.keras_run) if pair.name == name), None)
 
 
 def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
@@ -172,7 +160,7 @@ def _randomness(subject: Subject, *, is_different: bool) -> Iterator[Problem]:
 def _noise_is_suspicious(subject: Subject) -> bool:
     if subject.options.tolerance is not None:
         return False
-    sample = _sample(subject)
+    sample = subject.once(sample_of)
     if sample is not None:
         return noise_is_suspicious(sample.truth, sample.run)
     return noise_is_suspicious(subject.torch_truth, subject.torch_run)
@@ -182,9 +170,9 @@ def _facts(subject: Subject) -> dict[str, str]:
     facts = state_facts(subject)
     if tolerance := subject.options.tolerance:
         facts["tolerance"] = f"the caller's: {tolerance}"
-    if subject.narrow_dtype:
-        facts["compute dtype"] = f"layers of Keras compute in {subject.narrow_dtype}, whose noise torch makes there too"
-    sample = _sample(subject)
+    if narrow := subject.once(narrow_dtype):
+        facts["compute dtype"] = f"layers of Keras compute in {narrow}, whose noise torch makes there too"
+    sample = subject.once(sample_of)
     if sample is not None and sample.floors:
         facts["noise floor"] = (
             f"measured on {sample.description}; on the whole batch for outputs that exceed it or mix samples"

@@ -9,7 +9,7 @@ from keras3conv.messages import count
 from keras3conv.transforms import Array
 from keras3conv.validators.onnx.export import Exported
 from keras3conv.validators.onnx.opinions import KERAS, KERAS_ONNX, TORCH, TORCH_ONNX, Verdict, compare_opinions
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name
+from keras3conv.validators.running.output_pairs import OutputPair, output_pairs, shown_name, torch_outputs
 from keras3conv.validators.running.subject import Subject
 
 
@@ -37,7 +37,7 @@ def judge_opinions(subject: Subject, opinions: Iterable[Opinion]) -> list[Verdic
     """
     torch, keras = subject.torch_run, subject.keras_run
     pairs = list(output_pairs(torch, keras))
-    truths = {pair.name: pair.torch_output for pair in output_pairs(subject.torch_truth, keras)}
+    truths = torch_outputs(subject.torch_truth, keras)
     values: dict[str, dict[str, Array]] = {}
     for pair in pairs:
         if pair.torch_output.size:

@@ -34,10 +34,24 @@ def nondeterminism(subject: Subject) -> Iterator[Problem]:
     """
     yield from draws(subject)
     random_states = _random_states(subject)
-    if not _same_outputs(subject.torch_run, subject.torch_rerun):
+    if not _same_outputs(subject.torch_run, subject.once(_torch_again)):
         yield Problem(torch=subject.outlines[0].name, fact=_RANDOM, fixes=_FIXES_TORCH)
-    if not random_states and not _same_outputs(subject.keras_run, subject.keras_rerun):
+    if not random_states and not _same_outputs(subject.keras_run, subject.once(_keras_again)):
         yield Problem(keras=subject.outlines[1].name, fact=_RANDOM, fixes=_FIXES_KERAS)
+
+
+def _torch_again(subject: Subject) -> Recording:
+    from keras3conv.frameworks.torch import module as torch_side
+
+    with torch_side.precise():
+        return torch_side.run(subject.torch, subject.required_inputs.torch, watch=False)
+
+
+def _keras_again(subject: Subject) -> Recording:
+    from keras3conv.frameworks.keras import model as keras_side
+
+    with keras_side.precise():
+        return keras_side.run(subject.keras, subject.required_inputs.keras, watch=False)
 
 
 def draws(subject: Subject) -> Iterator[Problem]:

@@ -179,7 +179,7 @@ def _with_rescaled_weights(subject: Subject, inputs: Inputs, magnitude: float, b
             weights,
             magnitude,
             fixed=constants,
-            record=subject.is_recorded_in_torch_probe,
+            record=subject.recorded_in_probe["torch"].__contains__,
             bounds=bounds,
         )
     weights = {path: values * found.factors.get(path, 1.0) for path, values in weights.items()}

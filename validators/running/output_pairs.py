@@ -73,6 +73,11 @@ def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
         )
 
 
+def torch_outputs(torch: Recording, keras: Recording) -> dict[str, Array]:
+    """Return the values of the torch side of the output pairs, by their names."""
+    return {pair.name: pair.torch_output for pair in output_pairs(torch, keras)}
+
+
 def shown_name(pair: OutputPair, keras: object, run: Recording) -> str:
     """Return the name of an output for the report: the one in Keras if torch has only an index for it."""
     torch_key, keras_key = pair.keys

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from keras3conv.errors import ModelError
 from keras3conv.frameworks.shared.inputs import Inputs, flatten
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import noise_floor
 from keras3conv.numerics.judgement import judge
 from keras3conv.transforms import Array
+from keras3conv.validators.running.subject import Subject
 
 SHARE = 16
 """The float64 run uses one of every `SHARE` samples, and at least one sample."""
@@ -50,6 +52,29 @@ class Sample:
             if name in self.whole.outputs and _is_sample_of(output, self.whole.outputs[name], truth):
                 floors[name] = noise_floor(output, truth)
         return floors
+
+
+def sample_of(subject: Subject) -> Sample | None:
+    """Run the torch module on a few samples, in its own dtype and in float64, and return the runs.
+
+    The result is None if the whole batch runs in float64 anyway, for another proof, if the user gave a tolerance, if
+    the batch is small, or if the module supports only one batch size (a reshape to a constant size).
+    """
+    from keras3conv.frameworks.torch import module as torch_side
+
+    if subject.records_layers or subject.options.tolerance is not None:
+        return None
+    sampled = sampled_inputs(subject.required_inputs)
+    if sampled is None:
+        return None
+    inputs, description = sampled
+    try:
+        with torch_side.precise():
+            run = torch_side.run(subject.torch, inputs, watch=False)
+            truth = torch_side.run(subject.torch, inputs, float64=True, watch=False, in_parts=subject.in_parts)
+    except ModelError:  # the noise is measured on the whole batch instead
+        return None
+    return Sample(run=run, truth=truth, whole=subject.torch_run, description=description)
 
 
 def _is_sample_of(output: Array, whole: Array, truth: Array) -> bool:

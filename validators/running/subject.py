@@ -1,6 +1,6 @@
 """Hold the two models that `validate` compares, and their recorded forward passes, which all proofs share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -8,25 +8,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from keras3conv.alignment.audit import FieldPair, audit
 from keras3conv.alignment.pair import Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import ModelError
-from keras3conv.formats.safe.source import dtype_named
 from keras3conv.frameworks.exact_constants import exact_constants
 from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.recording import Recording, traced
 from keras3conv.model.views import LayerView, ModelView, Side
-from keras3conv.numerics.difference import noise_floor, resolution
 from keras3conv.numerics.probe_values import Pool, probe
 from keras3conv.rules.library import known_classes
 from keras3conv.transforms import Array
-from keras3conv.validators.running.noise_runs import NoiseRuns
 from keras3conv.validators.running.options import Options
 from keras3conv.validators.running.output_pairs import are_near
-from keras3conv.validators.running.sample import Sample, sampled_inputs
-
-__all__ = ["Subject", "probe"]
 
 Made = TypeVar("Made")
 
@@ -59,13 +52,11 @@ class Subject:
     options: Options = field(default_factory=Options)
     probes: Mapping[str, Array] | None = None
     port: Side | None = None
+    _made: dict[Callable[["Subject"], Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def _views(self) -> tuple[ModelView, ModelView]:
-        """The full views (tensors, layers and configurations) of torch and Keras.
-
-        The views have the layers' call order, if a proof needs the order and a run can record it.
-        """
+        """The full views of both sides, with the layers' call order if a proof needs it and a run can record it."""
         torch, keras = self.views()
         if self.skip_reason or not self.options.wants("hyperparameters"):
             return torch, keras
@@ -80,12 +71,6 @@ class Subject:
     def keras_view(self) -> ModelView:
         """The view of the Keras model: its variables, layers and configurations."""
         return self._views[1]
-
-    def audit(self, pairs: Iterable[Pair]) -> Iterator[FieldPair]:
-        """The comparison of the hyper-parameters of all layer pairs, as their rules define it."""
-        from keras3conv.frameworks.torch import module as torch_side
-
-        return audit(pairs, *self._views, frozen=torch_side.frozen_parameters(self.torch))
 
     @cached_property
     def torch_layers(self) -> Mapping[str, LayerView]:
@@ -113,111 +98,28 @@ class Subject:
     @cached_property
     def torch_run(self) -> Recording:
         """The recorded run of the torch module with its own weights and dtype."""
-        return self._run_torch(record=self._is_recorded_in_torch, watch=self._watches_layers)
+        return self.run_torch(watch=self._watches_layers)
 
     @cached_property
     def torch_truth(self) -> Recording:
         """The recorded run of the torch module with its own weights in float64, to measure its float32 rounding."""
-        run, tensors = partial(self._run_torch, record=self._is_recorded_in_torch), self.exact_constants
-        return run(watch=self.records_layers, float64=True, tensors=tensors)
-
-    @cached_property
-    def narrow_dtype(self) -> str:
-        """The half-precision dtype ("float16", "bfloat16") in which Keras layers compute; empty if none does."""
-        from keras3conv.frameworks.keras import model as keras_side
-
-        return keras_side.narrow_compute_dtype(self.keras)
-
-    @cached_property
-    def torch_rounded(self) -> Recording:
-        """A torch run with its own weights that rounds as Keras does, to measure the noise of Keras' algorithm."""
-        from keras3conv.frameworks.keras import model as keras_side
-        from keras3conv.frameworks.torch import module as torch_side
-
-        rounding = torch_side.rounding_of_keras(
-            self.narrow_dtype, torch_side.device_of(self.torch), squares=keras_side.backend() == "torch"
-        )
-        return self._run_torch(record=self._is_recorded_in_torch, watch=self.records_layers, rounding=rounding)
-
-    def rounded_floor(self, rounded: Array, truth: Array) -> float:
-        """Return the noise floor (largest rounding error) of an output, if torch rounds where Keras does.
-
-        It is at least the resolution of `narrow_dtype`.
-
-        Args:
-            rounded: The output in the run `torch_rounded`.
-            truth: The same output in the float64 run `torch_truth`.
-        """
-        unit = resolution(np.zeros(0, dtype_named(self.narrow_dtype))) if self.narrow_dtype else None
-        return noise_floor(rounded, truth, unit)
-
-    @cached_property
-    def noise_runs(self) -> NoiseRuns:
-        """Further measurements of torch's rounding error, for differences that exceed the noise floor by little."""
-        from keras3conv.frameworks.torch import module as torch_side
-
-        def run(inputs: Any, tensors: Mapping[str, Array], *, float64: bool) -> Recording:
-            return self._run_torch(
-                record=self._is_recorded_in_torch,
-                watch=self.records_layers,
-                float64=float64,
-                tensors=tensors,
-                inputs=inputs,
-            )
-
-        weights = partial(torch_side.floating_tensors, self.torch)
-        return NoiseRuns(run=run, weights=weights, inputs=self.required_inputs)
-
-    @cached_property
-    def torch_sample(self) -> Sample | None:
-        """The recorded runs of the torch module on a few samples, in its own dtype and in float64.
-
-        None if the batch is small, or the module supports only one batch size (a reshape to a constant size).
-        """
-        from keras3conv.frameworks.torch import module as torch_side
-
-        sampled = sampled_inputs(self.required_inputs)
-        if sampled is None:
-            return None
-        inputs, description = sampled
-        try:
-            with torch_side.precise():
-                run = torch_side.run(self.torch, inputs, watch=False)
-                truth = torch_side.run(self.torch, inputs, float64=True, watch=False, in_parts=self.in_parts)
-        except ModelError:  # the noise is measured on the whole batch instead
-            return None
-        return Sample(run=run, truth=truth, whole=self.torch_run, description=description)
+        return self.run_torch(float64=True, tensors=self.exact_constants)
 
     @cached_property
     def keras_run(self) -> Recording:
         """The recorded run of the Keras model with its own weights and dtype, on its own backend."""
         from keras3conv.frameworks.keras import model as keras_side
 
-        run = partial(keras_side.run, self.keras, self.required_inputs.keras, record=self._is_recorded_in_keras)
+        record = self._recorded["keras"].__contains__
+        run = partial(keras_side.run, self.keras, self.required_inputs.keras, record=record)
         with keras_side.precise():
             return _run_and_name_failing_layer(run, watch=self._watches_layers)
 
     @cached_property
-    def torch_rerun(self) -> Recording:
-        """A second `torch_run`, without recorded layers; a deterministic module returns the same outputs."""
-        from keras3conv.frameworks.torch import module as torch_side
-
-        with torch_side.precise():
-            return torch_side.run(self.torch, self.required_inputs.torch, watch=False)
-
-    @cached_property
-    def keras_rerun(self) -> Recording:
-        """A second run of the Keras model with its own weights and dtype, without recorded layers."""
-        from keras3conv.frameworks.keras import model as keras_side
-
-        with keras_side.precise():
-            return keras_side.run(self.keras, self.required_inputs.keras, watch=False)
-
-    @cached_property
     def torch_probe(self) -> Recording:
         """The recorded run of the torch module in float64 with random probe weights."""
-        record = self.is_recorded_in_torch_probe
-        return self._run_torch(record=record, watch=True, float64=True, tensors=self.probe_weights)
+        record = self.recorded_in_probe["torch"]
+        return self.run_torch(record=record, watch=True, float64=True, tensors=self.probe_weights)
 
     def take_torch_probe(self, run: Recording) -> None:
         """Set `torch_probe` to a run that was already made under these random weights, so that it is not repeated.
@@ -231,8 +133,9 @@ class Subject:
         """The recorded run of the Keras model in float64 with the same random weights, mapped by the plan."""
         from keras3conv.frameworks.keras import model as keras_side
 
+        record = self.recorded_in_probe["keras"].__contains__
         with keras_side.float64_weights(self.keras, self.keras_probe_weights):
-            return keras_side.run(self.keras, self.required_inputs.keras, record=self._is_recorded_in_keras_probe)
+            return keras_side.run(self.keras, self.required_inputs.keras, record=record)
 
     @cached_property
     def outputs_are_near(self) -> bool:
@@ -306,10 +209,6 @@ class Subject:
         made: Made = self._made[make]
         return made
 
-    @cached_property
-    def _made(self) -> dict[Callable[["Subject"], Any], Any]:
-        return {}
-
     @property
     def required_inputs(self) -> Inputs:
         """The inputs of both sides, for proofs that run the models."""
@@ -326,23 +225,34 @@ class Subject:
         """True if the runs with the models' own weights observe the calls of layers."""
         return self.records_layers or self.options.wants("hyperparameters")
 
-    def _run_torch(
+    def run_torch(
         self,
         *,
-        record: Callable[[str], bool],
-        watch: bool,
+        record: frozenset[str] | None = None,
+        watch: bool | None = None,
         float64: bool = False,
         tensors: Mapping[str, Array] | None = None,
         inputs: Any = None,
         rounding: AbstractContextManager[None] | None = None,
     ) -> Recording:
+        """Run the torch module, with its own weights and dtype unless others are given.
+
+        Args:
+            record: The paths of the layers to record; None for the paired ones, if a proof compares layers.
+            watch: Whether to observe the calls of layers; None for "if a proof compares layers".
+            float64: Whether to run in float64.
+            tensors: Values that replace the module's tensors, by path.
+            inputs: Other inputs than those of the subject.
+            rounding: A context in which torch rounds in another way.
+        """
         from keras3conv.frameworks.torch import module as torch_side
 
         given = self.required_inputs.torch if inputs is None else inputs
-        run = partial(torch_side.run, self.torch, given, record=record, float64=float64, tensors=tensors)
+        recorded = self._recorded["torch"] if record is None else record
+        run = partial(torch_side.run, self.torch, given, record=recorded.__contains__, float64=float64, tensors=tensors)
         run = partial(run, mode=rounding, in_parts=self.in_parts)
         with torch_side.precise():
-            return _run_and_name_failing_layer(run, watch=watch)
+            return _run_and_name_failing_layer(run, watch=self.records_layers if watch is None else watch)
 
     @cached_property
     def in_parts(self) -> frozenset[str]:
@@ -351,31 +261,21 @@ class Subject:
 
         return planned_in_parts(self.torch, self.plan.torch)
 
-    def is_weightless(self, layer: LayerView) -> bool:
-        """Return whether a layer has no weights, and a rule for its class exists."""
-        known = self._known_classes[0 if layer is self.torch_layers.get(layer.path) else 1]
-        return all(tensor.is_seed for tensor in layer.tensors) and bool(known.intersection(layer.kinds))
+    @cached_property
+    def weightless(self) -> Mapping[Side, frozenset[str]]:
+        """The paths of the layers of each side that have no weights, and for whose class a rule exists."""
+        torch, keras = known_classes()
+        return {"torch": _weightless(self.torch_view, torch), "keras": _weightless(self.keras_view, keras)}
 
     @cached_property
-    def _known_classes(self) -> tuple[frozenset[str], frozenset[str]]:
-        return known_classes()
+    def recorded_in_probe(self) -> Mapping[Side, frozenset[str]]:
+        """The paths of the layers that the runs under random weights record."""
+        return {side: paths | self.weightless[side] for side, paths in self._paired.items()}
 
-    def is_recorded_in_torch_probe(self, path: str) -> bool:
-        """Return whether the run under random weights records a torch layer."""
-        return path in self._paired["torch"] or (
-            path in self.torch_layers and self.is_weightless(self.torch_layers[path])
-        )
-
-    def _is_recorded_in_keras_probe(self, path: str) -> bool:
-        return path in self._paired["keras"] or (
-            path in self.keras_layers and self.is_weightless(self.keras_layers[path])
-        )
-
-    def _is_recorded_in_torch(self, path: str) -> bool:
-        return self.records_layers and path in self._paired["torch"]
-
-    def _is_recorded_in_keras(self, path: str) -> bool:
-        return self.records_layers and path in self._paired["keras"]
+    @property
+    def _recorded(self) -> Mapping[Side, frozenset[str]]:
+        """The paths of the layers that the runs with the models' own weights record."""
+        return self._paired if self.records_layers else {"torch": frozenset(), "keras": frozenset()}
 
     @cached_property
     def _paired(self) -> Mapping[Side, frozenset[str]]:
@@ -385,13 +285,13 @@ class Subject:
         }
 
 
-def _run_and_name_failing_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
-    """Run a model; if it raises, name the layer that raised in the error.
+def _weightless(view: ModelView, known: frozenset[str]) -> frozenset[str]:
+    layers = (layer for layer in view.layers if known.intersection(layer.kinds))
+    return frozenset(layer.path for layer in layers if all(tensor.is_seed for tensor in layer.tensors))
 
-    Args:
-        run: The function that runs the model; with `watch=True` it observes the layers, and its error names the layer.
-        watch: The value of `watch` for the first run. If it is False and the run raises, the run is repeated with True.
-    """
+
+def _run_and_name_failing_layer(run: Callable[..., Recording], *, watch: bool) -> Recording:
+    """Run a model; if it raises without observed layers (`watch`), repeat the run, whose error then names the layer."""
     try:
         return run(watch=watch)
     except ModelError:

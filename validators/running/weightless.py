@@ -74,10 +74,8 @@ def _match(
 
 def _weightless_paths(subject: Subject, side: Side) -> list[str]:
     """Return the paths of the recorded layers of a side that have no weights, in call order."""
-    layers = subject.torch_layers if side == "torch" else subject.keras_layers
     run = subject.torch_probe if side == "torch" else subject.keras_probe
-    weightless = {path for path, layer in layers.items() if subject.is_weightless(layer)}
-    return list(dict.fromkeys(call.path for call in run.calls if call.path in weightless))
+    return list(dict.fromkeys(call.path for call in run.calls if call.path in subject.weightless[side]))
 
 
 def _rule_if_same_input(subject: Subject, torch_path: str, keras_path: str) -> Rule | None:
