@@ -297,12 +297,9 @@ def _state_facts(fields: list[_JudgedField]) -> dict[str, str]:
 
     A stateful layer begins a call with the state in which the last call ended, which torch's layers do not do.
     """
-    paths = [judged.field.keras for judged in fields if judged.verdict != "equal" and _is_state(judged.field)]
+    stateful = (one.field for one in fields if one.verdict != "equal" and one.field.acts == "between calls")
+    paths = [field.keras for field in stateful]
     return {"differs between calls": f"Keras keeps the state for the next call: {', '.join(paths)}"} if paths else {}
-
-
-def _is_state(field: FieldPair) -> bool:
-    return field.acts == "between calls"
 
 
 def _problem(judged: _JudgedField, port: Side | None) -> Problem:
