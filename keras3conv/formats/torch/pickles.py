@@ -1,7 +1,7 @@
 """Parse the pickle in a torch checkpoint without executing it.
 
 A pickle is a program for a stack machine. Python's `pickle` module imports classes and calls them. This parser only
-builds plain containers, and knows the few calls that describe a tensor (`objects.call`). Every other object
+builds plain containers, and knows the few calls that describe a tensor (`calls.call`). Every other object
 becomes a `Placeholder`. Dict keys are numbers or text, and sets become lists, so that no hash of an object in the file
 can take long.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
-from keras3conv.formats.torch import objects
+from keras3conv.formats.torch import calls, objects
 from keras3conv.formats.torch.objects import OddKey, OddTensor, Placeholder, Storage, StoredTensor
 from keras3conv.messages import with_article
 
@@ -165,7 +165,7 @@ class _Machine:
 
     def new_with_keywords(self) -> None:
         self.stack.pop()
-        self.call(objects.create)
+        self.call(calls.create)
 
     def name(self, module: Any, name: Any) -> None:
         self.stack.append(objects.named(module, name, self.where))
@@ -299,8 +299,8 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
         "\x91": _container(lambda machine: machine.marked()),  # FROZENSET
         "c": lambda machine: machine.name(machine.line(), machine.line()),
         "\x93": _Machine.stack_name,
-        "R": lambda machine: machine.call(objects.call),
-        "\x81": lambda machine: machine.call(objects.create),
+        "R": lambda machine: machine.call(calls.call),
+        "\x81": lambda machine: machine.call(calls.create),
         "\x92": _Machine.new_with_keywords,
         "b": _Machine.build,
         "Q": _Machine.push_storage,
