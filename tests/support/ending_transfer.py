@@ -39,8 +39,10 @@ def end_after(stop: int, source: Path, target: Path, plan: Alignment, shard: int
     """
     plan_file = source.with_name("plan.json")
     plan_file.write_text(plan.to_json())
-    command = [sys.executable, "-m", "tests.support.ending_transfer", source, target, plan_file, str(shard), str(stop)]
-    finished = subprocess.run(command, cwd=ROOT, check=False)
+    arguments = map(str, (source, target, plan_file, shard, stop))
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.support.ending_transfer", *arguments], cwd=ROOT, check=False
+    )
     assert finished.returncode == 9, finished
 
 
