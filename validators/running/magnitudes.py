@@ -78,10 +78,11 @@ def at_magnitude(subject: Subject, magnitude: float) -> Rescaled:
     for inputs in _candidate_inputs(subject, lambda given: resized(given, magnitude)):
         try:
             rescaled = _with_rescaled_weights(subject, inputs, magnitude, [])
-            if _is_finite(rescaled.torch_probe):
+            infinite = _first_infinite(rescaled.torch_probe, subject.torch_probe)
+            if not infinite:
                 rescaled.keras_probe  # noqa: B018 - runs the Keras model, which may raise
                 return Rescaled(subject=rescaled, magnitude=magnitude)
-            reason = "torch computes values that are not finite"
+            reason = f"torch computes values that are not finite, first in {infinite}"
         except ModelError as error:
             reason = message_of(error)
     return Rescaled(reason=reason, magnitude=magnitude)
@@ -135,9 +136,9 @@ def _large_run(subject: Subject, inputs: Inputs, magnitude: float) -> Rescaled:
     try:
         with torch_bounds.observed_bounds() as in_torch:
             rescaled = _with_rescaled_weights(subject, inputs, magnitude, in_torch)
-            is_finite = _is_finite(rescaled.torch_probe)
+            is_finite = not _first_infinite(rescaled.torch_probe, subject.torch_probe)
         with keras_bounds.observed_bounds() as in_keras, torch_bounds.observed_slices() as slices:
-            is_finite = _is_finite(rescaled.keras_probe) and is_finite
+            is_finite = not _first_infinite(rescaled.keras_probe, subject.keras_probe) and is_finite
     except ModelError as error:
         return Rescaled(reason=message_of(error), magnitude=magnitude)
     return Rescaled(subject=rescaled, magnitude=magnitude, bounds=(*in_torch, *in_keras, *slices), is_finite=is_finite)
@@ -203,6 +204,28 @@ def _rescaled(tensor: TensorRef, values: Array, magnitude: float) -> Array:
     return values * magnitude if is_added else values
 
 
-def _is_finite(run: Recording) -> bool:
-    arrays = [*run.outputs.values(), *(array for call in run.calls for array in call.outputs)]
-    return all(bool(np.isfinite(array).all()) for array in arrays if array.dtype.kind == "f")
+def _first_infinite(run: Recording, usual: Recording) -> str:
+    """Return the name of the first layer call or output with values that are not finite; "" if there is none.
+
+    The border of minus infinity before a max pooling, for example, is part of the model: a layer or output whose values
+    are not all finite in the usual run either does not count.
+
+    Args:
+        run: The run of a model at another magnitude of its values.
+        usual: The run of the same model with the original inputs.
+    """
+    allowed = {name for name, array in _named_values(usual) if not _is_finite(array)}
+    return next((name for name, array in _named_values(run) if name not in allowed and not _is_finite(array)), "")
+
+
+def _named_values(run: Recording) -> Iterator[tuple[str, Array]]:
+    """Yield the name and each value of every layer call and every output of a run."""
+    for call in run.calls:
+        for array in call.outputs:
+            yield call.path, array
+    for name, array in run.outputs.items():
+        yield f"output {name}".rstrip(), array
+
+
+def _is_finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

@@ -308,3 +308,24 @@ def test_a_weight_that_is_used_before_its_layer_is_called_is_no_difference() -> 
     section = proof(Early(), model, pixels(2, 6))
     assert section.status == "passed"
     assert "at values of 4e-06" in section.summary
+
+
+def pooled(scale: float) -> keras.Model:
+    """A max pooling, whose border is minus infinity in torch, and a norm with an epsilon of `scale` times 1e-6."""
+    inputs = keras.Input((9, 9, 3))
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="conv")(inputs)
+    x = layers.MaxPooling2D(2, 1, padding="same", name="pool")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = x / ops.sqrt(ops.mean(x**2, -1, keepdims=True) + 1e-6 * scale)
+    return keras.Model(inputs, layers.Dense(2, name="out")(x))
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_border_of_minus_infinity_is_no_reason_to_leave_out_small_values(scale: float) -> None:
+    module, model = k3c.convert(pooled(1.0), validate=False).model, pooled(scale)
+    plan = k3c.align(module, model, probe=False)
+    k3c.transfer(module, model, plan)
+    inputs = pixels(2, 3, 9, 9)
+    section = k3c.validate(module, model, inputs=inputs, alignment=plan, proofs=("float64",)).section("float64")
+    assert section.status == ("passed" if scale == 1 else "failed"), section
+    assert "not finite" not in str(section)
