@@ -24,6 +24,15 @@ def is_without_architecture(file: str) -> bool:
     return file.lower().endswith(_WITHOUT_ARCHITECTURE)
 
 
+def _has_architecture(file: str) -> bool:
+    """Return whether a Keras file has an architecture. An `.h5` file is read, as Keras 2 used this suffix for both."""
+    if is_without_architecture(file) or not file.lower().endswith((".h5", ".hdf5")):
+        return not is_without_architecture(file)
+    from keras3conv import formats
+
+    return any(layer.config for layer in formats.read(Path(file)).layers)
+
+
 def validation(
     source: "tuple[str, Adapter]",
     target: "tuple[str, Adapter]",
@@ -95,11 +104,31 @@ def after_transfer(
     if known := plan.accepted_difference or plan.difference:
         yield f"{known}; the command that names the cause:  {compared_by}"
         yield from _placeholders(compared_by)
+        yield from _new_weights(source, given)
         return
     is_probed = any(pair.decided_by == "probe" for pair in plan.pairs)
     compared = "outputs were compared under random weights, not under these" if is_probed else "no output was compared"
     yield f"{compared}; to compare the outputs of both models:  {compared_by}"
     yield from _placeholders(compared_by)
+    yield from _new_weights(source, given)
+
+
+def _new_weights(source: "tuple[str, Adapter]", weights: "Mapping[Side, Path | None]") -> Iterator[str]:
+    """Yield a sentence if a transfer read the weights of a factory that loaded no file, as they may be new random ones.
+
+    Args:
+        source: The argument of the model that was read, and its adapter (the interface to a model).
+        weights: For each side, the file of weights that was loaded into the model of a factory.
+    """
+    from keras3conv.workflows.factories import factory_of
+
+    argument, model = source
+    if weights[model.side] is None and factory_of(argument):
+        option = f"--{model.side}-weights FILE"
+        yield (
+            f"    no file of weights was loaded into {argument}: if the function neither loads nor seeds them, they "
+            f"are new random ones in every command; give {option} to both commands"
+        )
 
 
 def _placeholders(command: str) -> Iterator[str]:
@@ -143,7 +172,7 @@ def _named(
     for (argument, model), written in ((source, ()), (target, out)):
         loaded = str(weight_files[model.side] or "") if model.is_live else argument
         file = str(written[0]) if written else loaded
-        has_architecture = model.side == "keras" and file and not is_without_architecture(file)
+        has_architecture = model.side == "keras" and file and _has_architecture(file)
         if has_architecture and not (model.is_live and _has_own_layers(model.source)):
             models["keras"] = file
             continue

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import h5py
 import keras
 import pytest
 import torch
@@ -253,3 +254,45 @@ def test_the_command_that_confirms_the_pairs_of_a_file() -> None:
     )
     given: dict[Side, Path | None] = {"torch": Path("net.pt"), "keras": None}
     assert not probed(("net.py:net", module), ("net.py:keras_net", model), out, given)
+
+
+UNSEEDED = "import torch\n\n\ndef make():\n    return torch.nn.Sequential(torch.nn.Linear(4, 3))\n"
+
+
+def test_a_transfer_of_weights_from_no_file_says_that_they_may_be_new_ones(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(UNSEEDED)
+    net = f"{tmp_path}/net.py:make"
+    torch.save(nn.Sequential(nn.Linear(4, 3)).state_dict(), tmp_path / "net.pt")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
+    model.save(tmp_path / "model.keras")
+    words = f"no file of weights was loaded into {net}"
+    moved = run("transfer", net, tmp_path / "model.keras", "-o", tmp_path / "new.keras")
+    assert moved.exit_code == 0, moved.output
+    assert words in moved.stderr
+    assert "give --torch-weights FILE to both commands" in moved.stderr
+    weights = ("--torch-weights", tmp_path / "net.pt", "--overwrite")
+    moved = run("transfer", net, tmp_path / "model.keras", "-o", tmp_path / "new.keras", *weights)
+    assert moved.exit_code == 0, moved.output
+    assert words not in moved.stderr
+
+
+@pytest.mark.parametrize(("whole", "named"), [(True, "old.h5"), (False, "KERAS.py:make")])
+def test_the_command_after_a_transfer_from_an_h5_file_of_weights_asks_for_the_code(
+    tmp_path: Path, *, whole: bool, named: str
+) -> None:
+    (tmp_path / "net.py").write_text(UNSEEDED)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
+    old = tmp_path / "old.h5"
+    model.save(old)
+    if not whole:
+        with h5py.File(old, "r") as source, h5py.File(tmp_path / "weights.h5", "w") as target:
+            for name in source["model_weights"]:
+                source.copy(f"model_weights/{name}", target)
+            target.attrs.update(source["model_weights"].attrs)
+        (tmp_path / "weights.h5").replace(old)
+    moved = run("transfer", old, f"{tmp_path}/net.py:make", "-o", tmp_path / "new.pt")
+    assert moved.exit_code == 0, moved.output
+    line = moved.stderr.partition("to compare the outputs of both models:  ")[2].partition("\n")[0]
+    expected = [f"{tmp_path}/{named}" if whole else named, "--torch-weights", f"{tmp_path}/new.pt"]
+    assert shlex.split(line)[3:6] == expected
+    assert ("--keras-weights" in line) != whole
