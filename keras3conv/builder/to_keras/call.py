@@ -37,10 +37,12 @@ class Writer(Protocol):
         example_numbers: The names of the values that are the sample indices 0 ... batch - 1.
         parts: For each value that was concatenated or stacked from tensors of equal shape, these tensors, by the
             value's name.
+        before_reshape: For each value that a reshape computed, the value before it.
     """
 
     example_numbers: set[str]
     parts: dict[str, Parts]
+    before_reshape: dict[Value, Value]
 
     def value(self, tensor: Any, order: Order | None = None) -> Value:
         """Return a tensor argument as a value of the program; a constant or parameter is first added to the program.
@@ -112,12 +114,6 @@ class Writer(Protocol):
 
     def numbers(self, size: Size) -> Value:
         """Return `arange(size)` as a value of the program, for a size that is a dynamic size of an input."""
-
-    def before_reshape(self, value: Value) -> Value | None:
-        """Return the value before the reshape that computed a value; None if no reshape computed it."""
-
-    def note_reshape(self, reshaped: Value, value: Value) -> None:
-        """Record that a reshape of `value` computed `reshaped`, for a later `before_reshape(reshaped)`."""
 
     def is_constant(self, value: Value) -> bool:
         """Return whether a value is a constant array."""

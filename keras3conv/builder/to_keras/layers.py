@@ -1,11 +1,16 @@
 """Choose the Keras layers for a torch layer by the rules, and record which torch tensor goes into which variable."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from keras3conv.builder.program.layouts import Channels
+from keras3conv.builder.program.names import identifier, unique
+from keras3conv.builder.program.program import Module
 from keras3conv.builder.to_keras.call import LayerCall, Placed
+from keras3conv.builder.to_keras.forms import Held
 from keras3conv.errors import RuleError, message_of
+from keras3conv.frameworks.keras.operations import own_names
 from keras3conv.model.graph import Graph
 from keras3conv.rules.applying import keras_layers_of
 from keras3conv.rules.library import lookup
@@ -37,16 +42,83 @@ class Placement:
     owner: str = ""
 
 
-def chosen_layers(call: LayerCall, config: Config) -> tuple[Rule, LayerSpecs]:
+class Layers:
+    """The Keras layers of a program under construction, and the torch tensors for their variables.
+
+    Attributes:
+        names: The names that layers, constants and inputs of the program have so far.
+        modules: The layers, by name.
+        placements: Which torch tensors go into which variables.
+    """
+
+    def __init__(self, names: set[str]) -> None:
+        self.names, self.modules = names, dict[str, Module]()
+        self.placements: list[Placement] = []
+        self._shared: dict[object, str] = {}
+
+    def new_name(self, path: str) -> str:
+        """Return a new name for the Keras layer or constant that comes from a path in the torch module."""
+        name = identifier(path.replace(".", "_"))
+        if re.sub(r"_\d+$", "", name) in own_names():  # the name of an unnamed Keras operation
+            name = f"{name}_layer"
+        name = unique(name, self.names)
+        self.names.add(name)
+        return name
+
+    def configured(self, kind: str, config: Config, weights: Sequence[Placed], path: str) -> str:
+        """Return the name of a layer that a handler configures itself; one with the same parameters is used again."""
+        key = (kind, repr(config), tuple(placed.held.path for placed in weights)) if weights else object()
+        if key not in self._shared:
+            own = self._shared[key] = self.new_name(path or kind.rpartition(".")[2])
+            spec = _frozen(LayerSpec(kind=kind, config=config), [placed.held for placed in weights])
+            self.modules[own] = Module(name=own, spec=spec)
+            self.placements.extend(
+                Placement(
+                    layer=own,
+                    torch=(placed.held.path,),
+                    roles=(placed.role,),
+                    transform=placed.transform,
+                    rule=placed.rule,
+                    owner=placed.held.owner if placed.rule else "",
+                )
+                for placed in weights
+            )
+        return self._shared[key]
+
+    def by_rule(self, call: LayerCall, spec: LayerSpec, place: int, rule: Rule | None, path: str) -> str:
+        """Return the name of a Keras layer that a rule makes; one with the same torch parameters is used again.
+
+        Args:
+            call: The torch layer.
+            spec: The Keras layer, which accepts any input shape.
+            place: Its index among the Keras layers of the torch layer.
+            rule: The rule, if the parameters of the torch layer go into this Keras layer; else None.
+            path: The path of the torch layer, for one without parameters.
+        """
+        held = list(call.tensors.values())
+        key = (tuple(one.path for one in held), place, spec.kind, repr(spec.config)) if held else object()
+        if key not in self._shared:
+            owner = next((one.owner or one.path for one in held), path)
+            short = "pad" if "Padding" in spec.kind else identifier(spec.kind.rpartition(".")[2])
+            base = owner or short
+            name = self._shared[key] = self.new_name(base if rule else f"{base}_{short}")
+            self.modules[name] = Module(name=name, spec=spec)
+            if rule and held:
+                self.modules[name] = Module(name=name, spec=_frozen(spec, held), source=owner, rule=rule.name)
+                self.placements.extend(_placements(rule, call, name))
+        return self._shared[key]
+
+
+def chosen_layers(call: LayerCall) -> tuple[Rule, LayerSpecs]:
     """Return the rule that converts a torch layer, and the Keras layers that the rule creates, in call order.
 
     Args:
-        call: The torch layer, with its parameters.
-        config: The configuration of the torch layer, with the shapes of its inputs under "inputs".
+        call: The torch layer, with its parameters, and with the shapes of its inputs under "inputs" in `config`.
 
     Raises:
         RuleError: No rule converts it to Keras layers; the message has the reason of every rule that was tried.
     """
+    config = call.config
     if call.rule is not None:
         return call.rule, keras_layers_of(call.rule, config)
     reasons: list[str] = []
@@ -77,17 +149,10 @@ def _candidates(call: LayerCall) -> list[Rule]:
     ]
 
 
-def placements(rule: Rule, call: LayerCall, config: Config, layer: str) -> Iterator[Placement]:
-    """Yield which tensors of a torch layer go into which variables of a Keras layer.
-
-    Args:
-        rule: The rule.
-        call: The torch layer.
-        config: The configuration of the torch layer, with the shapes of its inputs under "inputs".
-        layer: The name of the Keras layer.
-    """
+def _placements(rule: Rule, call: LayerCall, layer: str) -> Iterator[Placement]:
+    """Yield which tensors of a torch layer go into which variables of a Keras layer, given by its name."""
     owners = {held.owner for held in call.tensors.values()}
-    for mapping in rule.weights(config):
+    for mapping in rule.weights(call.config):
         if all(role in call.tensors for role in mapping.torch):
             paths = tuple(call.tensors[role].path for role in mapping.torch)
             yield Placement(
@@ -133,13 +198,12 @@ def with_options(spec: LayerSpec, options: Config) -> LayerSpec:
     return replace(spec, config={**spec.config, "layer": {**inner, "config": {**inner["config"], **options}}})
 
 
-def frozen(spec: LayerSpec, weights: Sequence[Placed]) -> LayerSpec:
+def _frozen(spec: LayerSpec, weights: Sequence[Held]) -> LayerSpec:
     """Return a Keras layer, with trainable=False if all of its torch parameters have requires_grad=False.
 
     A BatchNormalization stays trainable: with trainable=False, Keras runs it in inference mode also in training.
     """
-    parameters = [placed.held.parameter for placed in weights]
-    if not parameters or any(one.trainable for one in parameters) or "BatchNormalization" in spec.kind:
+    if not weights or any(held.parameter.trainable for held in weights) or "BatchNormalization" in spec.kind:
         return spec
     return replace(spec, config={**spec.config, "trainable": False})
 

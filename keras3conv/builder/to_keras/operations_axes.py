@@ -40,7 +40,7 @@ def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
     With this record, a later reshape that splits the merged axes again can start from the value before both.
     """
     made = permuted(value, dims)
-    before = call.writer.before_reshape(value)
+    before = call.writer.before_reshape.get(value)
     found = None if before is None else common_factors(before.shape, value.shape)
     if before is None or found is None:
         return made
@@ -48,7 +48,7 @@ def renamed(call: Call, value: Value, dims: Sequence[int]) -> Value:
     if order_after_reshape(before.shape, tuple(factors), before.order) is not None:
         parts = reshaped(call, before, tuple(factors))
         moved = [factor for dim in dims for factor in groups[dim]]
-        call.writer.note_reshape(made, permuted(parts, moved))
+        call.writer.before_reshape[made] = permuted(parts, moved)
     return made
 
 
@@ -87,7 +87,7 @@ def reshaped_in_place(call: Call, value: Value, shape: Shape) -> Value | None:
     """Return a value in another shape, by a new step; None if Keras needs a permutation for it."""
     if value.shape == tuple(shape):
         return value
-    before = call.writer.before_reshape(value)
+    before = call.writer.before_reshape.get(value)
     if before is not None and order_after_reshape(before.shape, shape, before.order) is not None:
         return reshaped(call, before, shape)
     order = order_after_reshape(value.shape, shape, value.order, splits=call.name in _SPLITTING)
@@ -113,7 +113,7 @@ def reshaped_to(call: Call, value: Value, shape: Shape, order: Order, origin: Va
     if value.target_shape == target:
         return replace(value, shape=tuple(shape), order=order, flattened=())
     made = reshape_step(call.writer, value, shape, order, call.node.path)
-    call.writer.note_reshape(made, origin or value)
+    call.writer.before_reshape[made] = origin or value
     return made
 
 
@@ -197,7 +197,7 @@ def unmerged(call: Call, value: Value) -> Value:
 
     The value is returned unchanged if no reshape computed it, or if splitting would need a permutation.
     """
-    before = call.writer.before_reshape(value)
+    before = call.writer.before_reshape.get(value)
     found = None if before is None or value.rank != 2 else common_factors(before.shape, value.shape)
     if before is None or found is None:
         return value

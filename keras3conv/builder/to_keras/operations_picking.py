@@ -206,7 +206,7 @@ def _one_of_each_example(call: Call, tensor: Any, index: Any) -> Value:
 def _are_example_numbers(call: Call, index: Any, tensor: Any) -> bool:
     """Return True if an index array selects every sample in turn: `arange(batch)` of shape (batch, 1, ..., 1)."""
     value = index if isinstance(index, Value) else None
-    while value is not None and (before := call.writer.before_reshape(value)) is not None:
+    while value is not None and (before := call.writer.before_reshape.get(value)) is not None:
         value = before
     numbers = value is not None and value.name in call.writer.example_numbers
     is_all = isinstance(index.shape[0], Size) and index.shape[0] == tensor.shape[0]

@@ -111,5 +111,5 @@ def merged(writer: Writer, tensor: Unmerged) -> Value:
     order = writer.image_order(rank) if is_image else identity(rank)
     moved = writer.ordered(parts, tuple(part for axis in order for part in tensor.groups[axis]))
     made = reshape_step(writer, moved, tensor.shape, order)
-    writer.note_reshape(made, parts)
+    writer.before_reshape[made] = parts
     return made
