@@ -7,7 +7,7 @@ the kernel plus their product. Such layers are refused, with the steps to a mode
 import re
 from collections.abc import Iterator
 
-from keras3conv.alignment.pair import Plan
+from keras3conv.alignment.pair import Plan, placed_tensors
 from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.model.views import LayerView, ModelView
@@ -35,8 +35,7 @@ def adapted(keras: ModelView) -> Iterator[Problem]:
 
 def merged_first(plan: Plan) -> Iterator[Problem]:
     """Yield a problem if a torch model has unpaired LoRA adapters, with the fix: merge them into the weights first."""
-    placed = {path for mapping in plan.mappings for path in mapping.torch}
-    placed |= {entry.path for entry in plan.ignored if entry.side == "torch"}
+    placed = placed_tensors(plan, "torch")
     adapters = [layer for layer in plan.torch.layers if is_adapter(layer)]
     layers = [layer for layer in adapters if any(tensor.path not in placed for tensor in layer.tensors)]
     if layers:

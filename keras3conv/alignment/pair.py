@@ -138,6 +138,12 @@ def tensors_by_path(view: ModelView) -> dict[str, TensorRef]:
     return {tensor.path: tensor for tensor in view.tensors()}
 
 
+def placed_tensors(plan: Plan, side: Side) -> set[str]:
+    """Return the paths of those tensors of one side that the plan pairs or ignores."""
+    mapped = {path for mapping in plan.mappings for path in mapping.names(side)}
+    return mapped | {entry.path for entry in plan.ignored if entry.side == side}
+
+
 def misfit(mapping: WeightMapping, torch: Mapping[str, TensorRef], keras: Mapping[str, TensorRef]) -> str:
     """Return why a mapping's transform does not turn the torch shapes into the Keras shapes; empty if it does."""
     missing = [path for path in mapping.torch if path not in torch] + [

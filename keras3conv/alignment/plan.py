@@ -6,8 +6,9 @@ from functools import cached_property
 
 from keras3conv.alignment.adapted import adapted, merged_first, quantized_in_torch
 from keras3conv.alignment.binding import pair_by_hand
+from keras3conv.alignment.first_difference import first_difference
 from keras3conv.alignment.pair import Ignored, Pair, belongs
-from keras3conv.alignment.problems import first_difference, misfits, repeated, unplaced
+from keras3conv.alignment.problems import misfits, repeated, unplaced
 from keras3conv.errors import AlignmentError, Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, Side

@@ -1,7 +1,7 @@
 """Find the problems of a plan: shapes that do not fit, tensors in two pairs, and unpaired tensors."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
@@ -9,11 +9,11 @@ from math import prod
 
 from keras3conv.alignment.adapted import is_adapted, is_adapter, is_quantized_in_torch
 from keras3conv.alignment.binding import REGISTER, needs_rule
-from keras3conv.alignment.pair import Pair, Plan, belongs, misfit, tensors_by_path
+from keras3conv.alignment.pair import Plan, belongs, misfit, placed_tensors, tensors_by_path
 from keras3conv.alignment.proposals import call_that_fits
+from keras3conv.alignment.shapes import float_sizes
 from keras3conv.alignment.tables import OtherTable, other_table
 from keras3conv.errors import Problem
-from keras3conv.messages import count
 from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.rules.library import known_classes, lookup
@@ -32,21 +32,14 @@ def misfits(plan: Plan) -> Iterator[Problem]:
     for pair in plan.pairs:
         for mapping in pair.weights:
             if missing := [path for path in mapping.torch if path not in torch]:
-                yield Problem(
-                    torch=missing[0],
-                    keras=pair.keras,
-                    fact=f"the plan maps {missing[0]}, which {plan.torch.title} does not have",
-                )
+                fact = f"the plan maps {missing[0]}, which {plan.torch.title} does not have"
+                yield Problem(torch=missing[0], keras=pair.keras, fact=fact)
             elif missing := [path for path in mapping.keras if path not in keras]:
-                yield Problem(
-                    torch=pair.torch,
-                    keras=missing[0],
-                    fact=f"the plan maps {missing[0]}, which {plan.keras.title} does not have",
-                )
+                fact = f"the plan maps {missing[0]}, which {plan.keras.title} does not have"
+                yield Problem(torch=pair.torch, keras=missing[0], fact=fact)
             elif fact := misfit(mapping, torch, keras):
-                yield Problem(
-                    torch=pair.torch, keras=pair.keras, fact=fact, fixes=(f'plan = plan.unpair("{pair.torch}")',)
-                )
+                fixes = (f'plan = plan.unpair("{pair.torch}")',)
+                yield Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=fixes)
 
 
 def repeated(plan: Plan) -> Iterator[Problem]:
@@ -55,19 +48,17 @@ def repeated(plan: Plan) -> Iterator[Problem]:
         uses = Counter(path for mapping in plan.mappings for path in mapping.names(view.side))
         for path, times in uses.items():
             if times > 1:
-                yield Problem.on(
-                    view.side, path, f"this tensor occurs in {times} mappings of the plan, but may occur in only one"
-                )
+                fact = f"this tensor occurs in {times} mappings of the plan, but may occur in only one"
+                yield Problem.on(view.side, path, fact)
 
 
 def unplaced(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each layer with a tensor that the plan neither pairs nor ignores."""
     for view, other in ((plan.torch, plan.keras), (plan.keras, plan.torch)):
-        placed = _placed(plan, view)
+        placed = placed_tensors(plan, view.side)
         ties = {tensor.storage for tensor in view.tensors() if tensor.storage and tensor.path in placed}
-        free_layers = _free_layers(plan, other)
-        containers = _containers(view)
-        placed_there = _placed(plan, other)
+        free_layers, containers = _free_layers(plan, other), _containers(view)
+        placed_there = placed_tensors(plan, other.side)
         others = [tensor for tensor in other.tensors() if tensor.path not in placed_there]
         own = [tensor for tensor in view.tensors() if tensor.path not in placed]
         for layer in view.layers:
@@ -102,122 +93,6 @@ def _by_line(layer: LayerView, left: Sequence[TensorRef]) -> Iterator[tuple[Laye
         yield from ((replace(layer, tensors=(tensor,)), tensor.path) for tensor in left)
 
 
-def first_difference(plan: Plan) -> str:
-    """Return a sentence that names the first unpaired layer of each side in call order, and the last pair before it.
-
-    Such as: "the first difference in call order: after a <-> b, torch runs c and Keras d". If only one side has
-    unpaired layers, the sentence says that the other has no layer left. If each side has exactly one unpaired layer,
-    both at the same position, the sentence has their shapes instead.
-
-    Returns:
-        The sentence. It is empty if only one layer of both models is unpaired, because `problems` lists
-        that layer, or if the call order is unknown.
-    """
-    torch_layers, keras_layers = _running(plan.torch), _running(plan.keras)
-    torch_left, keras_left = _left(plan, plan.torch, torch_layers), _left(plan, plan.keras, keras_layers)
-    if resized := _resized(plan):
-        return resized
-    if not torch_layers or not keras_layers:
-        return ""
-    if not (torch_left and keras_left) and max(len(torch_left), len(keras_left)) <= 1:
-        return ""
-    if torch_left and keras_left:
-        what = f"torch runs {torch_left[0].path or 'the module itself'} and Keras {keras_left[0].path}"
-    elif torch_left:
-        what = f"torch runs {torch_left[0].path or 'the module itself'}, and Keras has no layer left for it"
-    else:
-        what = f"Keras runs {keras_left[0].path}, and torch has no layer left for it"
-    if torch_left:
-        pairs = {path: pair for pair in plan.pairs for path in pair.torch_layers}
-        where = _pair_before(torch_left[0], torch_layers, pairs)
-    else:
-        pairs = {path: pair for pair in plan.pairs for path in pair.keras_layers}
-        where = _pair_before(keras_left[0], keras_layers, pairs)
-    return f"the first difference in call order: {where}, {what}"
-
-
-def _resized(plan: Plan) -> str:
-    """Return a sentence with the shapes of the only unpaired layer of each side, if both have the same position.
-
-    Such as: "a (8, 4) and b (4, 16) are left over: 8 outputs against 16". Two layers have the same position if they
-    follow the same pair in call order, or if the call order is unknown. The sentence is empty if there are no two such
-    layers, or if their tensors have equal numbers of elements: then another problem proposes to pair them.
-    """
-    left = [_left(plan, view, [layer for layer in view.layers if layer.tensors]) for view in (plan.torch, plan.keras)]
-    if [len(layers) for layers in left] != [1, 1] or _sizes(left[0][0]) == _sizes(left[1][0]):
-        return ""
-    (torch,), (keras,) = left
-    running = _running(plan.torch), _running(plan.keras)
-    if torch in running[0] and keras in running[1]:
-        pairs = {path: pair for pair in plan.pairs for path in (*pair.torch_layers, *pair.keras_layers)}
-        if _pair_before(torch, running[0], pairs) != _pair_before(keras, running[1], pairs):
-            return ""
-    first, second = (max(layer.tensors, key=lambda tensor: len(tensor.shape)) for layer in (torch, keras))
-    what = f"{torch.path} {first.shape} and {keras.path} {second.shape} are left over"
-    if _resets_before(torch, keras):
-        return (
-            f"{what}: the GRU of Keras has reset_after=False, which applies the reset gate before the matrix product; "
-            "torch.nn.GRU applies it after the product. k3c.convert writes a module that computes the former"
-        )
-    is_transposed = any("Transpose" in kind for kind in (torch.kind, keras.kind))
-    if (
-        (first.role, second.role) != ("weight", "kernel")
-        or min(len(first.shape), len(second.shape)) < 2
-        or is_transposed
-    ):
-        return what
-    outputs, inputs = (first.shape[0], second.shape[-1]), (first.shape[1], second.shape[-2])
-    if outputs[0] != outputs[1]:
-        return f"{what}: {count(outputs[0], 'output')} against {outputs[1]}"
-    return f"{what}: {count(inputs[0], 'input')} against {inputs[1]}" if inputs[0] != inputs[1] else what
-
-
-def _resets_before(torch: LayerView, keras: LayerView) -> bool:
-    """Return whether two layers are GRUs, and the Keras GRU has only one bias, as with reset_after=False."""
-    recurrent, bias = keras.shapes.get("recurrent_kernel", ()), keras.shapes.get("bias", ())
-    is_gru = len(recurrent) == 2 and recurrent[1] == 3 * recurrent[0] and bias == recurrent[1:]
-    return is_gru and torch.shapes.get("weight_hh_l0") == (recurrent[1], recurrent[0])
-
-
-def _pair_before(layer: LayerView, running: Sequence[LayerView], pairs: Mapping[str, Pair]) -> str:
-    """Return "after" with the name of the last pair that runs before a layer, or "at the beginning" if none does.
-
-    Args:
-        layer: The layer.
-        running: The layers of the same side that were called, in call order.
-        pairs: The pairs of this side, by the path of each layer that is paired.
-    """
-    for earlier in reversed(running[: running.index(layer)]):
-        if earlier.path in pairs:
-            pair = pairs[earlier.path]
-            return f"after {pair.torch} <-> {pair.keras}"
-    return "at the beginning"
-
-
-def _running(view: ModelView) -> list[LayerView]:
-    """Return the layers that have tensors and were called, in the order of their first calls."""
-    layers = [layer for layer in view.layers if layer.tensors and layer.run.calls]
-    return sorted(layers, key=lambda layer: layer.run.first_call)
-
-
-def _placed(plan: Plan, view: ModelView) -> set[str]:
-    """Return the paths of those tensors of one model that the plan pairs or ignores."""
-    mapped = {path for mapping in plan.mappings for path in mapping.names(view.side)}
-    return mapped | {entry.path for entry in plan.ignored if entry.side == view.side}
-
-
-def _left(plan: Plan, view: ModelView, layers: Sequence[LayerView]) -> list[LayerView]:
-    """Return the layers that have a tensor which the plan neither pairs nor ignores.
-
-    Args:
-        plan: The plan.
-        view: The model of the plan that has the layers.
-        layers: The layers to select from.
-    """
-    placed = _placed(plan, view)
-    return [layer for layer in layers if any(tensor.path not in placed for tensor in layer.tensors)]
-
-
 def _containers(view: ModelView) -> set[str]:
     """Return the paths of the layers of a model that contain other layers."""
     return {layer.path.rpartition(separator(view.side))[0] for layer in view.layers if layer.path}
@@ -243,7 +118,7 @@ def _unplaced_layer(
         is_on_both: Whether the other side has a layer or a tensor of the same path.
     """
     tensors = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in layer.tensors[:_SHOWN_TENSORS])
-    similar = [other.path for other in free if _sizes(other) == _sizes(layer)][:_SHOWN_TENSORS]
+    similar = [other.path for other in free if float_sizes(other) == float_sizes(layer)][:_SHOWN_TENSORS]
     fact = f"{tensors} would keep its initial value" if side == "keras" else f"{tensors} matched nothing"
     if layer.run.calls == () and layer.path:
         fact += "; the layer was never called when the model ran"
@@ -331,31 +206,23 @@ def _nearest_class(name: str, known: frozenset[str]) -> str:
     return max(sorted(known), key=resemblance)
 
 
-def _sizes(layer: LayerView) -> Counter[int]:
-    """Count the floating-point tensors of a layer by number of elements: two tensors of 6 elements give {6: 2}."""
-    return Counter(prod(tensor.shape) for tensor in layer.tensors if tensor.dtype.startswith(("float", "bfloat")))
-
-
 def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
     """Return the proposal to pair an unpaired tensor together with the paired tensor of which it is probably a copy.
 
     A copy has the same shape, is in the same layer, and one of the two names ends with the other. None if there is no
     such tensor.
     """
-    view = plan.torch if side == "torch" else plan.keras
-    others = {other.path: other for other in view.tensors()}
+    others = tensors_by_path(plan.torch if side == "torch" else plan.keras)
     for mapping in plan.mappings:
         if len(mapping.torch) != 1 or len(mapping.keras) != 1:
             continue
         (path,) = mapping.names(side)
-        other = others.get(path)
-        if other is None or other.shape != tensor.shape or not _are_twins(path, tensor.path):
-            continue
-        fact = (
-            f"this tensor has no counterpart of its own: {path} has the same shape and almost the same name, and may "
-            "be its copy"
-        )
-        return OtherTable(fact, _call(side, mapping.torch[0], mapping.keras[0], tensor.path))
+        if path in others and others[path].shape == tensor.shape and _are_twins(path, tensor.path):
+            fact = (
+                f"this tensor has no counterpart of its own: {path} has the same shape and almost the same name, and "
+                "may be its copy"
+            )
+            return OtherTable(fact, _call(side, mapping.torch[0], mapping.keras[0], tensor.path))
     return None
 
 

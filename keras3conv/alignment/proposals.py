@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
+from keras3conv.alignment.shapes import same_axes, without_ones
 from keras3conv.errors import TransformError
 from keras3conv.model.views import TensorRef
 from keras3conv.transforms import Axes, Chain, Concat, Same, Shape, Split, Transform
@@ -40,13 +41,13 @@ def _moves(source: Shape, target: Shape) -> Iterator[Transform]:
 
     Axes of size one may also be added or removed: (1, 4, 3) -> (3, 4).
     """
-    sizes = [size for size in source if size != 1]
-    if sorted(sizes) != sorted(size for size in target if size != 1) or len(sizes) > _MOST_AXES:
+    sizes = without_ones(source)
+    if not same_axes(source, target) or len(sizes) > _MOST_AXES:
         return
     names = _NAMES[: len(sizes)]
     left = side_of(source, names)
     for order in permutations(range(len(sizes))):
-        if [sizes[place] for place in order] == [size for size in target if size != 1]:
+        if tuple(sizes[place] for place in order) == without_ones(target):
             right = side_of(target, "".join(names[place] for place in order))
             yield Same() if left == right else Axes(f"{left} -> {right}")
 

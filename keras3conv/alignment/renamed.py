@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keras3conv.alignment.shapes import reshaping
+from keras3conv.alignment.shapes import reshaping, without_ones
 from keras3conv.errors import RuleError, TransformError
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.rules.applying import may_apply, rules_for_torch
@@ -72,14 +72,10 @@ def _chosen(free: Sequence[TensorRef], shape: Shape) -> TensorRef:
 
     Raise `LookupError` if no variable or more than one has it.
     """
-    fitting = [tensor for tensor in free if _without_ones(tensor.shape) == _without_ones(shape)]
+    fitting = [tensor for tensor in free if without_ones(tensor.shape) == without_ones(shape)]
     if len(fitting) != 1:
         raise LookupError(f"{len(fitting)} variables of the Keras layer have the shape {shape}; exactly one is needed")
     return fitting[0]
-
-
-def _without_ones(shape: Shape) -> Shape:
-    return tuple(size for size in shape if size != 1)
 
 
 def _effect(reading: Sequence[WeightMapping], torch: LayerView) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isqrt
 
-from keras3conv.alignment.shapes import reshaping
+from keras3conv.alignment.shapes import reshaping, without_ones
 from keras3conv.messages import count
 from keras3conv.model.views import Side, TensorRef
 from keras3conv.transforms import Axes, Shape
@@ -97,7 +97,7 @@ def _row_axis(first: TensorRef, second: TensorRef) -> int | None:
         second: The other table.
     """
     axes = [axis for axis, size in enumerate(first.shape) if size != 1]
-    sizes = [size for size in second.shape if size != 1]
+    sizes = without_ones(second.shape)
     if len(axes) != len(sizes) or len(axes) < 2 or first.shape[axes[-1]] != sizes[-1]:
         return None
     differing = [axis for axis, size in zip(axes, sizes, strict=True) if first.shape[axis] != size]

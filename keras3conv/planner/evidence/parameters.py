@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Evidence, Pair
+from keras3conv.alignment.shapes import same_axes
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.layouts import transforms_between
@@ -61,7 +62,7 @@ def held_parameters(torch: ModelView, keras: ModelView) -> Iterator[Held]:
     for words, layer in holders.items():
         tensor = parameters.get(words)
         variable = _variables(layer)[0]
-        if tensor is not None and _sizes(tensor) == _sizes(variable):
+        if tensor is not None and same_axes(tensor.shape, variable.shape):
             yield Held(torch=tensor, layer=layer, keras=variable)
 
 
@@ -110,10 +111,6 @@ def holds_one_parameter(layer: LayerView) -> bool:
 
 def _variables(layer: LayerView) -> list[TensorRef]:
     return [tensor for tensor in layer.tensors if not tensor.is_seed]
-
-
-def _sizes(tensor: TensorRef) -> list[int]:
-    return sorted(size for size in tensor.shape if size != 1)
 
 
 def _by_words(entries: Iterable[tuple[str, _Entry]]) -> dict[tuple[str, ...], _Entry]:

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from keras3conv.alignment.binding import RULE, make_pair
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, ignored_seeds, misfit, tensors_by_path
 from keras3conv.alignment.plan import Alignment
-from keras3conv.alignment.shapes import reshaping
+from keras3conv.alignment.shapes import reshaping, without_ones
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
@@ -238,7 +238,7 @@ def _require_unknown(torch: LayerView, keras: LayerView) -> None:
     Pairing such layers by equal shapes would hide a kernel that must be transposed.
     """
     rules = _candidates(torch, keras)
-    only_vectors = all(len(_sizes(tensor.shape)) < 2 for tensor in torch.tensors)
+    only_vectors = all(len(without_ones(tensor.shape)) < 2 for tensor in torch.tensors)
     from_files = not torch.kinds and not keras.kinds
     if only_vectors if from_files else not rules:
         return
@@ -320,7 +320,7 @@ def _one_by_one(
     weights = []
     for (tensor, transform), variable in zip(transformed, variables, strict=True):
         (shape,) = transform.shapes((tensor.shape,))
-        if _sizes(shape) != _sizes(variable.shape):
+        if without_ones(shape) != without_ones(variable.shape):
             becomes = "" if shape == tensor.shape else f" becomes {shape}, and"
             raise AlignmentError(
                 f"the tensor {tensor.path} {tensor.shape}{becomes} does not fit the variable {variable.path} "
@@ -356,10 +356,6 @@ def _skipped(torch: ModelView, order: Order) -> Iterator[Ignored]:
         if name in order.skip_weights:
             constant = "" if tensor.trainable else constant_buffer(name, tensor.dtype)
             yield Ignored(side="torch", path=tensor.path, reason=constant or f"{name} is listed in skip_weights")
-
-
-def _sizes(shape: Iterable[int]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
 
 
 def _shapes(tensors: Iterable[TensorRef]) -> str:

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from keras3conv.alignment.shapes import reshaping
+from keras3conv.alignment.shapes import reshaping, same_axes, without_ones
 from keras3conv.transforms import Array, Axes, Shape, Transform
 from keras3conv.transforms.axes import side_of
 
@@ -56,19 +56,15 @@ def transforms_between(torch: Shape, keras: Shape) -> Iterator[Transform]:
 
     The most common transform comes first: the transposition of a matrix, the identity for any other shape.
     """
-    given, wanted = _without_ones(torch), _without_ones(keras)
-    if sorted(given) == sorted(wanted):
+    given, wanted = without_ones(torch), without_ones(keras)
+    if same_axes(torch, keras):
         yield from _permuted(torch, keras)
     elif prod(given) == prod(wanted) and len(given) != len(wanted):
         yield from _regrouped(torch, keras)
 
 
-def _without_ones(shape: Shape) -> Shape:
-    return tuple(size for size in shape if size != 1)
-
-
 def _permuted(torch: Shape, keras: Shape) -> Iterator[Transform]:
-    given, wanted = _without_ones(torch), _without_ones(keras)
+    given, wanted = without_ones(torch), without_ones(keras)
     if given == wanted:
         yield reshaping(torch, keras)
     orders = [order for order in permutations(range(len(given))) if tuple(given[axis] for axis in order) == wanted]
@@ -80,7 +76,7 @@ def _permuted(torch: Shape, keras: Shape) -> Iterator[Transform]:
 
 def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
     """Yield the transforms between shapes with different numbers of axes, which merge or split adjacent axes."""
-    if len(_without_ones(torch)) < len(_without_ones(keras)):
+    if len(without_ones(torch)) < len(without_ones(keras)):
         yield from _merged(torch, keras)
     else:
         yield from (transform.inverse for transform in _merged(keras, torch))
@@ -88,7 +84,7 @@ def _regrouped(torch: Shape, keras: Shape) -> Iterator[Transform]:
 
 def _merged(coarse: Shape, fine: Shape) -> Iterator[Axes]:
     """Yield the transforms that split the axes of one shape into the axes of another: (12, 5) into (3, 4, 5)."""
-    sizes = _without_ones(fine)
+    sizes = without_ones(fine)
     if len(sizes) > 4:
         return
     names = _LETTERS[: len(sizes)]

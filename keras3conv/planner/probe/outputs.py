@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from keras3conv.alignment.shapes import without_ones
 from keras3conv.numerics.fingerprint import relative_error
 from keras3conv.transforms import Array, Shape
 
@@ -85,15 +86,11 @@ def layouts(array: Array, shape: Shape) -> Iterator[Array]:
     before the batch is tried only if none of them has the shape.
     """
     found = [array, np.moveaxis(array, 1, -1)] if array.ndim > 2 else [array]
-    fitting = [each.reshape(shape) for each in found if _without_ones(each.shape) == _without_ones(shape)]
+    fitting = [each.reshape(shape) for each in found if without_ones(each.shape) == without_ones(shape)]
     if not fitting and array.ndim > 2:
         swapped = np.swapaxes(array, 0, 1)
         fitting = [swapped] if swapped.shape == shape else []
     yield from fitting
-
-
-def _without_ones(shape: Shape) -> Shape:
-    return tuple(size for size in shape if size != 1)
 
 
 def _relative_error(array: Array, expected: Array) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras3conv.alignment.binding import RULE, make_pair
 from keras3conv.alignment.pair import Evidence, Pair
+from keras3conv.alignment.shapes import same_axes
 from keras3conv.errors import RuleError
 from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
@@ -117,8 +118,8 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
     torch_tensors = [tensor for tensor in _untied(torch, placed) if is_weight(tensor)]
     keras_tensors = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
     for tensor in keras_tensors:
-        fitting = [other for other in torch_tensors if _sizes(other) == _sizes(tensor)]
-        rivals = [other for other in keras_tensors if _sizes(other) == _sizes(tensor)]
+        fitting = [other for other in torch_tensors if same_axes(other.shape, tensor.shape)]
+        rivals = [other for other in keras_tensors if same_axes(other.shape, tensor.shape)]
         ways = list(transforms_between(fitting[0].shape, tensor.shape)) if fitting else []
         if len(fitting) == len(rivals) == len(ways) == 1 and _may_correspond(fitting[0], tensor, counterparts):
             mapping = WeightMapping(torch=(fitting[0].path,), keras=(tensor.path,), transform=ways[0])
@@ -169,10 +170,6 @@ def _untied(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
         if tensor.path not in placed and (not tensor.storage or tensor.storage not in storages):
             storages.add(tensor.storage)
             yield tensor
-
-
-def _sizes(tensor: TensorRef) -> tuple[int, ...]:
-    return tuple(sorted(size for size in tensor.shape if size != 1))
 
 
 def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:

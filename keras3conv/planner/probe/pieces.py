@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import permutations
 
+from keras3conv.alignment.shapes import same_axes
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import size_of
 from keras3conv.planner.evidence import names
@@ -38,16 +39,12 @@ def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
     if rest or not 1 < count <= _MOST_SLICES:
         return
     found = [*_equal_slices(layer, tensor, keras, variable, count), *_half_candidates(layer, tensor, keras, variable)]
-    with_axes = [candidate for shape, candidate in found if _axes_of(shape) == _axes_of(variable.shape)]
+    with_axes = [candidate for shape, candidate in found if same_axes(shape, variable.shape)]
     yield from with_axes or [candidate for _, candidate in found]
 
 
 _Cut = tuple[Shape, Candidate]
 """A candidate after the shape of its slice."""
-
-
-def _axes_of(shape: Shape) -> list[int]:
-    return sorted(size for size in shape if size != 1)
 
 
 def _equal_slices(

@@ -3,6 +3,7 @@
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from keras3conv.alignment.shapes import same_axes
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint
 from keras3conv.planner.evidence import names
@@ -19,7 +20,6 @@ from keras3conv.planner.probe.nearness import (
 from keras3conv.planner.probe.option import Candidate
 from keras3conv.planner.probe.trail import Trail
 from keras3conv.rules.constants import is_constant
-from keras3conv.transforms import Shape
 
 _BACKWARDS = 1 << 40
 """The number added to the sort key of a torch layer that ran before the last chosen layer; it then ranks behind."""
@@ -166,7 +166,7 @@ class CandidateRanking:
         found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
         found += self.finder.tensors_with_input(keras, tensor, fingerprint)
         parts = list(self.finder.parts(keras, tensor))
-        has_whole = any(_sizes(other.shape) == _sizes(tensor.shape) for entry in found for other in _tensors(entry))
+        has_whole = any(same_axes(other.shape, tensor.shape) for entry in found for other in _tensors(entry))
         found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
         beside = {
             choice.candidate.layers[0].path
@@ -208,7 +208,3 @@ class CandidateRanking:
 def _tensors(candidate: Candidate) -> Iterator[TensorRef]:
     used = {part.path for part in candidate.slices}
     return (tensor for layer in candidate.layers for tensor in layer.tensors if tensor.path in used)
-
-
-def _sizes(shape: Shape) -> list[int]:
-    return sorted(size for size in shape if size != 1)
