@@ -48,7 +48,9 @@ def describe(plan: Plan) -> str:
     blocks = ["\n".join([summary(plan), *map(visible, (*_differing(plan), *_origin(plan), *plan.notes))])]
     blocks += ["\n  ".join([part.heading, *_table(part)]) for part in _parts(plan)]
     if lines := other_orders(plan.pairs):
-        heading = "If the rows of a layer (packed, or after a flatten) must be reordered, which names and shapes do not show:"
+        heading = (
+            "If the rows of a layer (packed, or after a flatten) must be reordered, which names and shapes do not show:"
+        )
         blocks.append(visible("\n  ".join([heading, *lines]), keep="\n"))
     if problems := _problems(plan):
         headline = f"{count(len(plan.problems()), 'problem')}:"
@@ -122,7 +124,8 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
         return ""
     differing = [pair for pair in pairs if pair.decided_by == "forced"]
     others = [pair for pair in pairs if pair not in differing]
-    order = next((f". As paired, the rows keep their order; if they must be reordered, change the plan in Python: {line}" for line in other_orders(others)), "")
+    change = ". As paired, the rows keep their order; if they must be reordered, change the plan in Python: "
+    order = next((change + line for line in other_orders(others)), "")
     reasons = [f"in the run of both models the outputs of {_named(differing)} differed"] if differing else []
     if others:
         named = f"{_named(others)}{_doubts(others)}"
