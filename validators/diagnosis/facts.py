@@ -77,7 +77,12 @@ def _plan_facts(subject: Subject, *, has_own_weights: bool) -> "PlanFacts":
 
     def partner(path: str) -> str:
         pair = subject.plan.of(path)
-        return pair.keras if pair is not None and pair.torch == path else ""
+        if pair is not None and pair.torch == path:
+            return pair.keras
+        # The tensors of a layer without a rule are paired one by one.
+        inside = [pair.keras for pair in subject.plan.pairs if path and pair.torch.startswith(f"{path}.")]
+        layers = {name.rpartition("/")[0] for name in inside}
+        return layers.pop() if len(layers) == 1 else ""
 
     return PlanFacts(is_changed=is_changed, is_confirmed=is_confirmed, partner=partner)
 

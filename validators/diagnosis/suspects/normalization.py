@@ -20,13 +20,15 @@ def _epsilon(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"epsilon is {torch_words} in torch and {epsilon:g} in Keras",
                 fix=_constructor(case, operation, f"eps={epsilon:g}"),
-                keras=_epsilon_in_keras(case, torch_epsilon),
+                keras=_epsilon_in_keras(case, operation, torch_epsilon),
                 changes={operation.key: with_arguments(eps=epsilon)},
             )
 
 
-def _epsilon_in_keras(case: Case, epsilon: float | None) -> str:
-    return f"epsilon={epsilon:g}  # {case.point.keras_path or case.where_keras}" if epsilon else ""
+def _epsilon_in_keras(case: Case, operation: Operation, epsilon: float | None) -> str:
+    """Return the line that sets torch's epsilon in Keras; empty if torch's value depends on the dtype."""
+    in_layer = case.point.keras_path if case.point.in_layer else case.plan.partner(operation.owner)
+    return f"epsilon={epsilon:g}  # {in_layer or case.where_keras}" if epsilon else ""
 
 
 def _other_epsilons(case: Case, torch_epsilon: float | None) -> list[float]:
@@ -43,7 +45,7 @@ def _added_epsilon(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"epsilon is {torch_epsilon:g} in torch and {epsilon:g} in Keras",
                     fix=f"eps = {epsilon:g}  # {case.place(operation)}",
-                    keras=_epsilon_in_keras(case, torch_epsilon),
+                    keras=_epsilon_in_keras(case, operation, torch_epsilon),
                     changes={operation.key: with_arguments(dim=epsilon)},
                 )
 

@@ -73,3 +73,49 @@ def test_a_cause_that_explains_half_of_the_difference_is_not_named() -> None:
     problem = first_problem(Gated(), gated(epsilon=1e-6, approximate=True, offset=1e-7), random_rows())
     assert "GELU" not in problem.fact
     assert problem.fixes == () or "gelu" not in " ".join(problem.fixes)
+
+
+class Weighted(Scaled):
+    """A handwritten RMS normalisation with weights, which no rule knows."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__(epsilon)
+        self.gain, self.shift = nn.Parameter(torch.ones(8)), nn.Parameter(torch.zeros(1, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * self.gain + self.shift
+
+
+class WeightedKeras(layers.Layer):
+    """The Keras counterpart of `Weighted`."""
+
+    def __init__(self, epsilon: float, name: str) -> None:
+        super().__init__(name=name)
+        self.epsilon = epsilon
+
+    def build(self, shape: Any) -> None:
+        self.gain = self.add_weight(shape=shape[-1:], initializer="ones", name="gain")
+        self.shift = self.add_weight(shape=(1, shape[-1]), initializer="zeros", name="shift")
+
+    def call(self, x: Any) -> Any:
+        scaled = x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + self.epsilon)
+        return scaled * self.gain + self.shift
+
+
+class Stack(nn.Module):
+    """Two normalisations in a row, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n1, self.n2, self.out = Weighted(1e-6), Weighted(1e-6), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.n2(torch.tanh(self.n1(x))))
+
+
+def test_the_line_for_keras_names_the_layer_whose_tensors_are_paired_without_a_rule() -> None:
+    inputs = keras.Input((8,))
+    x = WeightedKeras(1e-3, "k2")(ops.tanh(WeightedKeras(1e-3, "k1")(inputs)))
+    problem = first_problem(Stack(), keras.Model(inputs, layers.Dense(4, name="out")(x)), random_rows())
+    assert "epsilon is 1e-06 in torch and 0.001 in Keras" in problem.fact
+    assert problem.fixes == ("epsilon=1e-06  # k1\nepsilon=1e-06  # k2", "eps = 0.001  # n1\neps = 0.001  # n2")
