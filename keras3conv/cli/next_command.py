@@ -25,9 +25,11 @@ def is_without_architecture(file: str) -> bool:
 
 
 def _has_architecture(file: str) -> bool:
-    """Return whether a Keras file has an architecture. An `.h5` file is read, as Keras 2 used this suffix for both."""
-    if is_without_architecture(file) or not file.lower().endswith((".h5", ".hdf5")):
-        return not is_without_architecture(file)
+    """Return whether a Keras file has an architecture; an `.h5` file is read, as Keras 2 used this suffix for both."""
+    if is_without_architecture(file):
+        return False
+    if not file.lower().endswith((".h5", ".hdf5")):
+        return True
     from keras3conv import formats
 
     return any(layer.config for layer in formats.read(Path(file)).layers)
@@ -102,13 +104,12 @@ def after_transfer(
         yield f"a transfer between two models that run confirms the pairs:  {again}"
     compared_by = validation(source, target, out, given)
     if known := plan.accepted_difference or plan.difference:
-        yield f"{known}; the command that names the cause:  {compared_by}"
-        yield from _placeholders(compared_by)
-        yield from _new_weights(source, given)
-        return
-    is_probed = any(pair.decided_by == "probe" for pair in plan.pairs)
-    compared = "outputs were compared under random weights, not under these" if is_probed else "no output was compared"
-    yield f"{compared}; to compare the outputs of both models:  {compared_by}"
+        purpose = f"{known}; the command that names the cause"
+    elif any(pair.decided_by == "probe" for pair in plan.pairs):
+        purpose = "outputs were compared under random weights, not under these; to compare the outputs of both models"
+    else:
+        purpose = "no output was compared; to compare the outputs of both models"
+    yield f"{purpose}:  {compared_by}"
     yield from _placeholders(compared_by)
     yield from _new_weights(source, given)
 
