@@ -43,12 +43,14 @@ demo: $(STAMP) ## convert a model and prove that nothing changed
 
 # Keras has one backend per process, so every group of tests has a process of its own. Two processes run at a time, the
 # longest first, so that two cores are busy until the end; the output of a group appears when the group has ended.
-# --keep-going: one failure hides no other.
+# --keep-going: one failure hides no other. A test that crashed or hung is named in the last line.
 TOGETHER := @$(MAKE) --no-print-directory --keep-going --jobs 2 --output-sync=target
 
 test: $(STAMP) ## every group of tests, on every backend
+	@rm -rf .pytest_cache/running
 	$(TOGETHER) test-torch-models test-torch-builder test-torch-validators test-world-and-backends test-backends-jax \
-		test-processes test-package test-backends-tensorflow test-core-foundation test-core-upper
+		test-processes test-package test-backends-tensorflow test-core-foundation test-core-upper || \
+		{ cat .pytest_cache/running/*.txt 2> /dev/null | sed 's/^/crashed or hung: /'; false; }
 
 test-full: ## the same without leaving out any test
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="--full $(PYTEST_ARGS)"

@@ -48,9 +48,24 @@ settings.register_profile("thorough", _QUICK, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
+# The test that this process runs: `make test` prints what is left of these files, the tests that ended their process.
+RUNNING = ROOT / ".pytest_cache" / "running" / f"{os.getpid()}.txt"
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Let pytest itself print for the terminal that there is."""
     session.config.get_terminal_writer().fullwidth = WIDTH
+    RUNNING.parent.mkdir(parents=True, exist_ok=True)
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """Note which test runs, for the case that it crashes or hangs."""
+    RUNNING.write_text(f"{nodeid}\n")
+
+
+def pytest_sessionfinish() -> None:
+    """Forget the last test, which has ended."""
+    RUNNING.unlink(missing_ok=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
