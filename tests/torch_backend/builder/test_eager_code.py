@@ -110,7 +110,9 @@ def test_a_loop_with_a_fixed_number_of_turns_is_unrolled(name: str) -> None:
 
 
 def test_a_loop_whose_turns_depend_on_values_is_refused() -> None:
-    model = steps(Calls(lambda x, scale: ops.while_loop(lambda v: ops.max(v) < 9, lambda v: v + scale, (x,))[0]))
+    model = steps(
+        Calls(lambda x, scale: ops.while_loop(lambda v: ops.max(v) < 9, lambda v: v + ops.exp(scale), (x,))[0])
+    )
     with pytest.raises(UnsupportedLayerError, match="cannot be traced"):
         k3c.convert(model)
 
