@@ -89,16 +89,6 @@ class KerasSide:
     zero_paddings: Mapping[str, ZeroPadding] = field(default_factory=dict)
 
 
-def _never(path: str) -> bool:
-    del path
-    return False
-
-
-def _none(path: str) -> str:
-    del path
-    return ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class PlanFacts:
     """What is known about the plan, and about the weights that a transfer by this plan writes.
@@ -110,9 +100,9 @@ class PlanFacts:
         partner: Returns the path of the Keras layer that is paired with a torch layer; empty if there is none.
     """
 
-    is_changed: Callable[[str], bool] = _never
-    is_confirmed: Callable[[str], bool] = _never
-    partner: Callable[[str], str] = _none
+    is_changed: Callable[[str], bool] = lambda _: False
+    is_confirmed: Callable[[str], bool] = lambda _: False
+    partner: Callable[[str], str] = lambda _: ""
 
 
 @dataclass(frozen=True, kw_only=True)
