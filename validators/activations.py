@@ -82,13 +82,11 @@ class _JudgedCall:
             return NOTE
         if self.call.mismatch:
             return self.call.mismatch
-        whole_identical = self.whole is not None and self.whole.differing == 0
-        isolated_identical = self.isolated is not None and self.isolated.differing == 0
-        if whole_identical and isolated_identical:
+        judgements = {"whole model": self.whole, "in isolation": self.isolated}
+        identical = [place for place, one in judgements.items() if one is not None and one.differing == 0]
+        if len(identical) == len(judgements):
             return "bit-identical"
-        if whole_identical:
-            return "bit-identical (whole model)"
-        return "bit-identical (in isolation)" if isolated_identical else ""
+        return f"bit-identical ({identical[0]})" if identical else ""
 
 
 def check(subject: Subject) -> Section:
@@ -97,15 +95,13 @@ def check(subject: Subject) -> Section:
         return Section(name="activations", status="skipped", claim=CLAIM, summary="not run", reason=subject.skip_reason)
     calls = _judged_calls(subject)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
-    summary = _summary(calls)
-    if failed:
-        summary = f"{how_many_differ(len(failed), len(calls), 'layer call')} by more than noise"
+    differing = f"{how_many_differ(len(failed), len(calls), 'layer call')} by more than noise"
     tolerance = subject.options.tolerance
     return Section(
         name="activations",
         status="failed" if failed else "passed",
         claim=CLAIM,
-        summary=summary,
+        summary=differing if failed else _summary(calls),
         facts={**({"tolerance": f"the caller's: {tolerance}"} if tolerance else {}), **_by_outputs(subject, calls)},
         tables=(_table(calls, failed),),
         plots=tuple(_plots(calls, failed)) if calls else (),
@@ -124,12 +120,8 @@ def _by_outputs(subject: Subject, calls: list[_JudgedCall]) -> dict[str, str]:
 def _judged_calls(subject: Subject) -> list[_JudgedCall]:
     isolated_calls = list(call_pairs(subject, subject.torch_run, isolated_run(subject)))
     whole_calls = list(call_pairs(subject, subject.torch_run, subject.keras_run))
-    calls = []
     truths = _outputs_of(subject, subject.torch_truth, whole_calls)
-    for whole, isolated, truth in zip(whole_calls, isolated_calls, truths, strict=True):
-        floor = _floor(whole, truth)
-        judgements = [_judge(subject, call, truth, floor) for call in (whole, isolated)]
-        calls.append(_JudgedCall(call=whole, whole=judgements[0], isolated=judgements[1]))
+    calls = [_judged_call(subject, *call) for call in zip(whole_calls, isolated_calls, truths, strict=True)]
     if all(judged.agrees for judged in calls):
         return calls
     if subject.options.tolerance is None:
@@ -141,6 +133,28 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
         calls = _judged_by_repeated_noise(subject, calls, whole_calls)
     compensated = compensated_pairs(subject)
     return [replace(judged, is_compensated=judged.call.key in compensated) for judged in calls]
+
+
+def _judged_call(
+    subject: Subject, whole: CallPair, isolated: CallPair, truth: Array | None, least: float = 0.0
+) -> _JudgedCall:
+    """Judge a layer call in the whole models and in isolation, both times by its noise floor in the whole models.
+
+    Args:
+        subject: The two models.
+        whole: The call in the whole models.
+        isolated: The same call in isolation; if the outputs match only here, the noise floor is measured here.
+        truth: The output of torch in float64.
+        least: A lower limit for the noise floor.
+    """
+    floor = _floor(whole, truth)
+    judgements: list[Judgement | None] = []
+    for call in (whole, isolated):
+        noise = _floor(call, truth) if floor is None else floor
+        noise = None if noise is None else max(noise, least)
+        diff = None if truth is None else call.diff
+        judgements.append(None if diff is None else judge_by_floor(diff, noise, subject.options.tolerance))
+    return _JudgedCall(call=whole, whole=judgements[0], isolated=judgements[1])
 
 
 def _judged_by_rounding_of_keras(
@@ -160,10 +174,7 @@ def _judged_by_rounding_of_keras(
     """
     if truth is None or rounded is None or truth.shape != rounded.shape:
         return judged
-    least = rounded_floor(subject, rounded, truth)
-    floor = _floor(judged.call, truth)
-    judgements = [_judge(subject, call, truth, floor, least) for call in (judged.call, isolated)]
-    return replace(judged, whole=judgements[0], isolated=judgements[1])
+    return _judged_call(subject, judged.call, isolated, truth, rounded_floor(subject, rounded, truth))
 
 
 def _judged_by_repeated_noise(
@@ -225,32 +236,12 @@ def _floor(call: CallPair, truth: Array | None) -> float | None:
     return noise_floor(call.torch_output, call.in_same_layout(truth))
 
 
-def _judge(
-    subject: Subject, call: CallPair, truth: Array | None, floor: float | None, least: float = 0.0
-) -> Judgement | None:
-    """Judge the difference of torch's and Keras' outputs in a layer call; None if one of them is missing.
-
-    Args:
-        subject: The two models.
-        call: The call, in the whole models or in isolation.
-        truth: The output of torch in float64.
-        floor: The noise floor of the call in the whole models; None to measure it from this call.
-        least: A lower limit for the noise floor.
-    """
-    if call.mismatch or truth is None or call.torch_output is None or call.keras_output is None:
-        return None
-    floor = _floor(call, truth) if floor is None else floor  # the call matches in isolation only
-    least_noise = None if floor is None else max(floor, least)
-    assert call.diff is not None, "both outputs exist"
-    return judge_by_floor(call.diff, least_noise, subject.options.tolerance)
-
-
 def _summary(calls: list[_JudgedCall]) -> str:
     identical = sum(judged.note == "bit-identical" for judged in calls)
-    whole = [judged.whole for judged in calls if judged.whole and not judged.is_compensated]
-    isolated = [judged.isolated for judged in calls if judged.isolated and not judged.is_compensated]
     number = count(len(calls), "layer call")
-    together, alone = worst_difference(whole), worst_difference(isolated)
+    counted = [judged for judged in calls if not judged.is_compensated]
+    together = worst_difference(judged.whole for judged in counted)
+    alone = worst_difference(judged.isolated for judged in counted)
     if together == alone == "bit-identical":
         return f"{number}, {identical} bit-identical"
     unit = " the noise floor"
@@ -290,25 +281,19 @@ def _table(calls: list[_JudgedCall], failed: list[int]) -> Table:
 
 
 def _plots(calls: list[_JudgedCall], failed: list[int]) -> Iterator[Plot]:
-    labels = tuple(judged.call.pair.torch for judged in calls)
     floor = tuple(judged.whole.floor if judged.whole else None for judged in calls)
     whole = tuple(judged.whole.deviation if judged.whole else None for judged in calls)
     isolated = tuple(judged.isolated.deviation if judged.isolated else None for judged in calls)
-    yield Plot(
-        title="largest difference along the depth",
-        labels=labels,
-        series=(Series(name="difference", values=whole), Series(name="noise floor", values=floor)),
-        unit="absolute difference",
-        failed=tuple(failed),
-    )
-    yield Plot(
-        title="in the whole model and in isolation",
-        labels=labels,
-        series=(
-            Series(name="whole model", values=whole),
-            Series(name="in isolation", values=isolated),
-            Series(name="noise floor", values=floor),
-        ),
-        unit="absolute difference",
-        failed=tuple(failed),
-    )
+    compared = {
+        "largest difference along the depth": {"difference": whole},
+        "in the whole model and in isolation": {"whole model": whole, "in isolation": isolated},
+    }
+    for title, differences in compared.items():
+        lines = {**differences, "noise floor": floor}
+        yield Plot(
+            title=title,
+            labels=tuple(judged.call.pair.torch for judged in calls),
+            series=tuple(Series(name=name, values=values) for name, values in lines.items()),
+            unit="absolute difference",
+            failed=tuple(failed),
+        )
