@@ -145,44 +145,34 @@ _ACTIVATIONS = (
     ),
 )  # fmt: skip
 
-# Functions of one tensor. Each entry: Keras' name; torch's name if it differs; "tf:" and the name in tf.math, if any.
+# Functions of one tensor. Each entry: Keras' name; torch's name if it differs; "tf:" and its names in TensorFlow, in
+# `tf.math` if they have no dot; "keras:" and another name in Keras.
 _UNARY = (
-    "abs tf:abs", "angle", "arccos acos tf:acos", "arccosh acosh tf:acosh", "arcsin asin tf:asin",
-    "arcsinh asinh tf:asinh", "arctan atan tf:atan", "arctanh atanh tf:atanh", "bitwise_invert bitwise_not",
-    "ceil tf:ceil", "cos tf:cos", "cosh tf:cosh", "deg2rad", "erf tf:erf", "erfc tf:erfc", "erfinv tf:erfinv",
-    "exp tf:exp", "exp2", "expm1 tf:expm1", "floor tf:floor", "i0", "isfinite tf:is_finite", "isinf tf:is_inf",
-    "isnan tf:is_nan", "isneginf", "isposinf", "isreal", "log tf:log", "log10", "log1p tf:log1p", "log2",
-    "logical_not tf:logical_not", "negative neg tf:negative", "rad2deg", "reciprocal tf:reciprocal",
-    "rsqrt tf:rsqrt", "sign tf:sign", "signbit", "sin tf:sin", "sinc", "sinh tf:sinh", "sqrt tf:sqrt",
-    "square tf:square", "tan tf:tan", "trunc",
+    "abs tf:abs keras:ops.absolute", "angle", "arccos acos tf:acos", "arccosh acosh tf:acosh", "arcsin asin tf:asin",
+    "arcsinh asinh tf:asinh", "arctan atan tf:atan", "arctanh atanh tf:atanh",
+    "bitwise_invert bitwise_not keras:ops.bitwise_not", "ceil tf:ceil", "cos tf:cos", "cosh tf:cosh", "deg2rad",
+    "erf tf:erf", "erfc tf:erfc", "erfinv tf:erfinv", "exp tf:exp keras:activations.exponential", "exp2",
+    "expm1 tf:expm1", "floor tf:floor", "i0", "isfinite tf:is_finite", "isinf tf:is_inf", "isnan tf:is_nan",
+    "isneginf", "isposinf", "isreal", "log tf:log", "log10", "log1p tf:log1p", "log2", "logical_not tf:logical_not",
+    "negative neg tf:negative", "rad2deg", "reciprocal tf:reciprocal", "rsqrt tf:rsqrt", "sign tf:sign", "signbit",
+    "sin tf:sin", "sinc", "sinh tf:sinh", "sqrt tf:sqrt", "square tf:square", "tan tf:tan", "trunc",
 )  # fmt: skip
 
 # Functions of two tensors, in the same form; "aten:" lists the overloads of the operator if they are not "default".
 _BINARY = (
-    "add aten:Tensor tf:add", "arctan2 atan2", "bitwise_and aten:Tensor,Scalar", "bitwise_or aten:Tensor,Scalar",
-    "bitwise_xor aten:Tensor,Scalar", "divide div aten:Tensor tf:divide", "equal eq aten:Tensor,Scalar tf:equal",
-    "floor_divide tf:floordiv", "fmax", "fmin", "fmod aten:Tensor,Scalar", "gcd",
-    "greater gt aten:Tensor,Scalar tf:greater", "greater_equal ge aten:Tensor,Scalar tf:greater_equal", "hypot", "lcm",
-    "less lt aten:Tensor,Scalar tf:less", "less_equal le aten:Tensor,Scalar tf:less_equal", "logaddexp", "logaddexp2",
-    "logical_and tf:logical_and", "logical_or tf:logical_or", "logical_xor", "maximum tf:maximum",
-    "minimum tf:minimum", "mod remainder aten:Tensor,Scalar tf:mod", "multiply mul aten:Tensor tf:multiply",
-    "nextafter", "not_equal ne aten:Tensor,Scalar tf:not_equal",
+    "add aten:Tensor tf:add,__operators__.add", "arctan2 atan2", "bitwise_and aten:Tensor,Scalar",
+    "bitwise_or aten:Tensor,Scalar", "bitwise_xor aten:Tensor,Scalar",
+    "divide div aten:Tensor tf:divide,truediv keras:ops.true_divide",
+    "equal eq aten:Tensor,Scalar tf:equal,__operators__.eq", "floor_divide tf:floordiv", "fmax", "fmin",
+    "fmod aten:Tensor,Scalar", "gcd", "greater gt aten:Tensor,Scalar tf:greater",
+    "greater_equal ge aten:Tensor,Scalar tf:greater_equal", "hypot", "lcm", "less lt aten:Tensor,Scalar tf:less",
+    "less_equal le aten:Tensor,Scalar tf:less_equal", "logaddexp", "logaddexp2", "logical_and tf:logical_and",
+    "logical_or tf:logical_or", "logical_xor", "maximum tf:maximum", "minimum tf:minimum",
+    "mod remainder aten:Tensor,Scalar tf:mod,floormod", "multiply mul aten:Tensor tf:multiply", "nextafter",
+    "not_equal ne aten:Tensor,Scalar tf:not_equal,__operators__.ne",
     "power pow aten:Tensor_Tensor,Tensor_Scalar tf:pow", "subtract sub aten:Tensor tf:subtract",
 )  # fmt: skip
 
-_OTHER_KERAS = {
-    "abs": "keras.ops.absolute",
-    "bitwise_invert": "keras.ops.bitwise_not",
-    "divide": "keras.ops.true_divide",
-    "exp": "keras.activations.exponential",
-}
-_OTHER_TENSORFLOW = {
-    "add": "__operators__.add",
-    "divide": "math.truediv",
-    "equal": "__operators__.eq",
-    "mod": "math.floormod",
-    "not_equal": "__operators__.ne",
-}
 _TWO = (("input", "x1"), ("other", "x2"))
 _OTHER_INPUTS = {
     **dict.fromkeys(("bitwise_and", "bitwise_or", "bitwise_xor"), (("input", "x"), ("other", "y"))),
@@ -194,22 +184,23 @@ def _elementwise(row: str, inputs: tuple[tuple[str, str], ...], tensorflow_input
     """Return the elementwise operation that a row of the tables `_UNARY` and `_BINARY` describes.
 
     Args:
-        row: The name in `keras.ops`, then the torch name if it differs, the TensorFlow name after "tf:", and the
-            overloads in `torch.export` after "aten:": "arccos acos tf:acos".
+        row: The name in `keras.ops`, then the torch name if it differs, the TensorFlow names after "tf:", another Keras
+            name after "keras:", and the overloads in `torch.export` after "aten:": "arccos acos tf:acos".
         inputs: Pairs of the torch name and the Keras name of each tensor.
         tensorflow_inputs: The names of the tensors in TensorFlow, separated by spaces.
     """
     keras, *parts = row.split()
-    marks = dict(part.split(":") for part in parts if ":" in part)
+    marks = {mark: names.split(",") for mark, _, names in (part.partition(":") for part in parts) if names}
     torch = next((part for part in parts if ":" not in part), keras)
-    tensorflow = [f"math.{marks['tf']}"] if "tf" in marks else []
-    tensorflow += [_OTHER_TENSORFLOW[keras]] if keras in _OTHER_TENSORFLOW else []
+    names = (f"keras.ops.{keras}", *(f"keras.{name}" for name in marks.get("keras", ())))
     return Operation(
         torch=(f"torch.{torch}",),
-        keras=tuple(filter(None, (f"keras.ops.{keras}", _OTHER_KERAS.get(keras)))),
-        activation="keras.activations.exponential" if keras == "exp" else "",
-        aten=tuple(f"aten.{torch}.{overload}" for overload in marks.get("aten", "default").split(",")),
-        tensorflow=tuple(f"{name} {tensorflow_inputs}" for name in tensorflow),
+        keras=names,
+        activation=next((name for name in names if name.startswith("keras.activations.")), ""),
+        aten=tuple(f"aten.{torch}.{overload}" for overload in marks.get("aten", ("default",))),
+        tensorflow=tuple(
+            f"{name if '.' in name else f'math.{name}'} {tensorflow_inputs}" for name in marks.get("tf", ())
+        ),
         inputs=_OTHER_INPUTS.get(keras, inputs),
         is_elementwise=True,
     )
