@@ -45,7 +45,7 @@ def _merge_to_keras(config: Config, *, kind: str) -> LayerSpecs:
     return (LayerSpec(kind=kind),)
 
 
-def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSpecs:
+def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str, **arguments: float) -> LayerSpecs:
     """Return the torch function for a Keras merge layer of two tensors; for more, torch.stack and a reduction.
 
     Torch.stack and the reduction are also used if the number of inputs is unknown.
@@ -54,12 +54,13 @@ def _merge_to_torch(layers: LayerSpecs, *, kind: str, reduction: str) -> LayerSp
         layers: The Keras layers; the last one is the merge layer.
         kind: The torch function of two tensors, such as "torch.add".
         reduction: The torch function that reduces the stacked tensors: "torch.sum"; empty if there is none.
+        arguments: The arguments of the torch function besides the tensors.
 
     Raises:
         RuleError: There may be more than two inputs, but there is no reduction.
     """
     if len(last(layers).inputs) == 2:
-        return (LayerSpec(kind=kind),)
+        return (LayerSpec(kind=kind, config=arguments),)
     if not reduction:
         raise RuleError(
             f"{last(layers).kind.rpartition('.')[2]} can be converted only with two inputs, but the number of its "
@@ -101,12 +102,6 @@ def _average_to_keras(config: Config) -> LayerSpecs:
     return (LayerSpec(kind="keras.layers.Average"),)
 
 
-def _average_to_torch(layers: LayerSpecs) -> LayerSpecs:
-    if len(last(layers).inputs) == 2:
-        return (LayerSpec(kind="torch.lerp", config={"weight": 0.5}),)
-    return LayerSpec(kind="torch.stack", config={"dim": 0}), LayerSpec(kind="torch.mean", config={"dim": 0})
-
-
 _LERP_TO_AVERAGE_EXAMPLES = (
     Example(config={"weight": 0.5}, inputs=((2, 3, 5, 4), (2, 3, 5, 4))),
     Example(config={"weight": 0.5}, inputs=((2, 5, 3), (2, 5, 1))),
@@ -118,7 +113,7 @@ register(
         fields=paired("weight"),
         applies=lambda config: bool(config["weight"] == 0.5),
         to_keras=_average_to_keras,
-        to_torch=_average_to_torch,
+        to_torch=partial(_merge_to_torch, kind="torch.lerp", reduction="torch.mean", weight=0.5),
         **_OF_A_LIST,
         examples=_LERP_TO_AVERAGE_EXAMPLES,
     )
@@ -205,12 +200,12 @@ register(
 
 
 # Arithmetic with a number
-def _is_with_a_number(config: Config) -> bool:
-    return isinstance(config.get("other"), int | float)
+def _is_number(config: Config, *, name: str = "other") -> bool:
+    return isinstance(config.get(name), int | float)
 
 
 def _scale_to_keras(config: Config, *, argument: str) -> LayerSpecs:
-    if not _is_with_a_number(config):
+    if not _is_number(config):
         raise RuleError(
             f"Keras' Rescaling takes one number, so it cannot have the arguments {dict(config)} of the torch call"
             ": use a function of keras.ops"
@@ -253,10 +248,6 @@ _WITH_NUMBER = (
 )
 
 
-def _is_number(config: Config, *, name: str) -> bool:
-    return isinstance(config.get(name), int | float)
-
-
 def _number_to_keras(config: Config, *, kind: str, name: str) -> LayerSpecs:
     return (LayerSpec(kind=kind, config={"x2": config[name]}),)
 
@@ -293,7 +284,7 @@ for _torch, _argument in (("torch.mul", "scale"), ("torch.add", "offset")):
             torch=_torch,
             keras="keras.layers.Rescaling",
             fields={"other": _argument},
-            applies=_is_with_a_number,
+            applies=_is_number,
             to_keras=partial(_scale_to_keras, argument=_argument),
             to_torch=partial(_scale_to_torch, argument=_argument),
             examples=_examples,
