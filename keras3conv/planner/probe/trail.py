@@ -147,7 +147,7 @@ class Trail:
                 output.
             alternatives: The other candidates that fit as well.
         """
-        self._record(path, candidate, judge(comparison, self._alternatives(path, alternatives)))
+        self._record(path, candidate, judge(comparison, tuple(alternatives)))
 
     def force(
         self,
@@ -166,23 +166,16 @@ class Trail:
             alternatives: The candidates that ranked next.
             hidden_tensors: The torch tensors that the layer's input depends on, as an integer with one bit per tensor.
         """
-        others = self._alternatives(path, alternatives)
+        others = tuple(alternatives)
         self._record(path, candidate, Forced(comparison=comparison, alternatives=others, hidden_tensors=hidden_tensors))
-
-    def _alternatives(self, path: str, alternatives: Iterable[Candidate]) -> tuple[Candidate, ...]:
-        """Return the alternatives to record in a choice; those of the earlier choice for the layer, if that is final.
-
-        Args:
-            path: The path of the Keras layer or variable.
-            alternatives: The candidates that fit as well. They are ignored if an earlier choice was made final when the
-                search gave up on the layer.
-        """
-        return self._pinned[path].alternatives if path in self._pinned else tuple(alternatives)
 
     def _record(self, path: str, candidate: Candidate, outcome: Outcome) -> None:
         self._release(path)
-        self.choices[path] = Choice(path=path, candidate=candidate, outcome=outcome, open_calls=tuple(self._open_calls))
-        if not isinstance(outcome, Confirmed | Compensated):
+        choice = Choice(path=path, candidate=candidate, outcome=outcome, open_calls=tuple(self._open_calls))
+        if path in self._pinned:  # the alternatives are final, too
+            choice = choice.with_alternatives(self._pinned[path].alternatives)
+        self.choices[path] = choice
+        if not isinstance(choice.outcome, Confirmed | Compensated):
             self._undecided[path] = None
         for tensor_slice in candidate.slices:
             self._taken.setdefault(tensor_slice.path, []).append(tensor_slice)
