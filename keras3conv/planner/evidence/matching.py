@@ -95,13 +95,13 @@ def _is_one_pair(group: Group) -> bool:
     return len(group.torch_layers) == len(group.keras_layers) == 1
 
 
-def _by_running(group: Group) -> Iterator[Group]:
-    """Split a group of fitting layers in two: layers that a traced run called, and layers that it did not call."""
+def _by_running(group: Group) -> list[Group]:
+    """Split a group of fitting layers in two: layers that a traced run called, and layers that it did not call.
 
-    def runs(layer: LayerView) -> bool:
-        return layer.run.calls is None or len(layer.run.calls) > 0
-
-    yield from _split(group, lambda layer: "runs" if runs(layer) else "never runs")
+    Do not split it if a part would have more layers of one side than of the other.
+    """
+    parts, rest = _split(group, lambda layer, _: layer.run.calls is None or len(layer.run.calls) > 0)
+    return [group] if rest.torch_layers or rest.keras_layers else parts
 
 
 _LABELS: tuple[Callable[[flow.Position], Hashable], ...] = (
@@ -126,37 +126,22 @@ def _by_position(group: Group, positions: Positions) -> Iterator[tuple[Group, bo
     """
     rest = group
     for label in _LABELS:
-        torch = _labelled_by_position(rest.torch_layers, "torch", positions, label)
-        keras = _labelled_by_position(rest.keras_layers, "keras", positions, label)
-        equal = [key for key in torch if key is not None and len(torch[key]) == len(keras.get(key, ()))]
-        for key in equal:
-            yield replace(group, torch_layers=torch[key], keras_layers=keras[key]), label is not _LABELS[-1]
-        done = {layer.path for key in equal for layer in torch[key]}, {x.path for key in equal for x in keras[key]}
-        rest = replace(
-            group,
-            torch_layers=tuple(layer for layer in rest.torch_layers if layer.path not in done[0]),
-            keras_layers=tuple(layer for layer in rest.keras_layers if layer.path not in done[1]),
-        )
+        parts, rest = _split(rest, _of_position(positions, label))
+        yield from ((part, label is not _LABELS[-1]) for part in parts)
     if rest.torch_layers or rest.keras_layers:
         yield rest, False
 
 
-def _labelled_by_position(
-    layers: Sequence[LayerView], side: Side, positions: Positions, label: Callable[[flow.Position], Hashable]
-) -> dict[Hashable, tuple[LayerView, ...]]:
-    """Group layers by their position in the call graph; layers without a position get the label None.
+def _of_position(
+    positions: Positions, label: Callable[[flow.Position], Hashable]
+) -> Callable[[LayerView, Side], Hashable]:
+    """Return a function from a layer and its side to the label of its position; None for a layer without a position."""
 
-    Args:
-        layers: Layers of one model.
-        side: The side of these layers: "torch" or "keras".
-        positions: The positions of the layers of both sides in the call graph.
-        label: Computes from a position the value by which to group.
-    """
-    labelled: dict[Hashable, list[LayerView]] = {}
-    for layer in layers:
+    def of_layer(layer: LayerView, side: Side) -> Hashable:
         position = positions.get((side, layer.path))
-        labelled.setdefault(None if position is None else label(position), []).append(layer)
-    return {key: tuple(found) for key, found in labelled.items()}
+        return None if position is None else label(position)
+
+    return of_layer
 
 
 def _by_meaning(group: Group) -> Iterator[Group]:
@@ -164,37 +149,39 @@ def _by_meaning(group: Group) -> Iterator[Group]:
 
     A function makes a subgroup if as many torch layers as Keras layers have it. All other layers stay in one group.
     """
-    torch, keras = (
-        _labelled(layers, lambda layer: names.meaning(names.name_of(layer)))
-        for layers in (group.torch_layers, group.keras_layers)
-    )
-    equal = [name for name in torch if name and len(torch[name]) == len(keras.get(name, ()))]
-    for name in equal:
-        yield replace(group, torch_layers=tuple(torch[name]), keras_layers=tuple(keras[name]))
-    rest = replace(
-        group,
-        torch_layers=tuple(layer for layer in group.torch_layers if names.meaning(names.name_of(layer)) not in equal),
-        keras_layers=tuple(layer for layer in group.keras_layers if names.meaning(names.name_of(layer)) not in equal),
-    )
+    parts, rest = _split(group, lambda layer, _: names.meaning(names.name_of(layer)) or None)
+    yield from parts
     if rest.torch_layers and rest.keras_layers:
         yield rest
 
 
-def _split(group: Group, label: Callable[[LayerView], str]) -> Iterator[Group]:
-    """Split a group of fitting layers into subgroups of layers with the same label.
+def _split(group: Group, label: Callable[[LayerView, Side], Hashable]) -> tuple[list[Group], Group]:
+    """Split off subgroups of layers with the same label, for each label that as many torch layers as Keras layers have.
 
-    Yield the whole group if a label is more frequent on one side than on the other.
+    Args:
+        group: A group of fitting layers.
+        label: Computes the label of a layer of a side; None for a layer that belongs to no subgroup.
+
+    Returns:
+        The subgroups, and the group of all other layers.
     """
-    torch, keras = _labelled(group.torch_layers, label), _labelled(group.keras_layers, label)
-    if {name: len(layers) for name, layers in torch.items()} != {name: len(layers) for name, layers in keras.items()}:
-        yield group
-        return
-    for name, layers in torch.items():
-        yield replace(group, torch_layers=tuple(layers), keras_layers=tuple(keras[name]))
+    torch = _labelled(group.torch_layers, lambda layer: label(layer, "torch"))
+    keras = _labelled(group.keras_layers, lambda layer: label(layer, "keras"))
+    parts = {
+        key: replace(group, torch_layers=tuple(layers), keras_layers=tuple(keras[key]))
+        for key, layers in torch.items()
+        if key is not None and len(layers) == len(keras.get(key, ()))
+    }
+    rest = replace(
+        group,
+        torch_layers=tuple(layer for layer in group.torch_layers if label(layer, "torch") not in parts),
+        keras_layers=tuple(layer for layer in group.keras_layers if label(layer, "keras") not in parts),
+    )
+    return list(parts.values()), rest
 
 
-def _labelled(layers: Sequence[LayerView], label: Callable[[LayerView], str]) -> dict[str, list[LayerView]]:
-    labelled: dict[str, list[LayerView]] = {}
+def _labelled(layers: Iterable[LayerView], label: Callable[[LayerView], Hashable]) -> dict[Hashable, list[LayerView]]:
+    labelled: dict[Hashable, list[LayerView]] = {}
     for layer in layers:
         labelled.setdefault(label(layer), []).append(layer)
     return labelled
@@ -206,13 +193,13 @@ def _by_name_or_order(group: Group, doubts: Sequence[Evidence]) -> Iterator[Pair
     if both_run and len(torch) == len(keras):
         yield from _in_order(group, _by_first_call(torch), _by_first_call(keras), "call order", doubts)
         return
-    named = list(_same_names(group))
+    named = list(_named_alike(group, _words_of))
     yield from named
     paired = {pair.torch for pair in named}, {pair.keras for pair in named}
     rest_torch = tuple(layer for layer in torch if layer.path not in paired[0])
     rest_keras = tuple(layer for layer in keras if layer.path not in paired[1])
     if len(rest_torch) > 1 and not all(layer.is_ordered for layer in rest_keras):
-        yield from _same_last_names(replace(group, torch_layers=rest_torch, keras_layers=rest_keras))
+        yield from _named_alike(replace(group, torch_layers=rest_torch, keras_layers=rest_keras), _last_word_of)
         return
     if len(rest_torch) == len(rest_keras) and rest_torch:
         first = _by_first_call(rest_torch) if _all_ran(rest_torch) else list(rest_torch)
@@ -234,29 +221,27 @@ _SORTED = Evidence(
 )
 
 
-def _same_names(group: Group) -> Iterator[Pair]:
-    """Pair the torch and Keras layers of a group whose paths have the same words: "layer1.conv" and "layer_1/conv".
+def _words_of(layer: LayerView) -> str:
+    return " ".join(names.words(names.name_of(layer)))
 
-    A layer is left out if another layer of its model in the group has the same words.
+
+def _last_word_of(layer: LayerView) -> str:
+    return names.words(names.name_of(layer))[-1]
+
+
+def _named_alike(group: Group, name: Callable[[LayerView], str]) -> Iterator[Pair]:
+    """Pair the torch and Keras layers of a group that have the same name: "layer1.conv" and "layer_1/conv".
+
+    A layer is left out if another layer of its model in the group has the same name.
+
+    Args:
+        group: A group of fitting layers.
+        name: Computes the name: all words of a path, or only the last one. The last one helps with weight files that
+            store the tensors in no meaningful order.
     """
-    torch = _labelled(group.torch_layers, lambda layer: " ".join(names.words(names.name_of(layer))))
-    keras = _labelled(group.keras_layers, lambda layer: " ".join(names.words(names.name_of(layer))))
-    for name, layers in torch.items():
-        if len(layers) == 1 and len(keras.get(name, ())) == 1:
-            yield from _pair(group, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
-
-
-def _same_last_names(group: Group) -> Iterator[Pair]:
-    """Pair the layers of a group whose paths end with the same word: "encoder.query" and "block_1/query".
-
-    A layer is left out if another layer of its model in the group ends with the same word. This helps with weight files
-    that store the tensors in no meaningful order.
-    """
-    torch = _labelled(group.torch_layers, lambda layer: names.words(names.name_of(layer))[-1])
-    keras = _labelled(group.keras_layers, lambda layer: names.words(names.name_of(layer))[-1])
-    for name, layers in torch.items():
-        if len(layers) == 1 and len(keras.get(name, ())) == 1:
-            yield from _pair(group, layers[0], keras[name][0], [Evidence(kind="name", detail=name)])
+    for part in _split(group, lambda layer, _: name(layer))[0]:
+        if _is_one_pair(part):
+            yield from _single_pair(part, "name", name(part.torch_layers[0]))
 
 
 def _in_order(
@@ -272,9 +257,8 @@ def _in_order(
         detail = f"number {position} of {len(torch)} layers that fit" if many else "the only unpaired layer that fits"
         others = [path for path in candidates[max(0, position - 3) : position + 3] if path != second.path]
         evidence = [Evidence(kind=kind, detail=detail)]
-        words = [names.words(names.name_of(layer)) for layer in (first, second)]
-        if words[0] == words[1] and kind != "shape":
-            evidence.insert(0, Evidence(kind="name", detail=" ".join(words[0])))
+        if (words := _words_of(first)) == _words_of(second) and kind != "shape":
+            evidence.insert(0, Evidence(kind="name", detail=words))
         evidence += doubts
         yield from _pair(group, first, second, evidence, others[:_SHOWN_CANDIDATES])
 
