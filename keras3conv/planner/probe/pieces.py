@@ -14,7 +14,7 @@ from keras3conv.numerics.fingerprint import size_of
 from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.planner.probe.option import Candidate, TensorSlice, whole_tensor
-from keras3conv.planner.probe.row_orders import halves_of_experts
+from keras3conv.planner.probe.row_orders import RowOrder
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Chain, Each, Same, Shape, Stack, Transform
 
@@ -70,13 +70,31 @@ def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
     if len(tensor.shape) < 2 or size_of(tensor.shape) != 2 * tensor.shape[0] * size_of(variable.shape):
         return
     for axis in (axis for axis in range(1, len(tensor.shape)) if tensor.shape[axis] % 2 == 0):
-        rows = halves_of_experts(axis)
+        rows = _halves_of_experts(axis)
         shape = (1, *[size // 2 if place == axis else size for place, size in enumerate(tensor.shape)][1:])
         for transform in transforms_between(shape, variable.shape):
             for start in range(2 * tensor.shape[0]):
                 one = replace(tensor, shape=shape)
                 made = _slice_candidate(layer, one, (0, start), keras, variable, transform)
                 yield shape, replace(made, rows=rows)
+
+
+def _halves_of_experts(axis: int) -> RowOrder:
+    """Return the row order that moves the two halves of an axis to the first axis: (experts, 2n) to (2 * experts, n).
+
+    The gates of all experts come first, then all up projections.
+
+    Args:
+        axis: The axis whose first half is the gate, and whose second half is the up projection.
+    """
+
+    def transform(axes: int) -> Transform:
+        letters = [*"uvwxyz"[:axes]]
+        cut = [*letters]
+        cut[axis] = f"(p {letters[axis]})"
+        return Axes(f"{' '.join(cut)} -> (u p) {' '.join(letters[1:])}", p=2)
+
+    return RowOrder(f"the halves of axis {axis} apart", transform)
 
 
 def _slice_candidate(

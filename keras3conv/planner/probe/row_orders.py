@@ -6,7 +6,7 @@ the layers are then equal up to a permutation. Only a later layer, which uses th
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import chain, permutations
 
 import numpy as np
 
@@ -123,21 +123,15 @@ def fused_orders(rows: int, parts: tuple[int, ...], integers: frozenset[int], *,
         yield from _grouped_orders(parts, integers)
         return
     number = len(parts)
-    part_orders = list(permutations(range(number)))[1:] if whole else []
-    made = [None, *(_exchanged(order) for order in part_orders)]
-    if number == 3:
-        made += [_rotated_parts(parts, size, pairs) for size in _head_sizes(rows // 3, integers) for pairs in (0, 1)]
-    heads = _plausible(rows // number, integers)
-    by_heads = [_by_heads(count, number, rows // number // count) for count in heads]
-    yield from by_heads
-    yield from filter(None, made)
-    for order, count in zip(by_heads, heads, strict=True):
-        if count in integers or rows // number // count in integers:
-            size = rows // number // count
-            is_rotated = number == 3 and size in _head_sizes(rows // 3, integers)
-            rotated = (_rotated_parts(parts, size, pairs) for pairs in (0, 1) if is_rotated)
-            exchanged = (entry for entry in made[1 : 1 + len(part_orders)] if entry)
-            yield from (order.then(entry) for entry in (*exchanged, *rotated))
+    exchanged = [_exchanged(order) for order in permutations(range(number))][1:] if whole else []
+    sizes = _head_sizes(rows // 3, integers) if number == 3 else []
+    rotated = {size: [_rotated_parts(parts, size, pairs=pairs) for pairs in (False, True)] for size in sizes}
+    heads = {count: rows // number // count for count in _plausible(rows // number, integers)}
+    by_heads = [_by_heads(count, number, size) for count, size in heads.items()]
+    yield from (*by_heads, *exchanged, *chain.from_iterable(rotated.values()))
+    for order, (count, size) in zip(by_heads, heads.items(), strict=True):
+        if count in integers or size in integers:
+            yield from (order.then(entry) for entry in (*exchanged, *rotated.get(size, ())))
 
 
 _GATES = {4: ((0, 1, 3, 2), (1, 0, 2, 3), (1, 0, 3, 2), (0, 2, 1, 3)), 3: ((1, 0, 2),)}
@@ -173,24 +167,6 @@ def _alternating(axis: int) -> RowOrder:
     return RowOrder(f"the halves of axis {axis} alternate", transform)
 
 
-def halves_of_experts(axis: int) -> RowOrder:
-    """Return the row order that moves the two halves of an axis to the first axis: (experts, 2n) to (2 * experts, n).
-
-    The gates of all experts come first, then all up projections.
-
-    Args:
-        axis: The axis whose first half is the gate, and whose second half is the up projection.
-    """
-
-    def transform(axes: int) -> Transform:
-        letters = [*"uvwxyz"[:axes]]
-        cut = [*letters]
-        cut[axis] = f"(p {letters[axis]})"
-        return Axes(f"{' '.join(cut)} -> (u p) {' '.join(letters[1:])}", p=2)
-
-    return RowOrder(f"the halves of axis {axis} apart", transform)
-
-
 def rotary_orders(sizes: set[int], integers: frozenset[int]) -> Iterator[Callable[[int], RowOrder | None]]:
     """Yield the row orders of query and key weights that may be needed if the two sides differ in rotary embeddings.
 
@@ -224,8 +200,7 @@ def _plausible(number: int, integers: frozenset[int]) -> list[int]:
 
 
 def _head_sizes(rows: int, integers: frozenset[int]) -> list[int]:
-    sizes = [size for size in range(4, rows + 1) if rows % size == 0 and size % 2 == 0]
-    return sorted(sizes, key=lambda size: size not in integers and rows // size not in integers)
+    return [size for size in _plausible(rows, integers) if size % 2 == 0 and size > 2]
 
 
 def _other_axes(axes: int) -> str:
@@ -299,15 +274,15 @@ def _rotated(size: int, turned: int, *, pairs: bool) -> RowOrder:
     return RowOrder(f"{turned} values of each head rotated in {'pairs' if pairs else 'halves'}", transform)
 
 
-def _rotated_parts(parts: tuple[int, ...], size: int, pairs: int) -> RowOrder:
+def _rotated_parts(parts: tuple[int, ...], size: int, *, pairs: bool) -> RowOrder:
     """Return the permutation of a fused query, key and value that converts between the forms of the rotary embedding.
 
     Args:
         parts: The numbers of rows of query, key and value; the value is not rotated, so its rows keep their order.
         size: The number of values of a head.
-        pairs: 1 if torch rotates neighbouring values and Keras the two halves of a head; 0 for the reverse.
+        pairs: Whether torch rotates neighbouring values and Keras the two halves of a head; else the reverse.
     """
-    order = _rotated(size, size, pairs=bool(pairs))
+    order = _rotated(size, size, pairs=pairs)
 
     def transform(axes: int) -> Transform:
         one = order.transform(axes)
