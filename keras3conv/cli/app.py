@@ -263,7 +263,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, arguments:
         arguments: The arguments of the running command. A command that the message suggests repeats them.
     """
     from keras3conv.cli.lines import as_options
-    from keras3conv.cli.sides import names_for, names_for_convert
+    from keras3conv.cli.suggested import names_for, names_for_convert
 
     if isinstance(error, ModuleNotFoundError) and not isinstance(error, Keras3ConvError):
         package = (error.name or "").partition(".")[0]

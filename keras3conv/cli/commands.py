@@ -47,18 +47,8 @@ from keras3conv.cli.options import (
     Training,
 )
 from keras3conv.cli.read import files_read
-from keras3conv.cli.sides import (
-    align_ends,
-    align_with_hints,
-    aligned_first,
-    both,
-    both_ends,
-    loading_options,
-    made_without_weights,
-    names_for,
-    require_out,
-    words_of,
-)
+from keras3conv.cli.sides import align_ends, align_with_hints, both, both_ends, made_without_weights, require_out
+from keras3conv.cli.suggested import aligned_first, loading_options, names_for, words_of
 from keras3conv.cli.sweeping import card, sweep
 from keras3conv.garbage import process_of_a_command
 from keras3conv.workflows.user_code import notes_to_stderr

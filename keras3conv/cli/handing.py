@@ -110,7 +110,7 @@ def is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) ->
         options: The further options of the transfer that `align` needs, too, such as " --entry ema".
     """
     from keras3conv.cli.lines import as_options
-    from keras3conv.cli.sides import align_first
+    from keras3conv.cli.suggested import align_first
 
     try:
         plan.check()

@@ -18,7 +18,7 @@ from keras3conv.alignment.binding import REGISTER
 from keras3conv.cli.imported import imports
 from keras3conv.cli.lines import ALIGN, VALIDATE, as_options, with_options
 from keras3conv.cli.next_command import probed, validation
-from keras3conv.cli.sides import names_for, names_for_convert
+from keras3conv.cli.suggested import names_for, names_for_convert
 from keras3conv.errors import FileError
 from keras3conv.frameworks.adapter import Adapter
 from keras3conv.model.views import Side
