@@ -3,8 +3,9 @@
 At each layer call the search writes the weights of candidate torch layers into the layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,12 +22,15 @@ from keras3conv.frameworks.shared.recording import Call
 from keras3conv.messages import lay_out
 from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView
-from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of, has_nan
+from keras3conv.numerics.fingerprint import fingerprint_of, has_nan
 from keras3conv.planner.probe.compare import LayerOutput
 from keras3conv.planner.probe.compensated import RunModel, compare_whole_models
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.trail import Backtrack
 from keras3conv.transforms import Array
+
+LayerCall = Callable[[], Any]
+"""Calls a layer with the arguments that the model gives it, and returns the output of the layer's own `__call__`."""
 
 
 def run(model: keras.layers.Layer, units: tuple[LayerView, ...], inputs: object, search: Search) -> list[Call]:
@@ -136,40 +140,37 @@ class _CallHandler:
         Returns:
             The output of the layer; if no torch weights reproduce the recorded torch output, the recorded output.
         """
+        call = partial(original, layer, *args, **kwargs)
         path = self.paths.get(id(layer))
         if path is None or self.paused:
-            return original(layer, *args, **kwargs)
+            return call()
         tensors = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)]
         if not all(map(_has_values, tensors)):
-            return original(layer, *args, **kwargs)
+            return call()
         self.stack.append(path)
         shapes = tuple(tuple(tensor.shape) for tensor in tensors)
         self.calls.append(Call(path=path, place=len(self.calls), shapes=shapes))
         unit = self.units.get(path)
         if unit is not None and (path not in self.containers or self.search.can_fill(unit)):
-            returned = self.fill(original, layer, unit, args, kwargs)
+            returned = self.fill(call, layer, unit, tensors)
         else:
-            returned = self.enter(original, layer, unit, args, kwargs)
+            returned = self.enter(call, layer, unit)
             self.note_nan(path, returned)
         self.stack.pop()
         return returned
 
-    def fill(
-        self, original: Any, layer: keras.layers.Layer, unit: LayerView, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def fill(self, call: LayerCall, layer: keras.layers.Layer, unit: LayerView, tensors: list[Any]) -> Any:
         """Let the search write weights into a layer that is paired as a whole; return the output of the layer.
 
         Args:
-            original: The layer's own `__call__`.
+            call: Calls the layer.
             layer: The Keras layer.
             unit: The view of the layer, with the variables of the layers inside it.
-            args: The positional arguments of the call.
-            kwargs: The keyword arguments of the call.
+            tensors: The inputs of the layer.
         """
         was_known = unit.path in self.search.choices
-        first = [tensor for _, tensor in flatten((args, kwargs), keras.ops.is_tensor)][:1]
-        inputs = tuple(map(_fingerprint, first))
-        returned = self.search.fill(unit, inputs, lambda values: self.output(original, layer, args, kwargs, values))
+        inputs = tuple(fingerprint_of(to_numpy(tensor)) for tensor in tensors[:1])
+        returned = self.search.fill(unit, inputs, partial(self.output, call, layer))
         if self.made_nan(unit.path, was_known) or any(entry.has_nan for entry in inputs):
             self.nan = self.nan.reached(unit.path)
         return returned
@@ -201,24 +202,20 @@ class _CallHandler:
             return
         self.nan = _Nan("", path) if path else self.nan.reached(self.model.name)
 
-    def enter(
-        self, original: Any, layer: keras.layers.Layer, unit: LayerView | None, args: tuple[Any, ...], kwargs: Any
-    ) -> Any:
+    def enter(self, call: LayerCall, layer: keras.layers.Layer, unit: LayerView | None) -> Any:
         """Call a container and return its output; repeat the call to try other torch weights for a layer inside it.
 
         The search fills the layers with torch weights in the order of their calls. If no weights fit a later layer, it
         returns to an earlier layer for which several did.
 
         Args:
-            original: The container's own `__call__`.
+            call: Calls the container.
             layer: The container.
             unit: The view of the container, whose own variables the search fills; None if it has no view.
-            args: The positional arguments of the call.
-            kwargs: The keyword arguments of the call.
         """
         depth, before, nan = len(self.stack), len(self.calls), self.nan
         trail = self.search.trail
-        call = trail.open_call()
+        opened = trail.open_call()
         while True:
             try:
                 if unit is not None:
@@ -227,29 +224,25 @@ class _CallHandler:
                     whole = "keras.layers.RNN" in unit.kinds and partitions.has_cuts(unit)
                     own = {tensor.path for tensor in unit.tensors if whole or "/" not in tensor.role}
                     self.search.fill_own_variables(unit, own, self.write)
-                returned = original(layer, *args, **kwargs)
+                returned = call()
                 if layer is self.model:
                     self.search.finish(_arrays(returned))
             except Backtrack as back:
                 del self.stack[depth:], self.calls[before:]
-                trail.restart_call(call)
+                trail.restart_call(opened)
                 self.nan = nan
-                if back.call != call.number:
+                if back.call != opened.number:
                     raise
             else:
-                trail.close_call(call)
+                trail.close_call(opened)
                 return returned
 
-    def output(
-        self, original: Any, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: Any, values: Mapping[str, Array]
-    ) -> LayerOutput:
+    def output(self, call: LayerCall, layer: keras.layers.Layer, values: Mapping[str, Array]) -> LayerOutput:
         """Write values into the variables of a layer, call the layer, and return its output.
 
         Args:
-            original: The layer's own `__call__`.
+            call: Calls the layer.
             layer: The layer.
-            args: The positional arguments of the call.
-            kwargs: The keyword arguments of the call.
             values: The values of the variables, by path.
         """
         self.write(values)
@@ -257,7 +250,7 @@ class _CallHandler:
         activation = layer.__dict__.get("activation")
         try:
             with activation_inputs(layer) as seen:
-                returned = original(layer, *args, **kwargs)
+                returned = call()
         finally:
             self.paused = False
         before = seen[0] if len(seen) == 1 else None
@@ -272,11 +265,7 @@ class _CallHandler:
         return LayerOutput(returned=returned, array=self.last_output, before_activation=before, replace=replace)
 
     def write(self, values: Mapping[str, Array]) -> None:
-        """Write values into the variables of the Keras model.
-
-        Args:
-            values: The values by the path of the variable.
-        """
+        """Write values into the variables of the Keras model, each by the path of its variable."""
         for path, value in values.items():
             variable = self.variables[path]
             fill(variable, value, self.orders.get(id(variable)))
@@ -294,10 +283,6 @@ def _with_first(returned: Any, value: Any) -> Any:
 
 def _arrays(value: object) -> dict[str, Array]:
     return {name: to_numpy(tensor) for name, tensor in flatten(value, keras.ops.is_tensor)}
-
-
-def _fingerprint(tensor: Any) -> Fingerprint:
-    return fingerprint_of(to_numpy(tensor))
 
 
 def _has_values(tensor: Any) -> bool:
