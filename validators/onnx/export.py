@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.errors import Keras3ConvError, message_of, require
-from keras3conv.frameworks.shared.inputs import flatten
-from keras3conv.validators.onnx.inputs import keras_signature
+from keras3conv.validators.onnx.inputs import dynamic_shapes, keras_signature, with_batch_of_two
 
 FEATURE = "validate(onnx=True)"
 
@@ -87,8 +86,8 @@ def export_torch(module: Any, inputs: Any, path: Path) -> Exported:
     from keras3conv.frameworks.torch import module as torch_side
 
     arguments, keywords = torch_side.call_arguments(module, inputs)
-    arguments, keywords = _with_batch_of_two(arguments), _with_batch_of_two(keywords)
-    shapes = _dynamic_shapes(keywords or arguments)
+    arguments, keywords = with_batch_of_two(arguments), with_batch_of_two(keywords)
+    shapes = dynamic_shapes(keywords or arguments)
     with torch_side.evaluating(module), torch_side.inference(), _exporting("torch.onnx.export(dynamo=True)"):
         program = torch.onnx.export(
             module, arguments, kwargs=keywords or None, dynamo=True, dynamic_shapes=shapes, verbose=False
@@ -256,60 +255,6 @@ def _checked(path: Path, exporter: str, producer: str) -> Exported:
     actual = f"{model.producer_name} {model.producer_version}".strip() or "empty"
     note = "" if model.producer_name == producer else f"the producer in the file is {actual}, not {producer}"
     return Exported(path=path, exporter=exporter, opset=opset, free_batch=free, note=note)
-
-
-def _with_batch_of_two(arguments: Any) -> Any:
-    """Double a batch of one: torch's exporter treats an axis of size one as constant.
-
-    The first tensor determines the batch size. If the batch size is larger than one, nothing is doubled: a tensor whose
-    first axis has size one is then broadcast.
-    """
-    import torch
-
-    if _batch_size(arguments) != 1:
-        return arguments
-
-    def twice(value: Any) -> Any:
-        return torch.cat([value, value]) if value.ndim and value.shape[0] == 1 else value
-
-    return _mapped(arguments, twice, lambda value: value)
-
-
-def _batch_size(arguments: Any) -> int | None:
-    import torch
-
-    tensors = [tensor for _, tensor in flatten(arguments, lambda value: isinstance(value, torch.Tensor))]
-    return tensors[0].shape[0] if tensors and tensors[0].ndim else None
-
-
-def _dynamic_shapes(arguments: Any) -> Any:
-    """Return the argument `dynamic_shapes` of the exporter: the first axis of a tensor is dynamic if it is the batch.
-
-    The result is nested as the arguments, with {0: Dim.AUTO} for a tensor whose first size is the batch size, and None
-    for anything else.
-    """
-    import torch
-
-    batch = _batch_size(arguments)
-
-    def axes(value: Any) -> Any:
-        shares = batch is not None and value.ndim and value.shape[0] == batch
-        return {0: torch.export.Dim.AUTO} if shares else None
-
-    return _mapped(arguments, axes, lambda _: None)
-
-
-def _mapped(value: Any, of_tensor: Callable[[Any], Any], of_rest: Callable[[Any], Any]) -> Any:
-    """Return nested tuples, lists and dicts with one function applied to tensors, another to all other leaves."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return of_tensor(value)
-    if isinstance(value, dict):
-        return {name: _mapped(item, of_tensor, of_rest) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(_mapped(item, of_tensor, of_rest) for item in value)
-    return of_rest(value)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Convert the inputs of a model into the inputs of its ONNX file."""
+"""Prepare the inputs of a model for its export to ONNX, and convert them into the inputs of the file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs import Inputs
+from keras3conv.frameworks.shared.inputs import Inputs, flatten
 from keras3conv.messages import count
 from keras3conv.transforms import Array
 
@@ -52,6 +52,50 @@ def keras_signature(model: Any, inputs: Any) -> list[Any]:
         return [keras.tree.pack_sequence_as(structure, specs)]
     signature = keras.tree.pack_sequence_as(inputs, specs)
     return [*signature] if isinstance(inputs, tuple) else [signature]
+
+
+def with_batch_of_two(arguments: Any) -> Any:
+    """Double a batch of one in torch's arguments: torch's exporter treats an axis of size one as constant.
+
+    The first tensor determines the batch size. If the batch size is larger than one, nothing is doubled: a tensor whose
+    first axis has size one is then broadcast.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    if _batch_size(arguments) != 1:
+        return arguments
+
+    def twice(leaf: Any) -> Any:
+        is_single = isinstance(leaf, torch.Tensor) and leaf.ndim and leaf.shape[0] == 1
+        return torch.cat([leaf, leaf]) if is_single else leaf
+
+    return pytree.tree_map(twice, arguments)
+
+
+def _batch_size(arguments: Any) -> int | None:
+    import torch
+
+    tensors = [tensor for _, tensor in flatten(arguments, lambda value: isinstance(value, torch.Tensor))]
+    return tensors[0].shape[0] if tensors and tensors[0].ndim else None
+
+
+def dynamic_shapes(arguments: Any) -> Any:
+    """Return the argument `dynamic_shapes` of torch's exporter, in which the batch axis of every tensor is dynamic.
+
+    The result is nested as the arguments, with {0: Dim.AUTO} for a tensor whose first size is the batch size, and None
+    for anything else.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    batch = _batch_size(arguments)
+
+    def axes(leaf: Any) -> Any:
+        is_batch = isinstance(leaf, torch.Tensor) and leaf.ndim and leaf.shape[0] == batch
+        return {0: torch.export.Dim.AUTO} if is_batch else None
+
+    return pytree.tree_map(axes, arguments)
 
 
 def with_one_more_sample(inputs: Inputs, arrays: Sequence[Array]) -> tuple[Inputs | None, int]:
