@@ -2,10 +2,10 @@
 
 import pytest
 
-from keras3conv.validators.diagnosis import causes
+from keras3conv.validators.diagnosis import divergence
 
 
 @pytest.fixture
 def without_causes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Disable the search for causes, which takes longer than the proofs, where only the verdict is tested."""
-    monkeypatch.setattr(causes, "SEARCH_VALUES", 0)
+    monkeypatch.setattr(divergence, "SEARCH_VALUES", 0)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis.causes import Divergence
+from keras3conv.validators.diagnosis.divergence import Divergence
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.transferred import is_transferred
 from keras3conv.validators.running.zero_paddings import zero_paddings

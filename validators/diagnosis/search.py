@@ -20,13 +20,8 @@ from keras3conv.numerics.rows import in_row_order
 from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
 from keras3conv.transforms import Array
-from keras3conv.validators.diagnosis.causes import (
-    Divergence,
-    Explanation,
-    find_cause,
-    largest_difference,
-    runs_within_limit,
-)
+from keras3conv.validators.diagnosis.causes import Explanation, find_cause
+from keras3conv.validators.diagnosis.divergence import Divergence, largest_difference, runs_within_limit
 from keras3conv.validators.diagnosis.facts import case_of
 from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
 from keras3conv.validators.running.determinism import nondeterminism

@@ -11,7 +11,7 @@ from keras import layers, ops
 from torch import nn
 
 from keras3conv.errors import Problem
-from keras3conv.validators.diagnosis import causes
+from keras3conv.validators.diagnosis import divergence
 from keras3conv.validators.diagnosis.suspects import SUSPECTS
 from tests.support.planted.networks import ResNet, first_problem, images, resnet
 
@@ -146,7 +146,7 @@ def unknown_mistake() -> Problem:
 @pytest.mark.slow
 def test_a_search_that_reaches_its_limit_says_how_many_suspects_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "stopped" not in unknown_mistake().fact
-    monkeypatch.setattr(causes, "SEARCH_VALUES", 1)
+    monkeypatch.setattr(divergence, "SEARCH_VALUES", 1)
     problem = unknown_mistake()
     assert "the search for the cause stopped after 1 run of the module, with " in problem.fact
     assert f" of {len(SUSPECTS)} suspects tried" in problem.fact
