@@ -4,21 +4,18 @@ Most torch models have four Linear (query, key, value, output), or two, of which
 The rest of the attention is code without weights. The number of heads is known only from the Keras layer.
 """
 
-from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import Any
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.attention.grouped_query import GROUPED, MULTI_HEAD
-from keras3conv.rules.families.linear.dense import GPT2_CONV1D, gpt2_conv1d, linear
+from keras3conv.rules.families.linear.dense import GPT2_CONV1D, Make, gpt2_conv1d, linear
 from keras3conv.rules.helpers.config import last, require_value, shape_of
 from keras3conv.rules.helpers.counterpart import counterpart
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Chain, Each, Same, Shape, Split, Transform
-
-Make = Callable[[int, int, bool], LayerSpec]
 
 _LINEAR = "torch.nn.Linear"
 _PARTS = ("query", "key", "value")

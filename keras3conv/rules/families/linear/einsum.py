@@ -1,26 +1,20 @@
 """Rules for EinsumDense: a matrix product that also splits and merges axes, as attention does with its heads."""
 
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from keras3conv.errors import RuleError
 from keras3conv.rules.families.linear.dense import (
-    CONV1D_PACKED,
     GPT2_CONV1D,
-    LINEAR_PACKED,
-    QUERY_KEY_VALUE,
+    Make,
     bias_mapping,
     gpt2_conv1d,
     kernel_mapping,
     linear,
-    packed,
-    packed_weights,
-    thirds,
 )
 from keras3conv.rules.helpers.config import last, paired, shape_of
-from keras3conv.rules.helpers.counterpart import counterpart, counterpart_shapes
+from keras3conv.rules.helpers.counterpart import counterpart
 from keras3conv.rules.helpers.einsum import (
     Product,
     around,
@@ -28,7 +22,6 @@ from keras3conv.rules.helpers.einsum import (
     kernel_pattern,
     read_product,
     sizes_of_product,
-    with_usual_letters,
 )
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
@@ -38,7 +31,7 @@ _EQUATION = "...i,io->...o"
 _NOTE = "Torch merges the input axes and the output axes of the equation into one last axis each."
 
 
-def _einsum(outputs: int, bias: bool) -> LayerSpec:
+def einsum(outputs: int, bias: bool) -> LayerSpec:
     """Return the specification of a Keras EinsumDense layer that computes the same as a Dense layer.
 
     Args:
@@ -67,9 +60,8 @@ def _weights(config: Config, *, outputs_first: bool) -> tuple[WeightMapping, ...
     return kernel_mapping(kernel_pattern(product, shape, outputs_first=outputs_first)), bias_mapping(bias)
 
 
-def _to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec], views: bool = False) -> LayerSpecs:
-    einsum = last(layers)
-    product, shape = read_product(einsum.config), shape_of(einsum, "kernel")
+def _to_torch(layers: LayerSpecs, *, make: Make, views: bool = False) -> LayerSpecs:
+    product, shape = read_product(last(layers).config), shape_of(last(layers), "kernel")
     owner = make(*sizes_of_product(product, shape), product.bias is not None)
     return around(product, shape, owner, views=views)
 
@@ -89,9 +81,6 @@ def _output(outputs: Arrays, torch_config: Config, keras_config: Config, keras_s
     return np.moveaxis(split, tuple(range(-len(places), 0)), places)
 
 
-_FIELDS = paired("in_features", out_features="output_shape", bias="bias_axes")
-_CONV1D_FIELDS = paired("nx", nf="output_shape")
-
 _LINEAR_TO_EINSUM_DENSE_EXAMPLES = (
     Example(config={"in_features": 5, "out_features": 7}, inputs=((2, 3, 5),)),
     Example(config={"in_features": 6, "out_features": 6, "bias": False}, inputs=((4, 6),)),
@@ -100,9 +89,9 @@ register(
     Rule(
         torch="torch.nn.Linear",
         keras="keras.layers.EinsumDense",
-        fields=_FIELDS,
+        fields=paired("in_features", out_features="output_shape", bias="bias_axes"),
         weights=partial(_weights, outputs_first=True),
-        to_keras=lambda config: (_einsum(config["out_features"], config["bias"]),),
+        to_keras=lambda config: (einsum(config["out_features"], config["bias"]),),
         to_torch=partial(_to_torch, make=linear),
         output=_output,
         examples=_LINEAR_TO_EINSUM_DENSE_EXAMPLES,
@@ -119,9 +108,9 @@ register(
     Rule(
         torch=GPT2_CONV1D,
         keras="keras.layers.EinsumDense",
-        fields=_CONV1D_FIELDS,
+        fields=paired("nx", nf="output_shape"),
         weights=partial(_weights, outputs_first=False),
-        to_keras=lambda config: (_einsum(config["nf"], True),),
+        to_keras=lambda config: (einsum(config["nf"], True),),
         to_torch=partial(_to_torch, make=gpt2_conv1d, views=True),
         output=_output,
         examples=_GPT2_CONV1D_TO_EINSUM_DENSE_EXAMPLES,
@@ -129,88 +118,6 @@ register(
         note=_NOTE,
     )
 )
-
-
-# Query, key and value packed in one torch layer, three layers in Keras.
-def _packed_parts(config: Config) -> tuple[LayerSpec, ...] | None:
-    """Return the three Keras layers (query, key, value) that are paired with one packed torch layer.
-
-    Return None if no Keras layers are paired with it yet. Their tensors are named "kernel" and "bias", without the
-    index that they have in the combined layer ("0/kernel").
-
-    Args:
-        config: The configuration of the torch layer, with the three Keras layers, combined into one, under "keras".
-    """
-    keras, shapes = counterpart(config), counterpart_shapes(config, "kernel", 3)
-    if keras is None or shapes is None:
-        return None
-    parts = []
-    for place, shape in enumerate(shapes):
-        own = {"kernel": shape}
-        if (role := f"{place}/bias") in keras.shapes:
-            own["bias"] = keras.shapes[role]
-        parts.append(LayerSpec(kind=keras.kind, config=keras.config[str(place)], shapes=own))
-    return tuple(parts)
-
-
-def _packed_weights(config: Config, *, outputs: str, outputs_first: bool) -> tuple[WeightMapping, ...]:
-    axis = 0 if outputs_first else 1
-    parts = _packed_parts(config)
-    if parts is None:
-        plain = Axes("o i -> i o") if outputs_first else Same()
-        return packed_weights(axis, thirds(config[outputs]), plain, Same())
-    products = [with_usual_letters(read_product(part.config)) for part in parts]
-    shapes = [shape_of(part, "kernel") for part in parts]
-    sizes = tuple(sizes_of_product(*pair)[1] for pair in zip(products, shapes, strict=True))
-    return packed_weights(
-        axis,
-        sizes,
-        _only([kernel_pattern(*pair, outputs_first=outputs_first) for pair in zip(products, shapes, strict=True)]),
-        _only([bias_pattern(*triple) for triple in zip(products, shapes, _bias_shapes(parts), strict=True)]),
-    )
-
-
-def _bias_shapes(parts: LayerSpecs) -> list[Shape | None]:
-    return [part.shapes.get("bias") for part in parts]
-
-
-def _only(patterns: list[Axes]) -> Axes:
-    """Return the transform that query, key and value have in common; raise `RuleError` if they have different ones."""
-    first, *others = patterns
-    if any(other != first for other in others):
-        raise RuleError(
-            "query, key and value cannot share one torch layer, because their kernels need different transforms: "
-            f"{', '.join(map(repr, patterns))}"
-            "; use one torch layer for each"
-        )
-    return first
-
-
-def _packed_to_torch(layers: LayerSpecs, *, make: Callable[[int, int, bool], LayerSpec]) -> LayerSpecs:
-    products = [read_product(layer.config) for layer in layers]
-    shapes = [shape_of(layer, "kernel") for layer in layers]
-    sizes = [sizes_of_product(*pair) for pair in zip(products, shapes, strict=True)]
-    return (packed(sizes, [product.bias is not None for product in products], make),)
-
-
-for _torch, _fields, _outputs, _make, _examples in (
-    ("torch.nn.Linear", _FIELDS, "out_features", linear, LINEAR_PACKED),
-    (GPT2_CONV1D, _CONV1D_FIELDS, "nf", gpt2_conv1d, CONV1D_PACKED),
-):
-    register(
-        Rule(
-            torch=_torch,
-            keras="keras.layers.EinsumDense",
-            **QUERY_KEY_VALUE,
-            fields=_fields,
-            weights=partial(_packed_weights, outputs=_outputs, outputs_first=_torch == "torch.nn.Linear"),
-            to_keras=lambda config, outputs=_outputs: tuple(  # type: ignore[misc]
-                _einsum(size, config.get("bias", True)) for size in thirds(config[outputs])
-            ),
-            to_torch=partial(_packed_to_torch, make=_make),
-            examples=_examples,
-        )
-    )
 
 
 # A product with two inputs: Keras takes their outer product.
@@ -227,11 +134,11 @@ def _bilinear_to_keras(config: Config) -> LayerSpecs:
     return (LayerSpec(kind="keras.layers.EinsumDense", config=keras),)
 
 
-def _bilinear_product(einsum: LayerSpec) -> Product:
-    product = read_product(einsum.config)
+def _bilinear_product(layer: LayerSpec) -> Product:
+    product = read_product(layer.config)
     if len(product.inputs) != 2 or len(product.outputs) != 1 or not product.input_axes.endswith(product.inputs):
         raise RuleError(
-            f"EinsumDense({einsum.config['equation']!r}) cannot become Bilinear, which has two inputs"
+            f"EinsumDense({layer.config['equation']!r}) cannot become Bilinear, which has two inputs"
             ": pair it with a Linear"
         )
     return product

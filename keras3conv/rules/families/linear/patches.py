@@ -1,8 +1,14 @@
 """Rule for a convolution over patches that do not overlap: Keras extracts the patches and applies a Dense."""
 
 from keras3conv.errors import RuleError
-from keras3conv.rules.families.linear.dense import CONV_FIELDS, bias_mapping, kernel_mapping
-from keras3conv.rules.helpers.config import ints, last, require_value, shape_of
+from keras3conv.rules.families.linear.dense import (
+    CONV_FIELDS,
+    bias_mapping,
+    dense,
+    kernel_mapping,
+    patchwise_convolution,
+)
+from keras3conv.rules.helpers.config import ints, last, require_value
 from keras3conv.rules.registry import register
 from keras3conv.rules.rule import Config, Example, LayerSpec, LayerSpecs, Rule, WeightMapping
 from keras3conv.transforms import Axes, Same
@@ -25,12 +31,11 @@ def _to_keras(config: Config) -> LayerSpecs:
             ": pair it with a Keras Conv2D"
         )
     patches = {"size": ints(config["kernel_size"], 2), "data_format": "channels_last"}
-    dense = {"units": config["out_channels"], "use_bias": config["bias"]}
-    return LayerSpec(kind=_PATCHES, config=patches), LayerSpec(kind="keras.layers.Dense", config=dense)
+    return LayerSpec(kind=_PATCHES, config=patches), dense(config["out_channels"], config["bias"])
 
 
 def _to_torch(layers: LayerSpecs) -> LayerSpecs:
-    dense = last(layers)
+    layer = last(layers)
     if layers[0].kind != _PATCHES:
         raise RuleError(
             f"Dense can become a Conv2d over patches only if {_PATCHES} comes before it, which has the size of the "
@@ -42,19 +47,7 @@ def _to_torch(layers: LayerSpecs) -> LayerSpecs:
     require_value(_PATCHES, "strides", given.get("strides") or size, size, *size[:1])
     require_value(_PATCHES, "padding", given.get("padding", "valid"), "valid")
     require_value(_PATCHES, "data_format", given.get("data_format"), None, "channels_last")
-    inputs, outputs = shape_of(dense, "kernel")
-    config = {
-        "in_channels": inputs // (size[0] * size[1]),
-        "out_channels": outputs,
-        "kernel_size": size,
-        "stride": size,
-        "padding": (0, 0),
-        "dilation": (1, 1),
-        "groups": 1,
-        "bias": bool(dense.config.get("use_bias", True)),
-        "padding_mode": "zeros",
-    }
-    return (LayerSpec(kind="torch.nn.Conv2d", config=config),)
+    return (patchwise_convolution(layer, size),)
 
 
 def _weights(config: Config) -> tuple[WeightMapping, ...]:
