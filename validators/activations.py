@@ -17,8 +17,8 @@ from keras3conv.numerics.difference import noise_floor
 from keras3conv.numerics.judgement import Judgement, judge_by_floor, worst_difference
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
+from keras3conv.validators.diagnosis.blame import blame_layer
 from keras3conv.validators.diagnosis.causes import explained_problem
-from keras3conv.validators.diagnosis.search import blame_layer
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout, judged_by_outputs
 from keras3conv.validators.running.isolated import isolated_run
 from keras3conv.validators.running.neighbours import NOTE, compensated_pairs

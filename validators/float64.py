@@ -1,23 +1,24 @@
 """Prove that both models compute the same function: run them in float64 with random weights in place of their own."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from math import isfinite
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count
-from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
-from keras3conv.numerics.judgement import NOT_FINITE, agreement
+from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff
+from keras3conv.numerics.judgement import agreement
 from keras3conv.report.values import Plot, Section, Series, Table
+from keras3conv.validators.diagnosis.blame import layer_problem
 from keras3conv.validators.diagnosis.causes import explained_problem
-from keras3conv.validators.diagnosis.search import blame_layer, explain_output
-from keras3conv.validators.running.call_pairs import CallPair, call_pairs, probe_calls
-from keras3conv.validators.running.nearby import LARGEST, NearbyRun
+from keras3conv.validators.diagnosis.search import explain_output
+from keras3conv.validators.running.call_pairs import CallPair, probe_calls
+from keras3conv.validators.running.float64_run import Float64Run
 from keras3conv.validators.running.nearby import NOTE as ROUNDING
+from keras3conv.validators.running.nearby import NearbyRun
 from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_pairs
 from keras3conv.validators.running.output_pairs import output_pairs, shown_name
-from keras3conv.validators.running.rounded_constants import CONSTANTS, SINES, may_be_rounded, sines_rounded
+from keras3conv.validators.running.rounded_constants import CONSTANTS, SINES, sines_rounded
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.variants import Variant, exercised, unreached_in_words, variants
 
@@ -30,10 +31,6 @@ OTHER_CLAIM = (
     " They also agree at other magnitudes of their values: next to small values an epsilon is large, and large values "
     "pass the bounds of activations and clips."
 )
-
-
-ORDER = ": the same rows in another order"
-"""The remark for a layer that returns torch's values in a different order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +49,7 @@ class _JudgedCall:
 
     @property
     def failed(self) -> bool:
-        return not self.note and not _agrees(self.diff)
+        return not self.note and not agrees(self.diff)
 
 
 def check(subject: Subject) -> Section:
@@ -93,9 +90,11 @@ def _differs(variant: Variant, original: Subject) -> bool:
         variant: The models with other inputs or weights, such as weights with which layer outputs are about 32.
         original: The models with their original inputs.
     """
-    if variant.subject is None:
+    subject = variant.subject
+    if subject is None:
         return False
-    return _judged(variant.subject, variant, original, NearbyRun(variant.subject), constants=True).status == "failed"
+    run = Float64Run(subject=subject, variant=variant, original=original, nearby=NearbyRun(subject))
+    return _judged(run).status == "failed"
 
 
 def _judge_variant(section: Section, variant: Variant, original: Subject) -> Section:
@@ -131,48 +130,35 @@ def _judge(subject: Subject, variant: Variant, original: Subject, *, search: boo
         original: The models with their original inputs.
         search: Whether to search for the cause of a difference, which takes many times as long as to see it.
     """
-    nearby = NearbyRun(subject)
-    section = _judged(subject, variant, original, nearby, constants=True)
+    run = Float64Run(subject=subject, variant=variant, original=original, nearby=NearbyRun(subject))
+    section = _judged(run)
     if section.status == "passed":
         return section
     with sines_rounded(subject) as rounded:
         if rounded is not None:
-            again = _judged(rounded, variant, original, NearbyRun(rounded), constants=True)
+            again = _judged(replace(run, subject=rounded, nearby=NearbyRun(rounded)))
             if again.status == "passed":
                 return replace(again, summary=f"{again.summary}, {SINES}")
-    if not search:
-        return section
     # If there is also a larger difference, rounded constants no longer excuse the small ones.
-    return _judged(subject, variant, original, nearby, constants=False)
+    return _judged(replace(run, constants=False)) if search else section
 
 
-def _judged(subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool) -> Section:
-    """Judge one run of both models with or without tolerance for rounded constants, and return its section.
-
-    Args:
-        subject: The models with the inputs and weights of this run.
-        variant: The name of this run, and how its inputs and weights differ from the original ones.
-        original: The models with their original inputs.
-        nearby: A run of the same models with slightly changed values, which shows if a difference is mere rounding.
-        constants: Whether to accept differences as small as the rounding of constants to float32.
-    """
-    variation = f", {variant.name}" if variant.name else ""
-    calls = _judged_calls(subject, variant, original, nearby, constants=constants)
+def _judged(run: Float64Run) -> Section:
+    """Judge one run of both models, and return its section."""
+    calls = _judged_calls(run)
     failed = [index for index, judged in enumerate(calls) if judged.failed]
-    clear = [index for index in failed if not _may_be_a_constant(subject, calls[index].diff)]
+    clear = [index for index in failed if not run.may_be_a_constant(calls[index].diff)]
     # If only layers that cannot be compared differ, the cause of a different output is after the last layer.
-    search_outputs = all(calls[index].call.mismatch for index in clear)
-    outputs, worst_output, problems = _judge_outputs(
-        subject, variant, nearby, search=search_outputs and not constants, constants=constants
-    )
+    search = not run.constants and all(calls[index].call.mismatch for index in clear)
+    outputs, worst_output, problems = _judge_outputs(run, search=search)
+    summary = _summary(calls, worst_output, run.variant.name)
     if failed or problems:
-        summary = f"{_failed_summary(calls, failed, len(problems))}{variation}"
-    else:
-        summary = _summary(calls, worst_output, variant.name)
-    if failed and constants:  # the caller judges again
+        layers = f"{len(failed)} of {count(len(calls), 'layer call')}"
+        summary = f"{layers} and {count(len(problems), 'output')} differ{run.remark}"
+    if failed and run.constants:  # the caller judges again
         problems = [Problem(fact="a layer differs"), *problems]
     elif failed:
-        layer = _layer_problem(subject, calls, failed, clear, variation)
+        layer = layer_problem(run.subject, [judged.call for judged in calls], failed, clear, run.in_words)
         # Where only rounded constants make layers differ, a cause of the output's difference comes first.
         explained = not clear and any(problem.fixes for problem in problems)
         problems = [*problems, layer] if explained else [layer, *problems]
@@ -181,46 +167,25 @@ def _judged(subject: Subject, variant: Variant, original: Subject, nearby: Nearb
         status="failed" if problems else "passed",
         claim=CLAIM,
         summary=summary,
-        tables=(outputs, _table(calls, failed, variation)),
-        plots=(_plot(calls, failed, variation),) if calls else (),
+        tables=(outputs, _table(calls, failed, run.remark)),
+        plots=(_plot(calls, failed, run.remark),) if calls else (),
         problems=tuple(problems),
     )
 
 
-def _judged_calls(
-    subject: Subject, variant: Variant, original: Subject, nearby: NearbyRun, *, constants: bool
-) -> list[_JudgedCall]:
-    calls = probe_calls(subject)
-    diffs = [call.diff and _judged_diff(call.diff, variant) for call in calls]
+def _judged_calls(run: Float64Run) -> list[_JudgedCall]:
+    calls = probe_calls(run.subject)
+    diffs = [run.diff(call) for call in calls]
     compensated: frozenset[tuple[str, str]] = frozenset()
-    if not all(map(_agrees, diffs)):
+    if not all(map(agrees, diffs)):
+        compensated = compensated_pairs(run.original)
         # At small magnitudes an activation is almost the identity, so a mistake may look compensated by a neighbour.
-        compensated = compensated_pairs(original) | (frozenset() if variant.is_small else compensated_pairs(subject))
+        compensated |= frozenset() if run.variant.is_small else compensated_pairs(run.subject)
     judged = []
     for index, (call, diff) in enumerate(zip(calls, diffs, strict=True)):
-        note = ""
-        if call.key in compensated:
-            note = NOTE
-        elif not _agrees(diff) and _may_be_rounding(diff) and not nearby.call_repeats(index, call):
-            note = ROUNDING
-        elif constants and not _agrees(diff):
-            change = partial(nearby.call_change, index, call) if variant.is_large else None
-            note = CONSTANTS if _may_be_a_constant(subject, diff, change) else ""
+        note = NOTE if call.key in compensated else run.excuse(index, call)
         judged.append(_JudgedCall(call=call, diff=diff, note=note))
     return judged
-
-
-def _judged_diff(diff: Diff, variant: Variant) -> Diff:
-    """Return a difference; in a run with overflow, without the elements that overflow in both models."""
-    return replace(diff, nonfinite=0) if variant.may_overflow and isfinite(diff.max_abs) else diff
-
-
-def _agrees(diff: Diff | None) -> bool:
-    return diff is not None and agrees(diff)
-
-
-def _may_be_rounding(diff: Diff | None) -> bool:
-    return diff is not None and diff.max_rel <= LARGEST and diff.nonfinite == 0
 
 
 def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) -> str:
@@ -232,119 +197,50 @@ def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) 
         variation: The name of a further run, such as "at values of 32", whose summary is shorter; empty for the first
             run.
     """
-    judged = [call for call in calls if not call.note]
-    worst_layer = max((call.diff.max_rel for call in judged if call.diff), default=0.0)
-    parts = [f"outputs agree {agreement(worst_output)}", f"{count(len(judged), 'layer call')} {agreement(worst_layer)}"]
+    notes = Counter(call.note for call in calls)
+    worst_layer = max((call.diff.max_rel for call in calls if call.diff and not call.note), default=0.0)
     if variation:
         parts = [f"all {agreement(max(worst_output, worst_layer))} {variation}"]
-    compensated = sum(call.note == NOTE for call in calls)
-    rounding = sum(call.note == ROUNDING for call in calls)
-    if compensated and not variation:
-        differ = "differs" if compensated == 1 else "differ"
-        parts.append(f"{count(compensated, 'layer call')} {differ}, compensated by the next layers, which agree again")
-    if constants := sum(call.note == CONSTANTS for call in calls):
+    else:
+        agree = f"{count(notes[''], 'layer call')} {agreement(worst_layer)}"
+        parts = [f"outputs agree {agreement(worst_output)}", agree]
+        if compensated := notes[NOTE]:
+            differ = "differs" if compensated == 1 else "differ"
+            calls_that = f"{count(compensated, 'layer call')} {differ}"
+            parts.append(f"{calls_that}, compensated by the next layers, which agree again")
+    if constants := notes[CONSTANTS]:
         parts.append(f"{count(constants, 'layer call')} with constants that one side stores as float32")
-    if rounding:
+    if rounding := notes[ROUNDING]:
         parts.append(f"{count(rounding, 'layer call')} with rounding differences only")
     return ", ".join(parts)
 
 
-def _failed_summary(calls: Sequence[_JudgedCall], failed: Sequence[int], failed_outputs: int) -> str:
-    return f"{len(failed)} of {count(len(calls), 'layer call')} and {count(failed_outputs, 'output')} differ"
-
-
-def _may_be_a_constant(subject: Subject, diff: Diff | None, change: Callable[[], float] | None = None) -> bool:
-    """Return whether a difference may come from a constant that one side rounds to float32; see `may_be_rounded`."""
-    return diff is not None and diff.nonfinite == 0 and may_be_rounded(subject, diff.max_rel, change)
-
-
-def _layer_problem(
-    subject: Subject, calls: Sequence[_JudgedCall], failed: Sequence[int], clear: Sequence[int], variation: str
-) -> Problem:
-    """Return the problem of the layer to blame for the differences of a run, with its cause.
-
-    Args:
-        subject: The models with the inputs and weights of this run.
-        calls: The calls of all layer pairs.
-        failed: Indices of the calls that differ.
-        clear: Indices of those that differ by more than a constant that one side rounds to float32 explains. A cause
-            of theirs comes first, because the deployed models agree up to such constants.
-        variation: The name of a further run, after a comma; empty for the first run.
-    """
-    order = ""
-    plain = [judged.call for judged in calls]
-    if clear and clear[0] != failed[0]:
-        index, explanation = blame_layer(subject, plain, clear, subject.probe_weights)
-        if explanation is not None and explanation.is_found:
-            call = plain[index]
-            difference = _difference(call, call.diff, variation)
-            fact = f"the first layer that differs by more than rounded constants: {difference}"
-            return explained_problem(*call.key, fact, explanation)
-    if not subject.outputs_are_near:
-        in_order = list(call_pairs(subject, subject.torch_probe, subject.keras_probe, any_order=True))
-        others = [place for place in failed if not _agrees(in_order[place].diff)]
-        if others and any(in_order[place].order is not None for place in failed):
-            # An order of rows that ends before the outputs is no mistake: a layer with other rows is blamed first. That
-            # its inputs have another order may be its mistake, or that of a layer before it.
-            for candidates in (plain, in_order):
-                index, explanation = blame_layer(subject, candidates, others, subject.probe_weights)
-                if explanation is not None and explanation.is_found:
-                    call = candidates[index]
-                    fact = f"the first layer that differs: {_difference(call, call.diff, variation)}"
-                    return explained_problem(*call.key, fact, explanation)
-        if failed[0] not in others:
-            order = ORDER + "".join(
-                f"; the first with other rows is {calls[place].call.pair.torch}" for place in others[:1]
-            )
-    index, explanation = blame_layer(subject, plain, failed, subject.probe_weights)
-    judged = calls[index]
-    uncompensated = "" if index == failed[0] else " and is not compensated by a neighbouring layer"
-    order = order if index == failed[0] and not (explanation and explanation.is_found) else ""
-    fact = f"the first layer that differs{uncompensated}: {_difference(judged.call, judged.diff, variation)}{order}"
-    return explained_problem(*judged.call.key, fact, explanation)
-
-
-def _difference(call: CallPair, diff: Diff | None, variation: str) -> str:
-    return call.mismatch if diff is None else f"{_in_words(diff)}{variation}"
-
-
-def _judge_outputs(
-    subject: Subject, variant: Variant, nearby: NearbyRun, *, search: bool, constants: bool
-) -> tuple[Table, float, list[Problem]]:
+def _judge_outputs(run: Float64Run, *, search: bool) -> tuple[Table, float, list[Problem]]:
     """Return a table of the model outputs, the worst relative error, and the problems.
 
     Args:
-        subject: The models with the inputs and weights of this run.
-        variant: The name of this run, and how its inputs and weights differ from the original ones.
-        nearby: A run of the same models with slightly changed values, which shows if a difference is mere rounding.
+        run: The run.
         search: Whether to search for the cause of a difference.
-        constants: Whether differences as small as the rounding of constants to float32 are accepted.
     """
     rows: list[tuple[str, str, float | None, str]] = []
     problems = []
     worst = 0.0
-    variation = f", {variant.name}" if variant.name else ""
+    subject = run.subject
     for index, pair in enumerate(output_pairs(subject.torch_probe, subject.keras_probe)):
-        diff = None if pair.mismatch else _judged_diff(compare(pair.keras_output, pair.torch_output), variant)
-        is_rounding = not _agrees(diff) and _may_be_rounding(diff) and not nearby.output_repeats(index, pair)
-        change = partial(nearby.output_change, index, pair) if variant.is_large else None
-        is_constant = constants and _may_be_a_constant(subject, diff, change)
-        passed = is_rounding or _agrees(diff) or is_constant
-        if not is_rounding:
+        diff = run.diff(pair)
+        excuse = run.excuse(index, pair)
+        if excuse != ROUNDING:
             worst = max(worst, diff.max_rel if diff else float("inf"))
         name = shown_name(pair, subject.keras, subject.keras_probe)
+        passed = bool(excuse) or agrees(diff)
         rows.append((name, pair.layout, diff.max_rel if diff else None, "passed" if passed else "failed"))
         if passed:
             continue
-        fact = f"differs {_in_words(diff)}{variation}" if diff else pair.mismatch
+        fact = f"differs {run.in_words(pair)}" if diff else pair.mismatch
         explanation = explain_output(subject, pair, subject.probe_weights) if search and diff else None
         problems.append(explained_problem(pair.torch_name, f"output {name}", fact, explanation))
     columns = ("output", "layout", "relative error", "status")
-    return Table(title=f"outputs{variation}", columns=columns, rows=tuple(rows)), worst, problems
-
-
-def _in_words(diff: Diff) -> str:
-    return f"in {NOT_FINITE}" if diff.nonfinite else f"by {diff.max_rel:.2g} of the largest value"
+    return Table(title=f"outputs{run.remark}", columns=columns, rows=tuple(rows)), worst, problems
 
 
 def _table(calls: Sequence[_JudgedCall], failed: Sequence[int], variation: str) -> Table:

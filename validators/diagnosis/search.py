@@ -1,11 +1,11 @@
-"""Find out why two models differ: name the first layer that differs, and the cause.
+"""Find out why the outputs of a layer pair, or of the two models, differ: name the cause.
 
 Torch is rerun up to the first layer that differs, with one change after another (another epsilon, another gate order,
 no activation). A change is the cause only if torch then computes Keras' values up to rounding. The limit for rounding
 is that of the proof that failed: a fixed one in float64, the measured rounding error in the models' own dtype.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from keras3conv.frameworks.shared.recording import Call
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.numerics.rows import in_row_order
 from keras3conv.rules.library import find
-from keras3conv.rules.registry import is_users_own
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation, find_cause
 from keras3conv.validators.diagnosis.divergence import Divergence, largest_difference, runs_within_limit
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from keras3conv.frameworks.torch.calls import Operation
     from keras3conv.frameworks.torch.replay import Replayed, Stage, Target
 
-TRIED = 3
-"""The largest number of differing layers whose cause is searched; the search ends at the first layer with a cause."""
-
 _SIMILAR = 0.1
 """Two arrays are similar if they differ by less than this fraction of the largest value."""
 
@@ -44,79 +40,6 @@ _CLEAR = 100
 
 _SAME_INPUT = 1e-3
 """Largest difference between two inputs that count as equal, relative to the difference of the outputs."""
-
-
-def blame_layer(
-    subject: Subject, calls: Sequence[CallPair], differing: Sequence[int], weights: Mapping[str, Array] | None
-) -> tuple[int, Explanation | None]:
-    """Return the layer call to blame for a difference (its index), with the explanation; None if no layer differs.
-
-    The first call that differs is blamed, with two exceptions. First, if no cause is found for this call, a
-    neighbouring layer may compensate its difference (a cropping after a transposed convolution). The next differing
-    calls are then searched, and the first one with a single cause is blamed. Second, even a call with a cause may be
-    compensated. If the next call agrees or has the same shape on both sides, and the next differing call has a
-    different cause, this later call is blamed.
-
-    Args:
-        subject: The two models.
-        calls: The calls of all layer pairs.
-        differing: Indices of the calls that differ.
-        weights: Torch's tensors in this run, by path; None for the module's own tensors, in its own dtype.
-    """
-    first: tuple[int, Explanation | None] | None = None
-    for number, index in enumerate(differing):
-        explanation = explain_layer(subject, calls[index], weights)
-        first = first or (index, explanation)
-        if explanation is not None and explanation.is_found:
-            later = _later_cause(subject, calls, differing[number:], explanation, weights)
-            return later or (index, explanation)
-        if not calls[index].mismatch and (explanation is not None or number + 1 >= TRIED):
-            break
-    assert first is not None, "blame_layer needs at least one differing call"
-    return first[0], first[1] or _own_rule(calls[first[0]].pair.rule)
-
-
-def _own_rule(name: str) -> Explanation | None:
-    """Return the advice to check the rule of a layer pair, if the user registered this rule; None for a built-in rule.
-
-    Args:
-        name: The name of the rule by which the layers are paired.
-    """
-    rule = find(name)
-    if not is_users_own(rule):
-        return None
-    cause = f"the layers are paired by your rule {rule.name} ({rule.origin}): check its transforms and its arguments"
-    return Explanation(cause=cause, fix="", is_found=False)
-
-
-def _later_cause(
-    subject: Subject,
-    calls: Sequence[CallPair],
-    differing: Sequence[int],
-    explanation: Explanation,
-    weights: Mapping[str, Array] | None,
-) -> tuple[int, Explanation] | None:
-    """Return the second layer call that differs (its index) and its cause, if the first call has another cause.
-
-    In this case, the layers between the two calls compensate the first difference. This is possible only if the call
-    right after the first one agrees, or has the same shape on both sides. Return None in any other case.
-
-    Args:
-        subject: The two models.
-        calls: The calls of all layer pairs.
-        differing: Indices of the calls that differ.
-        explanation: The cause of the first of them.
-        weights: Torch's tensors in this run, by path; None for the module's own tensors, in its own dtype.
-    """
-    if len(differing) < 2 or calls[differing[1]].mismatch:
-        return None
-    first, second = differing[0], differing[1]
-    if second == first + 1 and not calls[first].mismatch:
-        return None
-    later = explain_layer(subject, calls[second], weights, briefly=True)
-    if later is None or not later.is_found or explanation.cause in later.cause:
-        return None
-    return second, later
 
 
 def explain_layer(

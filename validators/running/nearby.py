@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from keras3conv.frameworks.shared.inputs_scaled import nudged
-from keras3conv.numerics.difference import compare
+from keras3conv.numerics.difference import Diff, compare
 from keras3conv.transforms import Array
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs
 from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
@@ -27,7 +27,7 @@ _CHANGED = 0.5
 A rounding difference changes entirely.
 """
 
-LARGEST = 1e-3
+_LARGEST = 1e-3
 """Largest relative difference between two float64 runs that may be rounding."""
 
 NOTE = "rounding: the difference is unrelated at inputs that differ by a millionth"
@@ -43,34 +43,27 @@ class NearbyRun:
 
     subject: Subject
 
-    def call_repeats(self, index: int, call: CallPair) -> bool:
-        """Return whether the outputs of a layer call differ in the same way when the inputs are slightly changed.
+    def repeats(self, index: int, pair: CallPair | OutputPair) -> bool:
+        """Return whether a layer call or a model output differs in the same way when the inputs are slightly changed.
 
         Args:
-            index: Position of the call among all calls.
-            call: The call in the original run.
+            index: Position of the call among all calls, or of the output among all outputs.
+            pair: The call or the output in the original run.
         """
-        if index >= len(self._calls) or self._calls[index].pair != call.pair:
-            return True
-        return _repeats(call, self._calls[index])
+        other = self._other(index, pair)
+        return other is None or _repeats(pair, other)
 
-    def output_repeats(self, index: int, pair: OutputPair) -> bool:
-        """Return whether a model output differs in the same way when the inputs are slightly changed."""
-        return index >= len(self._outputs) or _repeats(pair, self._outputs[index])
+    def change(self, index: int, pair: CallPair | OutputPair) -> float:
+        """Return the relative change of a torch output when inputs and weights change by a millionth; see `repeats`."""
+        other = self._other(index, pair)
+        return 0.0 if other is None else _change(pair, other)
 
-    def call_change(self, index: int, call: CallPair) -> float:
-        """Return the relative change of the torch output of a layer call when inputs and weights change by a millionth.
-
-        Args:
-            index: Position of the call among all calls.
-            call: The call in the original run.
-        """
-        same = index < len(self._calls) and self._calls[index].pair == call.pair
-        return _change(call, self._calls[index]) if same else 0.0
-
-    def output_change(self, index: int, pair: OutputPair) -> float:
-        """Return the relative change of a torch output of the model; see `call_change`."""
-        return _change(pair, self._outputs[index]) if index < len(self._outputs) else 0.0
+    def _other(self, index: int, pair: CallPair | OutputPair) -> CallPair | OutputPair | None:
+        """Return the same call or output in this run; None if there is none."""
+        if isinstance(pair, OutputPair):
+            return self._outputs[index] if index < len(self._outputs) else None
+        same = index < len(self._calls) and self._calls[index].pair == pair.pair
+        return self._calls[index] if same else None
 
     @cached_property
     def nearby(self) -> Subject:
@@ -121,12 +114,17 @@ def repeats(first: Array, second: Array | None) -> bool:
 
 
 def _change(original: CallPair | OutputPair, nearby: CallPair | OutputPair) -> float:
-    """Return the relative change of a torch output between two runs; 0 if it is unknown or more than `LARGEST`."""
+    """Return the relative change of a torch output between two runs; 0 if it is unknown or more than `_LARGEST`."""
     first, second = original.torch_output, nearby.torch_output
     if first is None or second is None or first.shape != second.shape:
         return 0.0
     diff = compare(second, first)
-    return diff.max_rel if not diff.nonfinite and diff.max_rel <= LARGEST else 0.0
+    return diff.max_rel if may_be_rounding(diff) else 0.0
+
+
+def may_be_rounding(diff: Diff) -> bool:
+    """Return whether a difference between two float64 runs is so small that it may be rounding."""
+    return not diff.nonfinite and diff.max_rel <= _LARGEST
 
 
 def _difference(pair: CallPair | OutputPair) -> Array | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff, compare
 from keras3conv.validators.running.call_pairs import CallPair, probe_calls
 from keras3conv.validators.running.isolated import nearest_input
-from keras3conv.validators.running.output_pairs import OutputPair, output_pairs
+from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
 _CLEAR = 1e-6
@@ -44,27 +44,22 @@ def outputs_agree(subject: Subject) -> bool:
 
     The result is False if an output is not floating point, because rounding to integers may hide a change.
     """
-    return all(_output_agrees(pair) for pair in output_pairs(subject.torch_probe, subject.keras_probe))
+    pairs = output_pairs(subject.torch_probe, subject.keras_probe)
+    return all(pair.keras_output.dtype.kind == "f" and agrees(pair.diff) for pair in pairs)
 
 
 def agrees_in_float64(call: CallPair) -> bool:
     """Return whether both layers of a pair returned the same values, up to float64 rounding."""
-    return call.diff is not None and agrees(call.diff)
+    return agrees(call.diff)
 
 
-def agrees(diff: Diff) -> bool:
-    """Return whether a difference that was computed in float64 is within rounding."""
-    return diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
+def agrees(diff: Diff | None) -> bool:
+    """Return whether a difference that was computed in float64 is within rounding; False if there is none to judge."""
+    return diff is not None and diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0
 
 
 def _differs_clearly(call: CallPair) -> bool:
     return call.diff is None or call.diff.max_rel > _CLEAR or call.diff.nonfinite > 0
-
-
-def _output_agrees(pair: OutputPair) -> bool:
-    if pair.mismatch or pair.keras_output.dtype.kind != "f":
-        return False
-    return agrees(compare(pair.keras_output, pair.torch_output))
 
 
 def would_agree_in_isolation(calls: Sequence[CallPair]) -> bool:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from keras3conv.frameworks.shared.layout import channels_last, output_like_keras
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import count
+from keras3conv.numerics.difference import Diff, compare
 from keras3conv.numerics.rows import NEAR, relative_distance
 from keras3conv.transforms import Array
 
@@ -35,6 +37,11 @@ class OutputPair:
     layout: str
     mismatch: str = ""
     keys: tuple[str, str] = ("", "")
+
+    @cached_property
+    def diff(self) -> Diff | None:
+        """The difference of the two outputs; None if they cannot be compared."""
+        return None if self.mismatch else compare(self.keras_output, self.torch_output)
 
 
 def output_pairs(torch: Recording, keras: Recording) -> Iterator[OutputPair]:
