@@ -8,15 +8,14 @@ from typing import Any
 from keras3conv.builder.operations import library as handlers
 from keras3conv.builder.operations.call import HANDLERS, Call
 from keras3conv.builder.program.layouts import Channels, input_order, output_order, returns_given_order
-from keras3conv.builder.program.names import identifier, unique
 from keras3conv.builder.program.operation import Submodule, transformed
-from keras3conv.builder.program.program import Module, Order, Program, Step, Value, Weight, identity
-from keras3conv.builder.to_torch.modules import Choice, Part, as_function, choose, is_pointwise
+from keras3conv.builder.program.program import Order, Program, Step, Value, identity
+from keras3conv.builder.to_torch.members import Members, written
+from keras3conv.builder.to_torch.modules import as_function, choose, is_pointwise
 from keras3conv.builder.to_torch.padding import padding_at_run_time
 from keras3conv.errors import Problem, RuleError, message_of
-from keras3conv.model.graph import Graph, Node, Parameter, Ref, Shape, Size, mapped, refs
+from keras3conv.model.graph import Graph, Node, Ref, Shape, Size, mapped, refs
 from keras3conv.model.views import LayerView
-from keras3conv.rules.rule import LayerSpec
 from keras3conv.rules.units import units
 from keras3conv.transforms import Array
 
@@ -52,17 +51,15 @@ class _Lowering:
         self.values: dict[str, Value] = {}
         self.made: dict[str, Value] = {}
         self.steps: list[Step] = []
-        self.modules: dict[str, Module] = {}
-        self.weights: dict[str, Weight] = {}
         self.problems: list[Problem] = []
         self._permuted: dict[tuple[str, Order, tuple[str, ...]], Value] = {}
         self._calls: tuple[str, ...] = ()
         self._made_in: dict[str, tuple[str, ...]] = {}
-        self._shared: dict[tuple[str, int], str] = {}
-        self._names: set[str] = set()
+        self._members = Members(graph)
         self._first_shapes = _first_shapes(graph)
         self._inputs = tuple(self._input(tensor.name) for tensor in graph.inputs)
-        self._own_weights()
+        for key in self._members.weights:
+            self._weight(key)
 
     @property
     def anchor(self) -> Value:
@@ -106,7 +103,10 @@ class _Lowering:
         layer, given = self._padded(call, layer, given)
         choice = choose(layer, given)
         before, given = given, given if choice.order is None else call.order(given, choice.order)
-        parts = self._parts(layer, choice, given)
+        parts = [
+            as_function(spec) or Submodule(self._members.of_layer(layer, choice, place, given))
+            for place, spec in enumerate(choice.specs)
+        ]
         order = given.order if given.rank == len(node.outputs[0].shape) else None
         is_pointwise_layer = choice.order is None
         for part in parts[:-1]:
@@ -140,76 +140,29 @@ class _Lowering:
         choice = choose(layer, call.tensor, only)
         if len(choice.specs) != 1:
             raise RuleError(f"{node.kind} becomes {len(choice.specs)} torch layers, but this call needs a single one")
-        return Submodule(self._module(layer, choice.specs[0], 0, choice, call.tensor))
-
-    def _parts(self, layer: LayerView, choice: Choice, tensor: Value) -> list[Part]:
-        """Return what to call instead of a Keras layer: a function or a submodule for each torch layer, in order.
-
-        Args:
-            layer: The Keras layer.
-            choice: The torch layers, in the order of their calls.
-            tensor: The input of the first one.
-        """
-        return [
-            as_function(spec) or Submodule(self._module(layer, spec, place, choice, tensor))
-            for place, spec in enumerate(choice.specs)
-        ]
-
-    def _module(self, layer: LayerView, spec: LayerSpec, place: int, choice: Choice, value: Value) -> str:
-        """Add a submodule and return its name; if the Keras layer was called before, return the existing one.
-
-        Args:
-            layer: The Keras layer.
-            spec: The torch layer.
-            place: The index of the torch layer among those of the Keras layer.
-            choice: The torch layers of the Keras layer.
-            value: The input.
-        """
-        key = layer.path, place
-        if key in self._shared:
-            return self._shared[key]
-        owners = [number for number, one in enumerate(choice.specs) if one.kind == choice.rule.torch]
-        owners = owners or [len(choice.specs) - 1]
-        has_tensors = place in owners and any(not tensor.is_seed for tensor in layer.tensors)
-        name = self._new_name(layer.path if place == owners[-1] else f"{layer.path}_{_short(spec.kind)}")
-        self._shared[key] = name
-        self.modules[name] = Module(
-            name=name,
-            spec=spec,
-            source=layer.path if has_tensors else "",
-            rule=choice.rule.name if has_tensors else "",
-            flattened=value.flattened if has_tensors else (),
-            trainable=bool((layer.config or {}).get("trainable", True)),
-        )
-        return name
+        return Submodule(self._members.of_layer(layer, choice, 0, call.tensor))
 
     def module(self, kind: str, config: Mapping[str, Any], path: str) -> Submodule:
         """Add a submodule without weights from Keras, such as a Softmax, and return it; see `ProgramBuilder`."""
-        name = self._new_name(path)
-        self.modules[name] = Module(name=name, spec=LayerSpec(kind=kind, config=dict(config)))
-        return Submodule(name)
+        return Submodule(self._members.without_weights(kind, config, path))
 
-    def _new_name(self, path: str) -> str:
-        name = unique(identifier(self._written(path)), self._names)
-        self._names.add(name)
-        return name
+    def variable(self, path: str) -> Value:
+        """Add a Keras variable as a parameter or buffer of the generated module, and return its value."""
+        return self._weight(self._members.variable(path))
 
-    def _written(self, path: str) -> str:
-        """Return a path with the names of attributes in the user's code instead of the names of Keras layers.
+    def constant(self, array: Array, path: str) -> Value:
+        """Add an array as a buffer of the generated module, and return its value."""
+        return self._weight(self._members.constant(array, path))
 
-        Args:
-            path: The path of a layer, or of a variable in it: "dense_3/kernel" gives "head/kernel".
-        """
-        known = [start for start in self.graph.written if path == start or path.startswith((f"{start}/", f"{start}_"))]
-        exact = [start for start in known if path == start or path[len(start)] == "/"] or known
-        start = max(exact, key=len, default=None)
-        return path if start is None else self.graph.written[start] + path[len(start) :]
+    def _weight(self, key: str) -> Value:
+        weight = self._members.weights[key]
+        return self._note(Value(name=key, shape=weight.shape, order=identity(len(weight.shape)), dtype=weight.dtype))
 
     def permuted(self, value: Value, order: Order) -> Value:
         """Return a value in the given axis order; it is permuted once, directly after it is computed, for all uses."""
         moved = tuple(value.order.index(axis) for axis in order)
-        calls = self._calls if value.name in self.weights else self._shared_calls(value)
-        key = value.name, moved, calls if value.name in self.weights else ()
+        calls = self._calls if value.name in self._members.weights else self._shared_calls(value)
+        key = value.name, moved, calls if value.name in self._members.weights else ()
         if key not in self._permuted:
             made = self.new(value.shape, order, value.dtype)
             self._calls, here = calls, self._calls
@@ -235,7 +188,7 @@ class _Lowering:
         """Add a statement that assigns an expression to the values in `results`; see `ProgramBuilder`."""
         named = transformed(expression, lambda node: Ref(node.name) if isinstance(node, Value) else node)
         outputs = tuple(value.name for value in results)
-        made_by = self._written(path)
+        made_by = written(self.graph, path)
         self.steps.append(Step(expression=named, outputs=outputs, path=made_by, comment=comment, calls=self._calls))
         for value in results:
             self._made_in[value.name] = self._calls
@@ -251,9 +204,9 @@ class _Lowering:
             for node in users
         )
 
-    def _note(self, value: Value) -> None:
-        self.values[value.name] = value
-        self.made[value.name] = value
+    def _note(self, value: Value) -> Value:
+        self.values[value.name] = self.made[value.name] = value
+        return value
 
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, Ref) and leaf.name not in self.values:
@@ -266,40 +219,7 @@ class _Lowering:
     def _input(self, name: str) -> Value:
         tensor = self.graph.tensors[name]
         order = identity(len(tensor.shape)) if self.channels == "last" else input_order(self.graph, tensor)
-        value = Value(name=name, shape=tensor.shape, order=order, dtype=tensor.dtype)
-        self._note(value)
-        return value
-
-    def variable(self, path: str) -> Value:
-        """Add a Keras variable as a parameter or buffer of the generated module, and return its value."""
-        known = {weight.source: key for key, weight in self.weights.items() if weight.source}
-        if path in known:
-            return self.values[known[path]]
-        tensor = next(tensor for tensor in self.graph.view.tensors() if tensor.path == path)
-        weight = Weight(
-            name=self._new_name(path),
-            shape=tensor.shape,
-            source=path,
-            dtype=tensor.dtype,
-            trainable=tensor.trainable,
-        )
-        return self._weight(f"w{len(self.weights)}", weight)
-
-    def constant(self, array: Array, path: str) -> Value:
-        """Add an array as a buffer of the generated module, and return its value."""
-        return self._weight(f"w{len(self.weights)}", _constant(self._new_name(path), array))
-
-    def _weight(self, key: str, weight: Weight) -> Value:
-        self.weights[key] = weight
-        value = Value(name=key, shape=weight.shape, order=identity(len(weight.shape)), dtype=weight.dtype)
-        self._note(value)
-        return value
-
-    def _own_weights(self) -> None:
-        for parameter in self.graph.parameters:
-            self._weight(parameter.tensor.name, _parameter(self._new_name(parameter.path), parameter))
-        for place, (key, array) in enumerate(self.graph.constants.items()):
-            self._weight(key, _constant(self._new_name(f"constant_{place}"), array))
+        return self._note(Value(name=name, shape=tensor.shape, order=order, dtype=tensor.dtype))
 
     def program(self) -> Program:
         """Return the finished program, with its outputs in the requested axis order."""
@@ -321,8 +241,8 @@ class _Lowering:
             steps=tuple(self.steps),
             outputs=outputs,
             values=self.made,
-            modules=self.modules,
-            weights=self.weights,
+            modules=self._members.modules,
+            weights=self._members.weights,
             sizes=sizes,
             input_names=self.graph.input_names,
             output_names=self.graph.output_names,
@@ -344,20 +264,6 @@ def _require_no_extra_arguments(node: Node) -> None:
         )
 
 
-def _parameter(name: str, parameter: Parameter) -> Weight:
-    return Weight(
-        name=name,
-        shape=tuple(size for size in parameter.tensor.shape if isinstance(size, int)),
-        source=parameter.path,
-        dtype=parameter.tensor.dtype,
-        trainable=parameter.trainable,
-    )
-
-
-def _constant(name: str, array: Array) -> Weight:
-    return Weight(name=name, shape=array.shape, dtype=array.dtype.name, trainable=False, array=array)
-
-
 def _first_shapes(graph: Graph) -> dict[str, set[Shape | None]]:
     """Return the shapes of the first inputs of all calls of a layer, by the path of the layer."""
     shapes = {name: tensor.shape for name, tensor in graph.tensors.items()}
@@ -366,9 +272,3 @@ def _first_shapes(graph: Graph) -> dict[str, set[Shape | None]]:
         if node.inputs:
             found.setdefault(node.path, set()).add(shapes.get(node.inputs[0]))
     return found
-
-
-def _short(kind: str) -> str:
-    """Return a word for the name of an additional module of the class `kind`: "pad" for a padding before a layer."""
-    name = kind.rpartition(".")[2]
-    return "pad" if "Pad" in name else identifier(name)
