@@ -37,7 +37,7 @@ def _attention(call: Call) -> None:
         )
     given = [call.keras_order(value) for value in call.tensors]
     settings = {"is_causal": True} if call.get("use_causal_mask") else {}
-    call.returns(call.rule_module(OWN_LAYERS)(*given, **settings))
+    call.returns(call.builder.rule_module(call, OWN_LAYERS)(*given, **settings))
 
 
 @handles("keras.layers.RNN")
@@ -54,7 +54,7 @@ def _cells(call: Call) -> None:
             "return_state=True is not supported for this layer: the torch module returns only the outputs"
         )
     given: Value = call.keras_order(call["sequences"])
-    call.returns(call.rule_module(OWN_LAYERS)(given))
+    call.returns(call.builder.rule_module(call, OWN_LAYERS)(given))
 
 
 _HEADS_SECOND: Order = (0, 2, 1, 3)

@@ -33,7 +33,7 @@ class ProgramBuilder(Protocol):
 
     @property
     def anchor(self) -> Value:
-        """The first input of the model; new tensors are created on its device."""
+        """The first input of the model. A tensor that uses no input, such as `torch.arange(8)`, gets its device."""
 
     def permuted(self, value: Value, order: Order) -> Value:
         """Return a value in the given axis order; add a permutation if its own order differs."""
@@ -67,7 +67,7 @@ class ProgramBuilder(Protocol):
         """
 
     def variable(self, path: str) -> Value:
-        """Add a Keras variable as a parameter or buffer of the generated module, and return its value."""
+        """Add the Keras variable with a path ("dense/kernel") as a parameter or buffer, and return its value."""
 
     def constant(self, array: Array, path: str) -> Value:
         """Add an array as a buffer of the generated module, and return its value; `path` gives the buffer its name."""
@@ -75,13 +75,16 @@ class ProgramBuilder(Protocol):
     def by_rule(self, call: "Call") -> None:
         """Convert the layer of a call with the rule for the class of the layer (see `keras3conv.rules`)."""
 
-    def rule_module(self, call: "Call", config: Mapping[str, Any], only: str) -> Submodule:
-        """Return the submodule to which a rule converts the layer of a call.
+    def rule_module(self, call: "Call", only: str, **config: Any) -> Submodule:
+        """Return the submodule to which a rule converts the layer of a call, without a statement that calls it.
 
         Args:
             call: The call.
-            config: Arguments that replace those in the layer's configuration before it is converted.
             only: The required prefix of the torch class name, such as "torch.nn.".
+            config: Arguments that replace those in the layer's configuration: the handler converts these itself.
+
+        Raises:
+            RuleError: No rule converts the layer to exactly one submodule of such a class.
         """
 
     def only_dense_uses(self, name: str) -> bool:
@@ -94,11 +97,12 @@ class Call:
     Attributes:
         node: The node of the call in the graph.
         arguments: The arguments by parameter name; tensors are `Value`s.
+        builder: The program to which the statements are added.
         returned: The values that the call returns, by the names of the tensors in the graph.
     """
 
     def __init__(self, node: Node, arguments: Mapping[str, Any], builder: ProgramBuilder) -> None:
-        self.node, self.arguments, self._builder = node, arguments, builder
+        self.node, self.arguments, self.builder = node, arguments, builder
         self.returned: dict[str, Value] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -121,11 +125,6 @@ class Call:
         return [leaf for leaf in walk(self.arguments) if isinstance(leaf, Value)]
 
     @property
-    def anchor(self) -> Value:
-        """The first input of the model. A tensor that uses no input, such as `torch.arange(8)`, gets its device."""
-        return self._builder.anchor
-
-    @property
     def dtype(self) -> str:
         """The dtype of the first output of the call."""
         return self.node.outputs[0].dtype
@@ -135,14 +134,9 @@ class Call:
         """The shape of the first output of the call."""
         return self.node.outputs[0].shape
 
-    @property
-    def only_dense_uses_it(self) -> bool:
-        """True if the result of the call is used only by Dense layers, directly or through pointwise operations."""
-        return self._builder.only_dense_uses(self.node.outputs[0].name)
-
     def order(self, value: Value, order: Order) -> Value:
         """Return a value in the given axis order; add a permutation if the value has another order."""
-        return value if value.order == order else self._builder.permuted(value, order)
+        return value if value.order == order else self.builder.permuted(value, order)
 
     def keras_order(self, value: Value) -> Value:
         """Return a value in the axis order of Keras; add a permutation if the value has another order."""
@@ -192,11 +186,8 @@ class Call:
             dtype: The dtype of the result.
         """
         like = like or next(leaf for leaf in walk(expression) if isinstance(leaf, Value))
-        made = self._builder.new(
-            like.shape if shape is None else shape, like.order if order is None else order, dtype or like.dtype
-        )
-        self._builder.write(expression, [made], path=self.node.path, comment="")
-        return made
+        shape, order = like.shape if shape is None else shape, like.order if order is None else order
+        return self.steps(expression, [(shape, order, dtype or like.dtype)])[0]
 
     def steps(self, expression: Any, results: Sequence[tuple[Shape, Order, str]]) -> list[Value]:
         """Add one statement that computes several intermediate results of the call, and return the results.
@@ -205,8 +196,8 @@ class Call:
             expression: The torch expression that computes the results, a tuple.
             results: The shape, the axis order and the dtype of each result.
         """
-        values = [self._builder.new(shape, order, dtype) for shape, order, dtype in results]
-        self._builder.write(expression, values, path=self.node.path, comment="")
+        values = [self.builder.new(shape, order, dtype) for shape, order, dtype in results]
+        self.builder.write(expression, values, path=self.node.path, comment="")
         return values
 
     def flat(self, value: Value, shape: Shape = (0,)) -> Value:
@@ -247,7 +238,7 @@ class Call:
             )
             for tensor, one in zip(outputs, orders, strict=True)
         ]
-        self._builder.write(expression, made, path=self.node.path, comment=comment)
+        self.builder.write(expression, made, path=self.node.path, comment=comment)
         self.returned = {value.name: value for value in made}
 
     def passes(self, value: Value, order: Order | None = None) -> None:
@@ -266,50 +257,6 @@ class Call:
         """Let the call return existing values, one for each output, so that no statement is added."""
         pairs = zip(self.node.outputs, values, strict=True)
         self.returned = {tensor.name: replace(value, shape=tensor.shape) for tensor, value in pairs}
-
-    def module(self, kind: str, **config: Any) -> Submodule:
-        """Add a submodule that has no weights from Keras, and return it.
-
-        Args:
-            kind: The class, such as "torch.nn.Softmax".
-            config: The constructor arguments.
-        """
-        return self._builder.module(kind, config, self.node.path)
-
-    def variable(self, role: str) -> Value:
-        """Add a variable of the Keras layer to the generated module, and return its value.
-
-        The variable becomes a parameter, or a buffer if it is not trainable.
-
-        Args:
-            role: The name of the variable in the layer, such as "kernel".
-        """
-        return self._builder.variable(f"{self.node.path}/{role}")
-
-    def constant(self, array: Array, name: str) -> Value:
-        """Add an array as a buffer of the generated module, and return its value.
-
-        Args:
-            array: The array.
-            name: The end of the buffer's name; the name of the layer or operation comes before it.
-        """
-        return self._builder.constant(array, f"{self.node.path}/{name}")
-
-    def by_rule(self) -> None:
-        """Convert the layer of this call with the rule for its class (see `keras3conv.rules`)."""
-        self._builder.by_rule(self)
-
-    def rule_module(self, only: str, **config: Any) -> Submodule:
-        """Return the submodule to which a rule converts the layer of this call, without a statement that calls it.
-
-        Args:
-            only: The required prefix of the torch class name, such as "torch.nn.".
-            config: Arguments that replace those in the layer's configuration: the handler converts these itself.
-
-        Raises:
-            RuleError: No rule converts the layer to exactly one submodule of such a class.
-        """
-        return self._builder.rule_module(self, config, only)
 
     def size(self, value: int | Size) -> int | Size:
         """Return a size unchanged, after a check that the generated code can compute it from the sizes of the inputs.

@@ -17,7 +17,7 @@ def _rescaling(call: Call) -> None:
         call.returns(given * scale + offset if offset else given * scale, given.order)
         return
     factors = {"scale": np.asarray(scale, "float64"), "offset": np.asarray(offset, "float64")}
-    constants = [call.constant(array, name) for name, array in factors.items()]
+    constants = [call.builder.constant(array, f"{call.node.path}/{name}") for name, array in factors.items()]
     (given, *constants), order = call.aligned([given, *constants])
     factor, shift = (constant.method("to", dtype_of(given)) for constant in constants)
     call.returns(given * factor + shift, order)
@@ -28,9 +28,10 @@ def _normalization(call: Call) -> None:
     given, axes = call.tensor, call.get("axis", -1)
     axes = tuple(axes) if isinstance(axes, tuple | list) else () if axes is None else (axes,)
     if call.get("mean") is not None or any(axis % given.rank != given.rank - 1 for axis in axes):
-        call.by_rule()  # a torch module of keras3conv stores the given constants, in any dtype
+        call.builder.by_rule(call)  # a torch module of keras3conv stores the given constants, in any dtype
         return
-    (given, mean, variance), order = call.aligned([given, call.variable("mean"), call.variable("variance")])
+    moments = [call.builder.variable(f"{call.node.path}/{name}") for name in ("mean", "variance")]
+    (given, mean, variance), order = call.aligned([given, *moments])
     deviation = variance.method("sqrt").method("clamp", min=_EPSILON)
     call.returns(mean + given * deviation if call.get("invert") else (given - mean) / deviation, order)
 
@@ -40,7 +41,7 @@ def _dropout(call: Call) -> None:
     """Convert Dropout. Along an axis with a 1 in `noise_shape`, all values are dropped together or not at all."""
     shape, given = call.get("noise_shape"), call.tensor
     if shape is None or call.get("rate") == 0:
-        call.by_rule()
+        call.builder.by_rule(call)
         return
     if any(one not in (None, 1, size) for one, size in zip(shape, given.shape, strict=True)):
         raise call.refuse(
@@ -48,5 +49,6 @@ def _dropout(call: Call) -> None:
             "must be None, 1 or the size of the input"
         )
     shared = tuple(position for position, axis in enumerate(given.order) if shape[axis] == 1)
-    dropout = call.module(f"{OWN_LAYERS}.SharedDropout", p=float(call.get("rate")), shared=shared)
+    config = {"p": float(call.get("rate")), "shared": shared}
+    dropout = call.builder.module(f"{OWN_LAYERS}.SharedDropout", config, call.node.path)
     call.returns(dropout(given), given.order)

@@ -57,7 +57,7 @@ def _matrix(call: Call) -> None:
 
 def _made(call: Call) -> dict[str, Any]:
     """Return the arguments `dtype` and `device` for the torch function that creates the result of a call."""
-    return {"dtype": Dtype(call.dtype), "device": device_of(call.anchor)}
+    return {"dtype": Dtype(call.dtype), "device": device_of(call.builder.anchor)}
 
 
 for _name in ("full", "ones", "zeros"):

@@ -285,7 +285,7 @@ def _embedding(call: Call) -> None:
     """Convert an Embedding; as in Keras, indices in floating-point numbers are rounded towards zero."""
     given = call.tensor
     if not given.dtype.startswith(("float", "bfloat")):
-        call.by_rule()
+        call.builder.by_rule(call)
         return
-    table = call.rule_module("torch.nn.")
+    table = call.builder.rule_module(call, "torch.nn.")
     call.returns(table(call.keras_order(given).method("int")))

@@ -32,7 +32,7 @@ def _batch_normalization_layer(call: Call) -> None:
     """Convert a BatchNormalization; with a mask, to the module that leaves masked steps out of the batch statistics."""
     mask = call.get("mask")
     if mask is None:
-        call.by_rule()
+        call.builder.by_rule(call)
         return
     given = call["inputs"]
     last = given.rank - 1
@@ -40,9 +40,9 @@ def _batch_normalization_layer(call: Call) -> None:
         raise call.refuse("a mask is supported only for a BatchNormalization with axis=-1")
     given = call.order(given, (0, last, *range(1, last)))
     if call.get("trainable", True):
-        made = call.rule_module(f"{OWN_LAYERS}.MaskedBatchNorm")(given, call.keras_order(mask))
+        made = call.builder.rule_module(call, f"{OWN_LAYERS}.MaskedBatchNorm")(given, call.keras_order(mask))
     else:  # it uses the moving statistics in training too, and a mask changes nothing
-        made = call.rule_module("torch.nn.BatchNorm")(given)
+        made = call.builder.rule_module(call, "torch.nn.BatchNorm")(given)
     call.returns(made, given.order)
 
 

@@ -19,12 +19,12 @@ def _recurrent(call: Call) -> None:
         masked(call)
         return
     try:
-        layer = call.rule_module("torch.nn.")
+        layer = call.builder.rule_module(call, "torch.nn.")
     except RuleError:
         if call.get("initial_state") is not None:
             masked(call)
             return
-        call.by_rule()  # a torch layer of keras3conv, which returns the same outputs as the Keras layer
+        call.builder.by_rule(call)  # a torch layer of keras3conv, which returns the same outputs as the Keras layer
         return
     given = _sequence(call, call.node.config)
     called = _called(call, layer, given, directions=1)
@@ -46,7 +46,7 @@ def _bidirectional(call: Call) -> None:
     inner = call.get("layer")["config"]
     given = _sequence(call, inner)
     mode = call.get("merge_mode", "concat")
-    layer = call.rule_module("torch.nn.", merge_mode="concat")
+    layer = call.builder.rule_module(call, "torch.nn.", merge_mode="concat")
     called = _called(call, layer, given, directions=2)
     if inner.get("return_state"):
         raise call.refuse(
@@ -77,7 +77,7 @@ def masked(call: Call) -> None:
     """Convert a recurrent layer to keras3conv's torch layer `Recurrent`, which skips the time steps that are masked."""
     if call.get("stateful"):
         raise call.refuse(NO_STATE)
-    layer = call.rule_module(f"{OWN_LAYERS}.Recurrent")
+    layer = call.builder.rule_module(call, f"{OWN_LAYERS}.Recurrent")
     sequences, mask = call["sequences"], call.get("mask")
     given = [call.keras_order(sequences), None if mask is None else call.keras_order(mask)]
     others = {sequences.name} | (set() if mask is None else {mask.name})

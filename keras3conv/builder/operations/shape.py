@@ -29,7 +29,7 @@ def _flatten(call: Call) -> None:
     sizes = tuple(size for size in given.target_shape[1:] if isinstance(size, int))
     if sizes[0] == 1 or prod(sizes[1:]) == 1:
         call.returns(given.method("flatten", 1))
-    elif given.order[1] == given.rank - 1 and call.only_dense_uses_it:
+    elif given.order[1] == given.rank - 1 and call.builder.only_dense_uses(call.node.outputs[0].name):
         comment = "Keras flattens channels-last; the columns of the next Linear are reordered instead."
         call.returns(given.method("flatten", 1), comment=comment, flattened=sizes)
     else:

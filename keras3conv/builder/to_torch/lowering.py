@@ -133,7 +133,7 @@ class _Lowering:
         made = call.step(padding.of(tensor), shape=shape)
         return replace(layer, config={**(layer.config or {}), "padding": "valid"}), made
 
-    def rule_module(self, call: Call, config: Mapping[str, Any], only: str) -> Submodule:
+    def rule_module(self, call: Call, only: str, **config: Any) -> Submodule:
         """Return the submodule to which a rule converts the layer of a call; see `ProgramBuilder`."""
         node = call.node
         layer = replace(self.layers[node.path], config={**node.config, **config})
