@@ -1,5 +1,6 @@
 """Convert elementwise operators."""
 
+from collections.abc import Callable
 from functools import partial
 from math import copysign, sqrt
 from typing import Any
@@ -101,10 +102,27 @@ def _reversed_subtraction(call: Call) -> Result:
     return elementwise(call, given, lambda first, second: sign(call, "-", second, first))
 
 
-@handles("pow.Scalar")
-def _power_of_a_number(call: Call) -> Result:
-    given = [call.arguments["self"], call.arguments["exponent"]]
-    return elementwise(call, given, ops.power)
+def _by_formula(call: Call, *, names: tuple[str, ...], formula: Callable[..., Any]) -> Result:
+    return elementwise(call, [call.arguments[name] for name in names], formula)
+
+
+_FORMULAS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
+    "__lshift__": (("self", "other"), ops.left_shift),
+    "__rshift__": (("self", "other"), ops.right_shift),
+    "bitwise_left_shift": (("self", "other"), ops.left_shift),
+    "bitwise_right_shift": (("self", "other"), ops.right_shift),
+    "masked_fill": (("mask", "value", "self"), ops.where),
+    "mish": (("self",), lambda value: value * ops.tanh(ops.softplus(value))),
+    "neg": (("self",), lambda value: -value),
+    "pow.Scalar": (("self", "exponent"), ops.power),
+    "reciprocal": (("self",), lambda value: 1.0 / value),
+    "special_ndtr": (("self",), lambda value: ops.erfc(value * -sqrt(0.5)) * 0.5),  # P(normal variable < x)
+    "where": (("condition", "self", "other"), ops.where),
+}
+"""Operators that are a formula of their tensors: the names of these arguments, and the function of their values."""
+
+for _name, (_arguments, _formula) in _FORMULAS.items():
+    handles(_name)(partial(_by_formula, names=_arguments, formula=_formula))
 
 
 def _logical(call: Call, *, name: str) -> Result:
@@ -129,18 +147,6 @@ for _name in ("and", "or", "xor"):
 def _not(call: Call) -> Result:
     function = ops.logical_not if call.dtype == "bool" else ops.bitwise_not
     return elementwise(call, [call.arguments["self"]], function)
-
-
-@handles("masked_fill")
-def _masked_fill(call: Call) -> Result:
-    given = [call.arguments[name] for name in ("mask", "value", "self")]
-    return elementwise(call, given, ops.where)
-
-
-@handles("where")
-def _where(call: Call) -> Result:
-    given = [call.arguments[name] for name in ("condition", "self", "other")]
-    return elementwise(call, given, ops.where)
 
 
 @handles("clamp", "clamp_min", "clamp_max", "hardtanh")
@@ -227,11 +233,6 @@ def _argument_name(call: Call, torch: str) -> str:
     return next(name for name in names if name in call.arguments)
 
 
-@handles("mish")
-def _mish(call: Call) -> Result:
-    return elementwise(call, [call.arguments["self"]], lambda value: value * ops.tanh(ops.softplus(value)))
-
-
 @handles("softplus")
 def _softplus(call: Call) -> Result:
     """Convert `softplus`: log(1 + exp(beta * x)) / beta, or x itself above torch's threshold."""
@@ -242,11 +243,6 @@ def _softplus(call: Call) -> Result:
         return made if threshold == 20 else ops.where(value * beta > threshold, value, made)
 
     return elementwise(call, [call.arguments["self"]], smooth)
-
-
-@handles("reciprocal")
-def _reciprocal(call: Call) -> Result:
-    return elementwise(call, [call.arguments["self"]], lambda value: 1.0 / value)
 
 
 def _special(call: Call, *, function: str) -> Result:
@@ -263,12 +259,6 @@ for _torch, _function in (("lgamma", "log_gamma"), ("digamma", "digamma"), ("spe
     handles(_torch)(partial(_special, function=_function))
 
 
-@handles("special_ndtr")
-def _normal_distribution(call: Call) -> Result:
-    """Convert `ndtr`, the probability that a normal variable is below x: erfc(-x / sqrt(2)) / 2."""
-    return elementwise(call, [call.arguments["self"]], lambda value: ops.erfc(value * -sqrt(0.5)) * 0.5)
-
-
 @handles("copysign")
 def _copysign(call: Call) -> Result:
     def signed(value: Any, sign_of: Any) -> Any:
@@ -279,17 +269,6 @@ def _copysign(call: Call) -> Result:
         number = copysign(1.0, other)
         return elementwise(call, [call.arguments["self"]], lambda value: ops.abs(value) * number)
     return elementwise(call, [call.arguments["self"], other], signed)
-
-
-@handles("__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift")
-def _shifted(call: Call) -> Result:
-    function = ops.left_shift if call.name in ("__lshift__", "bitwise_left_shift") else ops.right_shift
-    return elementwise(call, [call.arguments["self"], call.arguments["other"]], function)
-
-
-@handles("neg")
-def _negative(call: Call) -> Result:
-    return elementwise(call, [call.arguments["self"]], lambda value: -value)
 
 
 def _register_table() -> None:
