@@ -15,7 +15,8 @@ from keras3conv.builder.to_keras.operations_pooling import spread
 from keras3conv.builder.to_keras.sizes import divided, plus
 from keras3conv.builder.to_keras.unmerged import split_further
 from keras3conv.errors import RuleError
-from keras3conv.model.graph import Size, Tensor
+from keras3conv.model.graph import Shape, Size, Tensor
+from keras3conv.rules.helpers.padding import same_padding
 from keras3conv.rules.rule import Config
 
 
@@ -30,16 +31,15 @@ def _convolution(call: Call) -> Result:
             "a convolution of an input without a batch axis is not supported: add the axis with unsqueeze(0)"
         )
     config = _config(call, weight.shape, rank)
-    if not (call.is_held("weight") and call.is_held("bias")):
-        return _of_computed_weight(call, config, rank)
-    steps = config["stride"]
-    is_transposed = "output_padding" in config
-    if not is_transposed and {*steps} != {1} and {*config["dilation"]} != {1}:
-        # A Keras layer cannot have both a stride and a dilation: convolve without stride, then take every n-th
-        # position.
-        made = _layer(call, {**config, "stride": (1,) * rank}, rank, _without_steps(call, config))
-        return _every(call, made, steps)
-    return _layer(call, config, rank, call.node.outputs[0])
+    steps, result = config["stride"], call.node.outputs[0]
+    skips = "output_padding" not in config and {*steps} != {1} and {*config["dilation"]} != {1}
+    if skips:
+        # Keras cannot have both a stride and a dilation: convolve without stride, then take every n-th position.
+        config, result = {**config, "stride": (1,) * rank}, _without_steps(call, config)
+    is_layer = call.is_held("weight") and call.is_held("bias")
+    made = _layer(call, config, rank, result) if is_layer else _of_computed_weight(call, config, result.shape)
+    made = _every(call, made, steps) if skips else made
+    return made if is_layer or call.get("bias") is None else _shifted(call, made, call.arguments["bias"], rank)
 
 
 def convolved_each(call: Call) -> Value | Unmerged | None:
@@ -58,21 +58,13 @@ def convolved_each(call: Call) -> Value | Unmerged | None:
         name: _with_groups(call, name, groups) for name in ("input", "weight", "bias") if call.get(name) is not None
     }
     given = call.writer.ordered(apart["input"], channels_last(rank + 2))
-    is_transposed = "transpose" in call.name
     weight = apart["weight"]
     config = _config(call, weight.shape[1:], rank)
     if any(isinstance(size, Size) for size in given.shape[2:]):
         raise RuleError(f"{call.name} with a group for each sample needs images of a fixed size")
-    widths, steps = _widths(config), config["stride"]
-    if is_transposed:
-        given, widths = _with_zeros_between(call, given, config)
-        steps = (1,) * rank
-    kernel = call.writer.ordered(weight, (0, *range(3, rank + 3), *((1, 2) if is_transposed else (2, 1))))
-    if is_transposed:
-        flipped = ops.flip(kernel, axis=tuple(range(1, rank + 1)))
-        kernel = call.step(flipped, kernel.shape, kernel.order, kernel.dtype)
-    made = own.convolve_each(_padded(call, given, widths), kernel, steps, config["dilation"])
-    shape = (groups, weight.shape[2 if is_transposed else 1], *call.shape[2:])
+    given, kernel, steps = _prepared(call, given, weight, config)
+    made = own.convolve_each(given, kernel, steps, config["dilation"])
+    shape = (groups, weight.shape[2 if "output_padding" in config else 1], *call.shape[2:])
     result = call.step(made, shape, given.order)
     if "bias" in apart:
         bias = apart["bias"]
@@ -139,13 +131,10 @@ def _layer(call: Call, config: Config, rank: int, result: Tensor) -> Value:
 
 def _widths(config: Config) -> list[tuple[int, int]]:
     """Return the numbers of elements that a convolution adds at the start and the end of each spatial axis."""
-    if isinstance(config["padding"], str):
-        same = config["padding"] == "same"
-        totals = [
-            gap * (size - 1) if same else 0 for size, gap in zip(config["kernel_size"], config["dilation"], strict=True)
-        ]
-        return [(total // 2, total - total // 2) for total in totals]
-    return [(width, width) for width in config["padding"]]
+    padding, sizes = config["padding"], config["kernel_size"]
+    if padding == "same":
+        return [same_padding(None, size, 1, gap) for size, gap in zip(sizes, config["dilation"], strict=True)]
+    return [(0, 0)] * len(sizes) if padding == "valid" else [(width, width) for width in padding]
 
 
 def _without_steps(call: Call, config: Config) -> Tensor:
@@ -179,40 +168,46 @@ def _every(call: Call, value: Value, steps: tuple[int, ...]) -> Value:
     return value
 
 
-def _of_computed_weight(call: Call, config: Config, rank: int) -> Value:
-    """Convert a convolution whose weight no layer can own, because it is computed or shared, to `ops.conv`.
+def _of_computed_weight(call: Call, config: Config, shape: Shape) -> Value:
+    """Return the result of `ops.conv`, without bias, for a weight that no layer can own: it is computed or shared.
 
     Args:
         call: The call.
         config: The configuration of the torch layer that computes the same.
-        rank: The number of spatial axes.
-
-    Returns:
-        The output.
+        shape: The shape of the result.
     """
-    order = call.writer.image_order(rank + 2)
-    given, weight = call.ordered(call.arguments["input"], order), call.arguments["weight"]
-    steps, options = config["stride"], dict[str, Any]()
-    widths, gaps, result, kernel_axes = _widths(config), config["dilation"], call.shape, (1, 0)
-    if "output_padding" in config:
-        given, widths = _with_zeros_between(call, given, config)
-        steps, kernel_axes = (1,) * rank, (0, 1)
-    kernel = call.ordered(weight, (*range(2, rank + 2), *kernel_axes))
-    if "output_padding" in config:
-        kernel = call.step(ops.flip(kernel, axis=tuple(range(rank))), kernel.shape, kernel.order, kernel.dtype)
-    given = _padded(call, given, widths)
-    both = {*steps} != {1} and {*gaps} != {1}
-    if {*steps} != {1} and not both:
-        options["strides"] = _one(steps)
-    if {*gaps} != {1}:
-        options["dilation_rate"] = _one(gaps)
+    order = call.writer.image_order(len(shape))
+    given = call.ordered(call.arguments["input"], order)
+    given, kernel, steps = _prepared(call, given, call.arguments["weight"], config)
+    options: dict[str, Any] = {}
+    for name, numbers in (("strides", steps), ("dilation_rate", config["dilation"])):
+        if {*numbers} != {1}:
+            options[name] = numbers[0] if len({*numbers}) == 1 else numbers
     if order[1] == 1:
         options["data_format"] = "channels_first"
-    result = _without_steps(call, config).shape if both else call.shape
-    made = call.step(_grouped(call, given, kernel, config, options), result, order)
-    made = _every(call, made, steps) if both else made
-    bias = call.get("bias")
-    return made if bias is None else _shifted(call, made, bias, rank)
+    return call.step(_grouped(call, given, kernel, config, options), shape, order)
+
+
+def _prepared(call: Call, tensor: Value, weight: Any, config: Config) -> tuple[Value, Value, tuple[int, ...]]:
+    """Return the padded input, the kernel and the strides with which a plain convolution computes the result of torch.
+
+    Args:
+        call: The call.
+        tensor: The input.
+        weight: The weight of torch; it may have an axis of samples before its other axes.
+        config: The configuration of the torch layer that computes the same.
+    """
+    steps, widths = config["stride"], _widths(config)
+    first = len(weight.shape) - len(steps) - 2
+    spatial, channels = range(first + 2, len(weight.shape)), (first + 1, first)
+    if "output_padding" in config:
+        tensor, widths = _with_zeros_between(call, tensor, config)
+        steps, channels = (1,) * len(steps), (first, first + 1)
+    kernel = call.ordered(weight, (*range(first), *spatial, *channels))
+    if "output_padding" in config:
+        flipped = ops.flip(kernel, axis=tuple(range(first, first + len(steps))))
+        kernel = call.step(flipped, kernel.shape, kernel.order, kernel.dtype)
+    return _padded(call, tensor, widths), kernel, steps
 
 
 def _padded(call: Call, tensor: Value, widths: Sequence[tuple[int, int]]) -> Value:
@@ -291,10 +286,6 @@ def _grouped(call: Call, tensor: Value, kernel: Value, config: Config, options: 
 
     pairs = zip(parts(tensor, 1, axis), parts(kernel, 0, kernel.order.index(0)), strict=True)
     return ops.concatenate([ops.conv(one, part, **options) for one, part in pairs], axis=axis)
-
-
-def _one(values: tuple[int, ...]) -> Any:
-    return values[0] if len({*values}) == 1 else values
 
 
 def _shifted(call: Call, result: Value, bias: Value | Constant | Held, rank: int) -> Value:
