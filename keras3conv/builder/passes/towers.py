@@ -210,11 +210,9 @@ def _returned(program: Program, calls: Sequence[_Call]) -> tuple[Role, ...]:
 
 def _inner_names(program: Program, call: _Call, prefix: str) -> dict[str, str]:
     """Return the names without `prefix` that the modules and weights of a call get in the class, by present name."""
-    flat = [*call.modules, *(program.weights[key].name for key in call.weights(program))]
     found: dict[str, str] = {}
-    for name in flat:
-        rest = name.removeprefix(f"{prefix}_")
-        found[name] = unique(identifier(rest), found.values())
+    for name in (*call.modules, *(program.weights[key].name for key in call.weights(program))):
+        found[name] = unique(identifier(name.removeprefix(f"{prefix}_")), found.values())
     return found
 
 

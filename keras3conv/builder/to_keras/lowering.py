@@ -285,17 +285,16 @@ class _Lowering:
         outputs = () if self.problems else mapped(self.graph.outputs, returned)
         if self.problems:
             return Program(name=self.graph.name, inputs=(), steps=(), outputs=(), values={})
-        return finished(
-            Program(
-                name=self.graph.name,
-                inputs=self._inputs,
-                steps=tuple(self.steps),
-                outputs=outputs,
-                values=self.values,
-                modules=self.layers.modules,
-                weights=self.weights,
-                input_names=self.graph.input_names,
-                output_orders=tuple(orders),
-                variables=self._variables,
-            )
+        program = Program(
+            name=self.graph.name,
+            inputs=self._inputs,
+            steps=tuple(self.steps),
+            outputs=outputs,
+            values=self.values,
+            modules=self.layers.modules,
+            weights=self.weights,
+            input_names=self.graph.input_names,
+            output_orders=tuple(orders),
+            variables=self._variables,
         )
+        return finished(program)
