@@ -30,15 +30,17 @@ def collapse_problems(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> str:
-    """Return an error message: the headline, the problems in aligned columns, and at most two calls that fix them.
+    """Return an error message: the headline, the problems in aligned columns, and the lines that fix them.
 
-    The calls are joined by "or" if one problem has both, and by "and" if they fix two problems.
+    There are at most two lines, joined by "or" if one problem has both, and by "and" if they fix two problems. One line
+    makes all edits of a plan that fix problems.
 
     Args:
         headline: The first line: the error and the models that it concerns.
         problems: The problems. Repeated blocks become one line, such as "layer{1..4}.conv".
         limit: The number of problems to show, unless `whole_lists`; a last line has the number of those left out.
     """
+    first = [(problem.side.strip("()"), problem.fixes[0]) for problem in problems if problem.fixes]
     problems = collapse_problems(problems)
     shown = problems if whole_lists.get() else problems[:limit]
     width = max((len(problem.where) for problem in shown if problem.side), default=0)
@@ -54,9 +56,36 @@ def lay_out(headline: str, problems: Sequence[Problem], *, limit: int = 20) -> s
         lines.append(f"  ... and {left_out} more")
     fixes = list(dict.fromkeys(fix for problem in problems for fix in problem.fixes))
     if fixes:
-        is_choice = any(set(fixes[:2]) <= set(problem.fixes) for problem in problems)
-        lines.append(f"Fix:  {listed_fixes(fixes[:2], 'or' if is_choice else 'and')}")
+        edits = _edits_together(first, len(first) if whole_lists.get() else limit)
+        fixes = [fixes[0], *(fix for fix in fixes[1:] if fixes[0] not in edits or fix not in edits)][:2]
+        is_choice = any(set(fixes) <= set(problem.fixes) for problem in problems)
+        fixes = [_PLAN + "".join(edit.removeprefix(_PLAN) for edit in edits) if fix in edits else fix for fix in fixes]
+        lines.append(f"Fix:  {listed_fixes(fixes, 'or' if is_choice else 'and')}")
     return "\n".join(lines)
+
+
+_PLAN = "plan = plan"
+_EDIT = re.compile(r'plan = plan\.(?:(pair)\("([^"]*)", "([^"]*)"\)|ignore\("([^"]*)", "[^"]*"(?:, side="\w+")?\))')
+"""The pattern of an edit of a plan that needs no transform."""
+
+
+def _edits_together(fixes: Sequence[tuple[str, str]], limit: int) -> list[str]:
+    """Return the edits of a plan that can all be made, as no two name the same layer of one model.
+
+    Args:
+        fixes: For each problem, its side and its first line to paste: ("torch", 'plan = plan.pair("fc", "dense")'). A
+            line that is no such edit is left out.
+        limit: The largest number of edits.
+    """
+    found: dict[str, None] = {}
+    named: set[tuple[str, str]] = set()
+    for side, line in fixes:
+        if edit := _EDIT.fullmatch(line):
+            names = {("torch", edit[2]), ("keras", edit[3])} if edit[1] else {(side, edit[4])}
+            if not names & named and len(found) < limit:
+                found[line] = None
+                named |= names
+    return [*found]
 
 
 _LETTERS = frozenset("AEFHILMNORSX")

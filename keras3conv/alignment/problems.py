@@ -54,6 +54,7 @@ def repeated(plan: Plan) -> Iterator[Problem]:
 
 def unplaced(plan: Plan) -> Iterator[Problem]:
     """Yield a problem for each layer with a tensor that the plan neither pairs nor ignores."""
+    proposed: dict[str, str] = {}
     for view, other in ((plan.torch, plan.keras), (plan.keras, plan.torch)):
         placed = placed_tensors(plan, view.side)
         ties = {tensor.storage for tensor in view.tensors() if tensor.storage and tensor.path in placed}
@@ -74,8 +75,32 @@ def unplaced(plan: Plan) -> Iterator[Problem]:
                 nearest = "" if layer.path in containers else unknown_class(view.side, layer)
                 for part, where in _by_line(layer, left):
                     is_on_both = any(belongs(tensor.path, where) for tensor in other.tensors())
-                    problem = _unplaced_layer(view.side, part, where, free_layers, nearest, is_on_both=is_on_both)
+                    similar = [one for one in free_layers if float_sizes(one) == float_sizes(part)]
+                    partner = _partner(view.side, where, similar, proposed)
+                    problem = _unplaced_layer(view.side, part, where, similar, partner, nearest, is_on_both=is_on_both)
                     yield replace(problem, fact=problem.fact + _none_left(view.side, part, others))
+
+
+def _partner(side: Side, where: str, similar: Sequence[LayerView], proposed: dict[str, str]) -> LayerView | None:
+    """Return the layer with which to propose to pair an unpaired layer; None if there is no layer of the same sizes.
+
+    The layers of the torch model come first. Each gets the first layer that was proposed for no other, so that all
+    proposals can be followed; only if none is left does it get one that was proposed before.
+
+    Args:
+        side: The side of the unpaired layer: "torch" or "keras".
+        where: The path of the unpaired layer, or of its tensor.
+        similar: The layers of the other side that have the same sizes and no pair.
+        proposed: The pairs proposed so far: the Keras path by the torch path. A proposal is added in place.
+    """
+    if side == "keras":
+        torch = next((torch for torch, keras in proposed.items() if keras == where), "")
+        return next((one for one in similar if one.path == torch), next(iter(similar), None))
+    left = [one for one in similar if one.path not in proposed.values()]
+    partner = next(iter(left or similar), None)
+    if left:
+        proposed[where] = left[0].path
+    return partner
 
 
 def _by_line(layer: LayerView, left: Sequence[TensorRef]) -> Iterator[tuple[LayerView, str]]:
@@ -105,7 +130,14 @@ def _free_layers(plan: Plan, view: ModelView) -> list[LayerView]:
 
 
 def _unplaced_layer(
-    side: Side, layer: LayerView, where: str, free: list[LayerView], nearest: str, *, is_on_both: bool
+    side: Side,
+    layer: LayerView,
+    where: str,
+    similar: Sequence[LayerView],
+    partner: LayerView | None,
+    nearest: str,
+    *,
+    is_on_both: bool,
 ) -> Problem:
     """Return the problem that the plan neither pairs nor ignores a layer, or one of its tensors.
 
@@ -113,23 +145,24 @@ def _unplaced_layer(
         side: The side of the layer: "torch" or "keras".
         layer: The layer, with the unpaired tensors only.
         where: The path of the layer, or of its tensor.
-        free: The layers of the other side without a pair.
+        similar: The layers of the other side that have the same sizes and no pair.
+        partner: The one of them with which to pair the layer; None if there is none.
         nearest: The known class with the most similar name, if no rule knows the class of the layer; else empty.
         is_on_both: Whether the other side has a layer or a tensor of the same path.
     """
     tensors = ", ".join(f"{tensor.role} {tensor.shape}" for tensor in layer.tensors[:_SHOWN_TENSORS])
-    similar = [other.path for other in free if float_sizes(other) == float_sizes(layer)][:_SHOWN_TENSORS]
     fact = f"{tensors} would keep its initial value" if side == "keras" else f"{tensors} matched nothing"
     if layer.run.calls == () and layer.path:
         fact += "; the layer was never called when the model ran"
     fixes = []
     if {tensor.role for tensor in layer.tensors} <= {"moving_mean", "moving_variance"}:
         fact += "; a torch layer without them normalises by the statistics of each batch, which no Keras layer does"
-    if similar:
-        other = next(other for other in free if other.path == similar[0])
+    if partner is not None:
         others = "Keras" if side == "torch" else "torch"
-        fact += f"; {others} layers of the same sizes that have no pair: {', '.join(similar)}"
-        fixes.append(_pairing(side, layer, where, other))
+        named = ", ".join(other.path for other in similar[:_SHOWN_TENSORS])
+        fact += f"; {others} layers of the same sizes that have no pair: {named}"
+        fact += "; a suggested pair only follows the order of the layers" if len(similar) > 1 else ""
+        fixes.append(_pairing(side, layer, where, partner))
     if nearest:
         fact += f"; no rule knows {layer.kind}, the known class with the most similar name is {nearest}; "
         fact += "k3c.register adds a rule"

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from keras3conv.alignment.pair import Pair, Plan
 from keras3conv.collapsing import collapse
-from keras3conv.errors import Problem
-from keras3conv.messages import collapse_problems, count, lay_out
+from keras3conv.messages import count, lay_out
 from keras3conv.report import notebook
 from keras3conv.report.cells import visible
 from keras3conv.report.grids import LONG
@@ -52,8 +51,8 @@ def describe(plan: Plan) -> str:
             "If the rows of a layer (packed, or after a flatten) must be reordered, which names and shapes do not show:"
         )
         blocks.append(visible("\n  ".join([heading, *lines]), keep="\n"))
-    if problems := _problems(plan):
-        headline = f"{count(len(plan.problems()), 'problem')}:"
+    if problems := plan.problems():
+        headline = f"{count(len(problems), 'problem')}:"
         blocks.append(visible(lay_out(headline, problems, limit=SHOWN_PROBLEMS), keep="\n"))
     return "\n\n".join(blocks)
 
@@ -63,8 +62,8 @@ def describe_html(plan: Plan) -> str:
     status: Status = "failed" if plan.problems() else "passed"
     pieces = [notebook.title(f"{plan.torch.title} <-> {plan.keras.title}", status), notebook.paragraph(summary(plan))]
     pieces += map(notebook.paragraph, (*_differing(plan), *_origin(plan), *plan.notes))
-    if problems := _problems(plan):
-        text = lay_out(f"{count(len(plan.problems()), 'problem')}:", problems, limit=SHOWN_PROBLEMS)
+    if problems := plan.problems():
+        text = lay_out(f"{count(len(problems), 'problem')}:", problems, limit=SHOWN_PROBLEMS)
         pieces.append(notebook.code(text))
     for part in _parts(plan):
         is_open = len(part.rows) <= LONG
@@ -251,7 +250,3 @@ def _ignored_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
     for line in collapse([(entry.path,) for entry in plan.ignored], keys):
         entry = plan.ignored[line.places[0]]
         yield line.paths[0], entry.side, entry.reason
-
-
-def _problems(plan: Plan) -> list[Problem]:
-    return collapse_problems(plan.problems())

@@ -196,7 +196,7 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         found = found.accepting_difference() if accept_difference else found
         named = f" --entry {quote(entry)}" if entry else ""
         given = {ends[0].side: source, ends[1].side: target}
-        if not is_complete(found, given, read := loading_options(torch_weights, keras_weights) + named):
+        if not is_complete(found, given, read := loading_options(torch_weights, keras_weights) + named, plan):
             return FAILED
         options = Options(
             out=tuple(out or ()),

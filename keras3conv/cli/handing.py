@@ -101,21 +101,23 @@ def print_report(report: "Report", saved_as: Path | None = None, names: Mapping[
         note(f"--verbose shows every table, of a long one the first {ROWS} rows{all_rows}")
 
 
-def is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str) -> bool:
+def is_complete(plan: "Alignment", sides: "Mapping[Side, str]", options: str, saved: Path | None) -> bool:
     """Print the problems of a plan for a transfer on stderr; return True if there are none.
 
     Args:
         plan: The plan (the pairs of tensors).
         sides: For each side, the argument that the transfer was given.
         options: The further options of the transfer that `align` needs, too, such as " --entry ema".
+        saved: The file of the plan, if the transfer was given one.
     """
     from keras3conv.cli.lines import as_options
-    from keras3conv.cli.suggested import align_first
+    from keras3conv.cli.suggested import align_first, hints_of
 
     try:
         plan.check()
     except AlignmentError as error:
-        complain(f"AlignmentError: {align_first(as_options(message_of(error)), sides, options)}")
+        hints = hints_of(plan) if saved else ()
+        complain(f"AlignmentError: {align_first(as_options(message_of(error)), sides, options, saved, hints)}")
         return False
     return True
 

@@ -21,19 +21,20 @@ VALIDATE = "keras3conv validate TORCH KERAS"
 """The start of a command that proves two models equal, or names the cause of a difference."""
 
 
-def _hint(match: re.Match[str]) -> str:
+def _edited(match: re.Match[str]) -> str:
+    """Return the `align` command with an option for each edit of a plan: --hint for `pair`, --ignore for `ignore`."""
+    return ALIGN + "".join(map(_option, re.finditer(_EDIT, match[0])))
+
+
+def _option(edit: re.Match[str]) -> str:
     from keras3conv.cli.files import ROOT
     from keras3conv.model.paths import join_layers
 
-    torch, keras = (
-        join_layers(name or ROOT for name in re.findall(r'"([^"]*)"', names)) for names in match.group(1, 2)
-    )
-    return f'{ALIGN} --hint "{torch}={keras}"'
-
-
-def _ignored(match: re.Match[str]) -> str:
-    path, reason, side = match.groups()
-    return f'{ALIGN} --ignore "{f"{side}:" if side else ""}{path}={reason}"'
+    *layers, path, reason, side = edit.groups()
+    if path:
+        return f' --ignore "{f"{side}:" if side else ""}{path}={reason}"'
+    torch, keras = (join_layers(name or ROOT for name in re.findall(r'"([^"]*)"', names)) for names in layers)
+    return f' --hint "{torch}={keras}"'
 
 
 def _registered(match: re.Match[str]) -> str:
@@ -53,9 +54,11 @@ def _shape(match: re.Match[str]) -> str:
 _NAMES = r'(\[(?:"[^"]*"(?:, )?)+\]|"[^"]*")'
 """The pattern of a layer path as a Python string, or of a list of such strings."""
 
+_EDIT = rf'\.pair\({_NAMES}, {_NAMES}\)|\.ignore\("([^"]+)", "([^"]+)"(?:, side="(\w+)")?\)'
+"""The pattern of an edit of a plan that is an option of `align`."""
+
 _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (rf"(?:plan = )?plan\.pair\({_NAMES}, {_NAMES}\)", _hint),
-    (r'(?:plan = )?plan\.ignore\("([^"]+)", "([^"]+)"(?:, side="(\w+)")?\)', _ignored),
+    (rf"(?:plan = )?plan(?:{_EDIT})+", _edited),
     (r"k3c\.register\(RULE\)(?=  # your rule)", f"{ALIGN} --import FILE.py"),
     (r'(?:plan = )?plan\.unpair\("[^"]*"\)', ALIGN),
     (r'k3c\.transfer\(source, model, plan, out="([^"]+)"\)', r"keras3conv transfer SOURCE net.py:make -o \1"),

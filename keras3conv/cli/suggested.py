@@ -1,10 +1,13 @@
 """Complete the commands that messages suggest, with the arguments of the running command."""
 
+import os
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from keras3conv.cli.files import ROOT
 from keras3conv.cli.imported import import_options
 from keras3conv.cli.lines import ALIGN, VALIDATE, as_options
 from keras3conv.errors import TransferError
@@ -12,6 +15,7 @@ from keras3conv.errors import TransferError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from keras3conv.alignment.plan import Alignment
     from keras3conv.model.views import Side
 
 
@@ -42,8 +46,7 @@ def names_for(
     """
     weights = loading_options(torch_weights, keras_weights)
     read = weights + (f" --entry {quote(entry)}" if entry else "")
-    new = quote(str(plan.with_name(f"new_{plan.name}") if plan else "plan.json"))
-    rest = f" -o {new}" if again is None else "".join(f" {quote(one)}" for one in again)
+    rest = f" -o {quote(str(_new_plan(plan)))}" if again is None else "".join(f" {quote(one)}" for one in again)
     align = f"keras3conv align {quote(torch)} {quote(keras)}{read}"
     return {
         f"{ALIGN} -o": f"{align} -o",
@@ -110,11 +113,29 @@ def aligned_first(sides: "Mapping[Side, str]", options: str, plan: Path | None) 
     try:
         yield
     except TransferError as error:
-        new = str(plan.with_name(f"new_{plan.name}")) if plan else "plan.json"
-        raise TransferError(align_first(as_options(error.message), sides, options, new)) from error
+        raise TransferError(align_first(as_options(error.message), sides, options, plan)) from error
 
 
-def align_first(message: str, sides: "Mapping[Side, str]", options: str, new: str = "plan.json") -> str:
+def _new_plan(plan: Path | None) -> Path:
+    """Return the path to which a suggested `align` writes its plan: a file that does not exist.
+
+    Args:
+        plan: The file of the plan that the running command was given; the new one is beside it.
+    """
+    first = plan.with_name(f"new_{plan.name}") if plan else Path("plan.json")
+    others = (first.with_name(f"{first.stem}_{number}{first.suffix}") for number in count(2))
+    return next(path for path in chain([first], others) if not os.path.lexists(path))
+
+
+def hints_of(plan: "Alignment") -> list[str]:
+    """Return the hints by which a plan was made, as values of --hint: ["fc=dense"]."""
+    found = [(pair.torch or ROOT, pair.keras or ROOT) for pair in plan.pairs if pair.decided_by == "hint"]
+    return [f"{torch}={keras}" for torch, keras in found]
+
+
+def align_first(
+    message: str, sides: "Mapping[Side, str]", options: str, plan: Path | None, hints: "Sequence[str]" = ()
+) -> str:
     """Return the error of a transfer whose plan has problems, with the commands that make and use another plan.
 
     The suggested commands become "keras3conv align ... --hint fc=dense -o plan.json". A line follows them:
@@ -124,8 +145,11 @@ def align_first(message: str, sides: "Mapping[Side, str]", options: str, new: st
         message: The error message of `Alignment.check`, which suggests options of `align`.
         sides: For each side, the argument that the transfer was given.
         options: The further options of the transfer that `align` needs, too, such as " --entry ema".
-        new: The file that the suggested `align` writes.
+        plan: The file of the plan that the transfer was given; the suggested `align` writes another one beside it.
+        hints: The hints by which this plan was made.
     """
+    new = str(_new_plan(plan))
+    options += "".join(f" --hint {quote(one)}" for one in hints)
     command = f"keras3conv align {quote(sides['torch'])} {quote(sides['keras'])}{options} -o {quote(new)}"
     message = message.replace(ALIGN, command)
     message = message.replace(VALIDATE, f"keras3conv validate {quote(sides['torch'])} {quote(sides['keras'])}{options}")

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from keras3conv.errors import Problem
-from keras3conv.messages import collapse_problems, how_many_differ, with_article
+from keras3conv.messages import collapse_problems, how_many_differ, lay_out, with_article
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,3 +56,30 @@ def test_a_report_counts_one_thing_in_the_singular() -> None:
     for folder in ("validators", "keras3conv/workflows", "keras3conv/report"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             assert counted_without_care(path.read_text(encoding="utf-8")) == [], path
+
+
+def test_one_line_makes_all_edits_of_a_plan_that_name_different_layers() -> None:
+    pairs = [("c1", "a"), ("c2", "b"), ("c3", "a")]  # no layer is left for c3
+    problems = [
+        Problem(
+            torch=torch,
+            fact="f",
+            fixes=(f'plan = plan.pair("{torch}", "{keras}")', f'plan = plan.ignore("{torch}", "r")'),
+        )
+        for torch, keras in pairs
+    ]
+    problems += [Problem(keras="a", fact="f", fixes=('plan = plan.pair("c1", "a")', 'plan = plan.ignore("a", "r")'))]
+    problems += [Problem(keras="c3", fact="f", fixes=('plan = plan.ignore("c3", "r", side="keras")',))]
+    line = 'plan = plan.pair("c1", "a").pair("c2", "b").ignore("c3", "r", side="keras")'
+    assert lay_out("h", problems).endswith(f'\nFix:  {line}     or     plan = plan.ignore("c1", "r")')
+    assert lay_out("h", problems, limit=1).endswith(
+        '\nFix:  plan = plan.pair("c1", "a")     or     plan = plan.ignore("c1", "r")'
+    )
+
+
+def test_a_line_that_is_no_edit_of_a_plan_stands_beside_the_edits() -> None:
+    other = Problem(torch="own", fact="f", fixes=("k3c.register(RULE)",))
+    edits = [Problem(torch=name, fact="f", fixes=(f'plan = plan.ignore("{name}", "r")',)) for name in ("x", "y")]
+    line = 'plan = plan.ignore("x", "r").ignore("y", "r")'
+    assert lay_out("h", [other, *edits]).endswith(f"\nFix:  k3c.register(RULE)     and     {line}")
+    assert lay_out("h", [*edits, other]).endswith(f"\nFix:  {line}     and     k3c.register(RULE)")

@@ -69,7 +69,7 @@ def test_the_text_of_a_plan_is_a_summary_and_tables() -> None:
         "\n"
         "2 problems:\n"
         "  heads.{0..1}  (torch)  weight (2, 2) matched nothing; Keras has no variable of this size left\n"
-        'Fix:  plan = plan.ignore("heads.0", "reason")'
+        'Fix:  plan = plan.ignore("heads.0", "reason").ignore("heads.1", "reason")'
     )
 
 

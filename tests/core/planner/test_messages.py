@@ -60,7 +60,8 @@ def test_check_names_the_first_layers_that_differ(unlike: Alignment) -> None:
         "  middle  (keras)  kernel (4, 5), bias (5,) would keep its initial value; "
         "torch has no tensor of these sizes left\n"
         "  top     (keras)  kernel (5, 2), bias (2,) would keep its initial value\n"
-        'Fix:  plan = plan.ignore("body", "reason")     and     plan = plan.ignore("head", "reason")'
+        'Fix:  plan = plan.ignore("body", "reason").ignore("head", "reason")'
+        '.ignore("middle", "reason").ignore("top", "reason")'
     )
 
 

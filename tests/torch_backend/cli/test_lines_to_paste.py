@@ -71,6 +71,10 @@ def make():
             'numpy.savez("keras_inputs.npz", a=a)  # and --keras-inputs keras_inputs.npz',
         ),
         (
+            'plan = plan.pair("a", "b").pair(["c", "d"], "").ignore("e", "no", side="keras")',
+            f'{ALIGN} --hint "a=b" --hint "c + d=." --ignore "keras:e=no"',
+        ),
+        (
             'plan = plan.ignore("a", "no")     and     plan = plan.ignore("b", "no")',
             f'{ALIGN} --ignore "a=no" --ignore "b=no"',
         ),
