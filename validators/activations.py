@@ -19,8 +19,9 @@ from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.blame import blame_layer
 from keras3conv.validators.diagnosis.causes import explained_problem
-from keras3conv.validators.running.call_pairs import CallPair, call_pairs, in_keras_layout, judged_by_outputs
+from keras3conv.validators.running.call_pairs import CallPair, call_pairs, judged_by_outputs
 from keras3conv.validators.running.isolated import isolated_run
+from keras3conv.validators.running.layouts import in_keras_layout
 from keras3conv.validators.running.neighbours import NOTE, compensated_pairs
 from keras3conv.validators.running.noise_runs import (
     NoiseRuns,

@@ -22,8 +22,9 @@ from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation, find_cause
 from keras3conv.validators.diagnosis.divergence import Divergence, largest_difference, runs_within_limit
 from keras3conv.validators.diagnosis.facts import case_of
-from keras3conv.validators.running.call_pairs import CallPair, in_keras_layout
+from keras3conv.validators.running.call_pairs import CallPair
 from keras3conv.validators.running.determinism import nondeterminism
+from keras3conv.validators.running.layouts import in_keras_layout
 from keras3conv.validators.running.output_pairs import OutputPair
 from keras3conv.validators.running.rounded_constants import LARGEST, float32_constants
 from keras3conv.validators.running.subject import Subject

@@ -14,7 +14,8 @@ from keras3conv.frameworks.shared.recording import Call, Recording
 from keras3conv.numerics.difference import FLOAT64_LIMIT
 from keras3conv.numerics.rows import in_row_order
 from keras3conv.transforms import Array, Arrays, Shape
-from keras3conv.validators.running.call_pairs import in_keras_layout, order_of_rows, probe_calls
+from keras3conv.validators.running.call_pairs import order_of_rows, probe_calls
+from keras3conv.validators.running.layouts import in_keras_layout
 from keras3conv.validators.running.subject import Subject
 
 if TYPE_CHECKING:
