@@ -1,20 +1,14 @@
-"""Prepare a transfer: check the plan against both models, and compute the new values of the model to write.
+"""Prepare a transfer: check the plan against both models, and compute the new values of the model to write."""
 
-A plan is forced if every torch weight fits only one Keras weight by its shape. Then a difference between the outputs of
-the two models comes from their code, not from the plan. A plan is not forced if two layers have equal shapes, or if a
-layer is fused, such as one Linear for query, key and value: the plan may have exchanged weights or rows of equal
-shapes, which only the outputs show.
-"""
-
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
 
+from keras3conv.alignment.forced import is_forced
 from keras3conv.alignment.made_for import made_for_others
-from keras3conv.alignment.pair import Plan, tensors_by_path
+from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import Problem, TransferError, TransformError, message_of
 from keras3conv.messages import count, lay_out
@@ -22,7 +16,7 @@ from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.model.wrappers import named_as
 from keras3conv.numerics.copying import is_finite
 from keras3conv.rules.rule import WeightMapping
-from keras3conv.transforms import Array, Axes, Shape
+from keras3conv.transforms import Array, Axes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,32 +287,3 @@ def _dtype(name: str) -> np.dtype[np.generic]:
 
         dtype: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name))
         return dtype
-
-
-_PARTS = (2, 3)
-"""The possible numbers of parts of a fused layer: 2 (gate and up) and 3 (query, key and value)."""
-
-
-def is_forced(plan: Plan) -> bool:
-    """Return True if a plan is forced: by the shapes, the weights of the two models can be paired in only one way."""
-    if any(evidence.kind == "unseen flatten" for pair in plan.pairs for evidence in pair.evidence):
-        return False
-    if any(len(mapping.torch) != 1 or len(mapping.keras) != 1 for mapping in plan.mappings):
-        return False
-    shapes = Counter(layer for layer in _shapes_of_layers(plan.torch) if layer)
-    return all(count == 1 for count in shapes.values()) and not _may_be_fused(plan.torch)
-
-
-def _shapes_of_layers(view: ModelView) -> Iterator[tuple[Shape, ...]]:
-    for layer in view.layers:
-        yield tuple(sorted(tensor.shape for tensor in layer.tensors if tensor.shape))
-
-
-def _may_be_fused(view: ModelView) -> bool:
-    """Return True if some layer of a model may be fused: it has 2 or 3 times as many outputs as a layer has inputs."""
-    kernels = [tensor.shape for tensor in view.tensors() if len(tensor.shape) > 1]
-    taken = {shape[1] for shape in kernels}
-    return any(
-        shape[0] == 3 * shape[1] or any(shape[0] == parts * size for parts in _PARTS for size in taken)
-        for shape in kernels
-    )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.alignment.staging import is_forced
+from keras3conv.alignment.forced import is_forced
 from keras3conv.errors import AlignmentError
 from tests.support.models import randomize
 
