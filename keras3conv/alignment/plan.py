@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from keras3conv.alignment.adapted import adapted, merged_first, quantized_in_torch
-from keras3conv.alignment.binding import pair_by_hand
+from keras3conv.alignment.by_hand import pair_by_hand
 from keras3conv.alignment.first_difference import first_difference
 from keras3conv.alignment.pair import Ignored, Pair, belongs
 from keras3conv.alignment.problems import misfits, repeated, unplaced

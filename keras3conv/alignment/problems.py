@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import prod
 
 from keras3conv.alignment.adapted import is_adapted, is_adapter, is_quantized_in_torch
-from keras3conv.alignment.binding import REGISTER, needs_rule
+from keras3conv.alignment.by_hand import REGISTER, needs_rule
 from keras3conv.alignment.pair import Plan, belongs, misfit, placed_tensors, tensors_by_path
 from keras3conv.alignment.proposals import call_that_fits
 from keras3conv.alignment.shapes import float_sizes

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.binding import pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, ignored_seeds
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.to_keras.layers import Placement
 from keras3conv.errors import RuleError
-from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.rules.library import find
 from keras3conv.rules.misnamed import does_not_apply
@@ -57,8 +56,7 @@ def _pairs(
         yield Pair(torch=first.owner, keras=first.layer, rule=first.rule, weights=mappings, evidence=(_EVIDENCE,))
         return
     for mapping in mappings:
-        torch_name, keras_name = join_layers(mapping.torch), join_layers(mapping.keras)
-        yield Pair(torch=torch_name, keras=keras_name, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
+        yield pair_of_tensors([mapping], [_EVIDENCE])
 
 
 def _mapping(placement: Placement, variables: Mapping[tuple[str, str], str]) -> WeightMapping:

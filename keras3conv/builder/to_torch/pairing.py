@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from keras3conv.alignment.binding import RULE, make_pair
+from keras3conv.alignment.binding import make_pair, pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Ignored, Pair
 from keras3conv.alignment.plan import Alignment
 from keras3conv.builder.program.program import Module, Program
@@ -87,7 +87,7 @@ def _weight_pairs(program: Program, paths: Mapping[str, str]) -> Iterator[Pair]:
         if weight.source:
             path = paths.get(weight.name, weight.name)
             mapping = WeightMapping(torch=(path,), keras=(weight.source,), transform=Same())
-            yield Pair(torch=path, keras=weight.source, rule=RULE, weights=(mapping,), evidence=(_EVIDENCE,))
+            yield pair_of_tensors([mapping], [_EVIDENCE])
 
 
 def _constants(program: Program, paths: Mapping[str, str]) -> Iterator[Ignored]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.binding import pair_of_tensors
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Pair
 from keras3conv.alignment.shapes import reshaping
 from keras3conv.model.views import LayerView, ModelView, TensorRef
@@ -167,6 +167,4 @@ def _has_order(tensors: Iterable[TensorRef], calls: Mapping[str, int]) -> bool:
 
 def _pair(torch: TensorRef, keras: TensorRef, evidence: Evidence, candidates: tuple[str, ...] = ()) -> Pair:
     mapping = WeightMapping(torch=(torch.path,), keras=(keras.path,), transform=reshaping(torch.shape, keras.shape))
-    return Pair(
-        torch=torch.path, keras=keras.path, rule=RULE, weights=(mapping,), evidence=(evidence,), candidates=candidates
-    )
+    return pair_of_tensors([mapping], [evidence], candidates)

@@ -7,9 +7,8 @@ The first axis of the tensor has one index for each layer: (experts, inputs, out
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.binding import pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Pair
-from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.evidence.series import in_series
 from keras3conv.rules.rule import WeightMapping
@@ -104,10 +103,4 @@ def _pair(packed: TensorRef, members: Members, side: Side) -> Pair:
         mapping = WeightMapping(torch=(packed.path,), keras=paths, transform=Chain(*steps))
     else:
         mapping = WeightMapping(torch=paths, keras=(packed.path,), transform=Chain(*steps))
-    return Pair(
-        torch=join_layers(mapping.torch),
-        keras=join_layers(mapping.keras),
-        rule=RULE,
-        weights=(mapping,),
-        evidence=(_EVIDENCE,),
-    )
+    return pair_of_tensors([mapping], [_EVIDENCE])

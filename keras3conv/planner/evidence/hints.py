@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
-from keras3conv.alignment.binding import check_names, pair_by_hand, paths_of
+from keras3conv.alignment.by_hand import check_names, pair_by_hand, paths_of
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import InputError
 from keras3conv.messages import with_article

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 
-from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.binding import RULE, pair_of_tensors
 from keras3conv.alignment.packed import as_linear, packed_mappings
 from keras3conv.alignment.pair import Evidence, Pair
-from keras3conv.model.paths import join_layers, separator
+from keras3conv.model.paths import separator
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
 from keras3conv.planner.evidence import names
 from keras3conv.planner.evidence.structure import Unmatched
@@ -68,7 +68,7 @@ def packed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
                     others = tuple(_other_orders(torch_layers, keras_layers, order))
                     biases = _biases_of(torch_layers, unmatched.torch_layers)
                     for mapping in packed_mappings(torch_layers, keras_layers):
-                        yield _pair(_with_bias(mapping, biases), others)
+                        yield pair_of_tensors([_with_bias(mapping, biases)], [_EVIDENCE], others)
 
 
 def _biases_of(packed: tuple[LayerView, ...], layers: Iterable[LayerView]) -> dict[str, TensorRef]:
@@ -197,14 +197,3 @@ def _may_be_packed(pair: Pair, shape: Shape, inputs: set[int]) -> bool:
         return True
     parts = {shape[0] // number for number in (2, 3) if shape[0] % number == 0}
     return shape[0] not in inputs and any(part > _SMALLEST_PART and part in inputs for part in parts)
-
-
-def _pair(mapping: WeightMapping, others: tuple[str, ...]) -> Pair:
-    return Pair(
-        torch=join_layers(mapping.torch),
-        keras=join_layers(mapping.keras),
-        rule=RULE,
-        weights=(mapping,),
-        evidence=(_EVIDENCE,),
-        candidates=others,
-    )

@@ -12,7 +12,7 @@ from itertools import takewhile
 from math import prod
 from typing import TypeVar
 
-from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.binding import pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.shapes import same_axes
 from keras3conv.model.views import LayerView, ModelView, TensorRef
@@ -81,13 +81,7 @@ def named_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> It
             continue
         mapping = WeightMapping(torch=(held.torch.path,), keras=(held.keras.path,), transform=transforms[0])
         evidence = Evidence(kind="name", detail=f"the layer holds one variable, and has the name of {held.torch.path}")
-        yield Pair(
-            torch=held.torch.path,
-            keras=held.keras.path,
-            rule=RULE,
-            weights=(mapping,),
-            evidence=(evidence, _DOUBT) if len(transforms) > 1 else (evidence,),
-        )
+        yield pair_of_tensors([mapping], [evidence, _DOUBT] if len(transforms) > 1 else [evidence])
 
 
 def holds_one_parameter(layer: LayerView) -> bool:

@@ -5,10 +5,9 @@ The names are listed in the module `alignment.renamed`.
 
 from collections.abc import Iterator, Sequence
 
-from keras3conv.alignment.binding import RULE
+from keras3conv.alignment.binding import pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.renamed import renamed_mappings
-from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView
 from keras3conv.planner.evidence import names
 from keras3conv.planner.evidence.structure import Unmatched
@@ -20,13 +19,7 @@ def renamed_pairs(unmatched: Unmatched) -> Iterator[Pair]:
     for words, layers in torch.items():
         others = keras.get(words, [])
         if len(layers) == len(others) == 1 and (mappings := renamed_mappings(layers[0], others[0])):
-            yield Pair(
-                torch=join_layers(path for mapping in mappings for path in mapping.torch),
-                keras=join_layers(path for mapping in mappings for path in mapping.keras),
-                rule=RULE,
-                weights=mappings,
-                evidence=(Evidence(kind="name", detail=" ".join(words)),),
-            )
+            yield pair_of_tensors(mappings, [Evidence(kind="name", detail=" ".join(words))])
 
 
 def _by_words(layers: Sequence[LayerView]) -> dict[tuple[str, ...], list[LayerView]]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-from keras3conv.alignment.binding import RULE, make_pair
+from keras3conv.alignment.binding import make_pair, pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, ignored_seeds, misfit, tensors_by_path
 from keras3conv.alignment.plan import Alignment
 from keras3conv.alignment.shapes import reshaping, without_ones
@@ -332,7 +332,7 @@ def _one_by_one(
         yield replace(pair, weights=tuple(weights))
         return
     for mapping in weights:
-        yield Pair(torch=mapping.torch[0], keras=mapping.keras[0], rule=RULE, weights=(mapping,), evidence=(evidence,))
+        yield pair_of_tensors([mapping], [evidence])
 
 
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:

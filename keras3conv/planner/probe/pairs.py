@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras3conv.alignment.binding import RULE, make_pair
+from keras3conv.alignment.binding import make_pair, pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Pair
 from keras3conv.alignment.shapes import same_axes
 from keras3conv.errors import RuleError
-from keras3conv.model.paths import join_layers
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.numerics.fingerprint import EXACT
 from keras3conv.planner.evidence import names
@@ -124,8 +123,7 @@ def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Ite
         if len(fitting) == len(rivals) == len(ways) == 1 and _may_correspond(fitting[0], tensor, counterparts):
             mapping = WeightMapping(torch=(fitting[0].path,), keras=(tensor.path,), transform=ways[0])
             detail = "no other unpaired tensor has this shape; its layer never ran"
-            evidence = (Evidence(kind="shape", detail=detail),)
-            yield Pair(torch=fitting[0].path, keras=tensor.path, rule=RULE, weights=(mapping,), evidence=evidence)
+            yield pair_of_tensors([mapping], [Evidence(kind="shape", detail=detail)])
 
 
 def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
@@ -186,15 +184,7 @@ def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
         )
         return
     for mapping in candidate.mappings:
-        complete = _with_real_tensors(mapping, candidate)
-        yield Pair(
-            torch=join_layers(complete.torch),
-            keras=join_layers(complete.keras),
-            rule=RULE,
-            weights=(complete,),
-            evidence=evidence,
-            candidates=candidates,
-        )
+        yield pair_of_tensors([_with_real_tensors(mapping, candidate)], evidence, candidates)
 
 
 def _with_real_tensors(mapping: WeightMapping, candidate: Candidate) -> WeightMapping:
@@ -255,24 +245,16 @@ def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
             choice.candidate.sources[mapping.torch[0]][0] for choice, mapping in zip(choices, mappings, strict=True)
         ]
         split = Split(slices[0].axis, tuple(part.stop - part.start for part in slices))
-        keras = tuple(mapping.keras[0] for mapping in mappings)
         combined = WeightMapping(
             torch=(slices[0].path,),
-            keras=keras,
+            keras=tuple(mapping.keras[0] for mapping in mappings),
             transform=Chain(
                 *_reordering(choices[0].candidate, mappings[0].torch[0]),
                 split,
                 _each([entry.transform for entry in mappings]),
             ),
         )
-        yield Pair(
-            torch=slices[0].path,
-            keras=join_layers(keras),
-            rule=RULE,
-            weights=(combined,),
-            evidence=evidence,
-            candidates=candidates,
-        )
+        yield pair_of_tensors([combined], evidence, candidates)
 
 
 def _by_rule(

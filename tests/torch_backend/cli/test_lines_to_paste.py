@@ -14,7 +14,7 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.alignment.binding import REGISTER
+from keras3conv.alignment.by_hand import REGISTER
 from keras3conv.cli.imported import imports
 from keras3conv.cli.lines import ALIGN, VALIDATE, as_options, with_options
 from keras3conv.cli.next_command import probed, validation

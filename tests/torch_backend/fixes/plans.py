@@ -194,13 +194,13 @@ def mixings(torch_shapes: list[tuple[int, ...]], keras_shapes: list[tuple[int, .
     return NAMES | {"plan": replace(plan, pairs=())}
 
 
-@case("keras3conv/alignment/binding.py:pair_by_hand", 'plan = plan.pair("t0", "k0")', then="plan.check()")
+@case("keras3conv/alignment/by_hand.py:pair_by_hand", 'plan = plan.pair("t0", "k0")', then="plan.check()")
 def two_classes_that_no_rule_pairs(_: Path) -> Scope:
     return mixings([(4, 3)], [(3, 4)])
 
 
 @case(
-    "keras3conv/alignment/binding.py:_pair_of_tensors",
+    "keras3conv/alignment/by_hand.py:_pair_named_tensors",
     'plan = plan.pair("t0.weight", "k0/mixing")',
     then="plan.check()",
 )
@@ -209,7 +209,7 @@ def a_tensor_with_its_axes_in_another_order(_: Path) -> Scope:
 
 
 @case(
-    "keras3conv/alignment/binding.py:_pair_of_tensors",
+    "keras3conv/alignment/by_hand.py:_pair_named_tensors",
     'plan = plan.pair(["t0.weight", "t1.weight"], "k0/mixing")',
     then="plan.check()",
 )
@@ -218,7 +218,7 @@ def two_tensors_that_are_one_on_the_other_side(_: Path) -> Scope:
 
 
 @case(
-    "keras3conv/alignment/binding.py:_pair_of_tensors",
+    "keras3conv/alignment/by_hand.py:_pair_named_tensors",
     'plan = plan.pair("t0.weight", ["k0/mixing", "k1/mixing"])',
     then="plan.check()",
 )

@@ -72,7 +72,7 @@ def files_with_a_layer_that_no_rule_knows(folder: Path) -> Scope:
 
 
 @case(
-    "keras3conv/alignment/binding.py:pair_by_hand",
+    "keras3conv/alignment/by_hand.py:pair_by_hand",
     'k3c.align("net.pt", "net.weights.h5", hints={"num": "num"})',
     only="k3c.register",
 )
@@ -81,7 +81,7 @@ def a_hint_for_a_layer_that_no_rule_knows(folder: Path) -> Scope:
 
 
 @case(
-    "keras3conv/alignment/binding.py:_pair_of_tensors",
+    "keras3conv/alignment/by_hand.py:_pair_named_tensors",
     'plan.pair("num.freq", "num/0")',
     then='k3c.align("net.pt", "net.weights.h5").check()',
     only="k3c.register",
