@@ -22,7 +22,8 @@ from keras3conv.planner.evidence.parameters import named_pairs
 from keras3conv.planner.evidence.renamed import renamed_pairs
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
-from keras3conv.planner.probe.pairs import ProbeResult, rest_pairs
+from keras3conv.planner.probe.never_run import rest_pairs
+from keras3conv.planner.probe.pairs import ProbeResult
 from keras3conv.rules.applying import mappings_of
 from keras3conv.rules.constants import constant_buffer, is_constant, passing_variable
 from keras3conv.rules.registry import users_rules

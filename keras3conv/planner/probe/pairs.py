@@ -1,23 +1,20 @@
 """Turn the choices of the probe into the pairs of a plan, with evidence for or against each pair."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from keras3conv.alignment.binding import make_pair, pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Pair
-from keras3conv.alignment.shapes import same_axes
 from keras3conv.errors import RuleError
-from keras3conv.model.views import LayerView, ModelView, TensorRef
+from keras3conv.model.views import LayerView, ModelView
 from keras3conv.numerics.fingerprint import EXACT
 from keras3conv.planner.evidence import names
-from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.planner.probe.option import Candidate, TensorSlice
 from keras3conv.planner.probe.outcome import Ambiguous, Choice, Comparison, Compensated, Confirmed, Forced
 from keras3conv.planner.probe.record import NEAR, TorchRun
 from keras3conv.planner.probe.search import Search
-from keras3conv.planner.probe.weights import is_weight
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import numbered
@@ -101,73 +98,6 @@ def _without_taken_alternatives(choices: Mapping[str, Choice]) -> dict[str, Choi
         path: choice.with_alternatives(tuple(filter(is_free, choice.alternatives))) if choice.alternatives else choice
         for path, choice in choices.items()
     }
-
-
-def rest_pairs(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Yield pairs of single tensors in layers that never ran, if each is the only unpaired tensor of its size.
-
-    Args:
-        torch: The view of the torch model.
-        keras: The view of the Keras model.
-        pairs: The pairs made so far.
-    """
-    pairs = tuple(pairs)
-    placed = {path for pair in pairs for mapping in pair.weights for path in (*mapping.torch, *mapping.keras)}
-    counterparts = _counterparts(torch, keras, pairs)
-    torch_tensors = [tensor for tensor in _untied(torch, placed) if is_weight(tensor)]
-    keras_tensors = [tensor for tensor in keras.tensors() if tensor.path not in placed and not tensor.is_seed]
-    for tensor in keras_tensors:
-        fitting = [other for other in torch_tensors if same_axes(other.shape, tensor.shape)]
-        rivals = [other for other in keras_tensors if same_axes(other.shape, tensor.shape)]
-        ways = list(transforms_between(fitting[0].shape, tensor.shape)) if fitting else []
-        if len(fitting) == len(rivals) == len(ways) == 1 and _may_correspond(fitting[0], tensor, counterparts):
-            mapping = WeightMapping(torch=(fitting[0].path,), keras=(tensor.path,), transform=ways[0])
-            detail = "no other unpaired tensor has this shape; its layer never ran"
-            yield pair_of_tensors([mapping], [Evidence(kind="shape", detail=detail)])
-
-
-def _counterparts(torch: ModelView, keras: ModelView, pairs: Iterable[Pair]) -> dict[str, set[str]]:
-    """Return, for each tensor of a paired layer, the paths of all tensors of the layers that it is paired with."""
-    siblings = {
-        tensor.path: layer.tensors for view in (torch, keras) for layer in view.layers for tensor in layer.tensors
-    }
-    found: dict[str, set[str]] = {}
-    for pair in pairs:
-        for mapping in pair.weights:
-            for these, those in ((mapping.torch, mapping.keras), (mapping.keras, mapping.torch)):
-                others = {sibling.path for path in those for sibling in siblings.get(path, ())}
-                for sibling in (sibling for path in these for sibling in siblings.get(path, ())):
-                    found.setdefault(sibling.path, set()).update(others)
-    return found
-
-
-def _may_correspond(torch: TensorRef, keras: TensorRef, counterparts: Mapping[str, set[str]]) -> bool:
-    """Return whether two tensors may correspond: their layers are paired with each other, or one layer is unpaired.
-
-    An unpaired layer may have a tensor of a paired one: the output head that reverses an embedding has the table of the
-    embedding.
-
-    Args:
-        torch: The torch tensor.
-        keras: The Keras tensor.
-        counterparts: For each tensor of a paired layer, the tensors of the layers that it is paired with.
-    """
-    of_torch, of_keras = counterparts.get(torch.path), counterparts.get(keras.path)
-    return of_torch is None or of_keras is None or (keras.path in of_torch and torch.path in of_keras)
-
-
-def _untied(view: ModelView, placed: set[str]) -> Iterator[TensorRef]:
-    """Yield the unpaired tensors; a tied tensor is yielded once, under its first name.
-
-    Args:
-        view: The model.
-        placed: The paths of the tensors that are in a pair.
-    """
-    storages = {tensor.storage for tensor in view.tensors() if tensor.path in placed and tensor.storage}
-    for tensor in view.tensors():
-        if tensor.path not in placed and (not tensor.storage or tensor.storage not in storages):
-            storages.add(tensor.storage)
-            yield tensor
 
 
 def _pairs_of(choice: Choice, run: TorchRun) -> Iterator[Pair]:
@@ -325,25 +255,23 @@ def _evidence(choice: Choice, run: TorchRun) -> tuple[Evidence, ...]:
     if isinstance(outcome, Forced):
         return (Evidence(kind="forced", detail=_disagreement(outcome.comparison)),)
     if isinstance(outcome, Compensated):
-        return (Evidence(kind="probe", detail=_compensation(outcome.comparison)),)
+        same = "but the outputs of the models are equal, and only with these weights"
+        return (Evidence(kind="probe", detail=f"its output {_difference(outcome.comparison)}, {same}"),)
     if isinstance(outcome, Ambiguous):
         return (Evidence(kind="ambiguous", detail="other layers have the same output, and no later layer decides"),)
     rows = f"; the rows of torch are reordered: {choice.candidate.rows.name}" if choice.candidate.rows else ""
     return (Evidence(kind="probe", detail=_agreement(outcome, outcome.comparison) + rows),)
 
 
-def _compensation(comparison: Comparison) -> str:
-    differs = f"differs by {comparison.error:.2g} of the largest value"
-    differs = differs if np.isfinite(comparison.error) else "has another shape than torch's"
-    return f"its output {differs}, but the outputs of the models are equal, and only with these weights"
-
-
 def _disagreement(comparison: Comparison) -> str:
-    detail = "chosen by names and order: its output "
-    if not np.isfinite(comparison.error):
-        return f"{detail}has another shape than torch's"
-    detail += f"differs by {comparison.error:.2g} of the largest value"
+    detail = f"chosen by names and order: its output {_difference(comparison)}"
     return f"{detail}, and wrong weights would give nearly the same error" if comparison.error <= NEAR else detail
+
+
+def _difference(comparison: Comparison) -> str:
+    if np.isfinite(comparison.error):
+        return f"differs by {comparison.error:.2g} of the largest value"
+    return "has another shape than torch's"
 
 
 def _agreement(outcome: Confirmed, comparison: Comparison) -> str:

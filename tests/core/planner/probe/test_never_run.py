@@ -3,7 +3,7 @@
 from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
-from keras3conv.planner.probe.pairs import rest_pairs
+from keras3conv.planner.probe.never_run import rest_pairs
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Same
 
