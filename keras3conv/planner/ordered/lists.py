@@ -5,27 +5,22 @@ both lists have the same order; a layer without an entry keeps its place. The pa
 they are unconfirmed until `validate` compares the outputs.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-from keras3conv.alignment.binding import make_pair, pair_of_tensors
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, ignored_seeds, misfit, tensors_by_path
 from keras3conv.alignment.plan import Alignment
-from keras3conv.alignment.shapes import reshaping, without_ones
 from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError
 from keras3conv.messages import count, lay_out
-from keras3conv.model.views import LayerView, ModelView, Side, TensorRef
-from keras3conv.planner.evidence.keys import shapes_in_torch
+from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.evidence.structure import ignored_tensors
 from keras3conv.planner.ordered.names import Choice, NameTable, TailTable, reordered
-from keras3conv.planner.ordered.steps import Transfers, steps, transfers_for
+from keras3conv.planner.ordered.pairing import pairs_of_layers
+from keras3conv.planner.ordered.steps import Transfers, transfers_for
 from keras3conv.report.cells import visible
 from keras3conv.rules.constants import constant_buffer
-from keras3conv.rules.library import known_classes, lookup
-from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import units, without_parts
-from keras3conv.transforms import Chain, Same, Transform
 from keras3conv.width import fitted_table
 
 COUNTER = "num_batches_tracked"
@@ -104,7 +99,9 @@ def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
     for position, (first, second) in enumerate(zip(torch_list, keras_list, strict=False)):  # lengths: checked below
         try:
             evidence = Evidence(kind="position", detail=f"position {position} of both lists")
-            pairs += _checked(list(_pairs(first, second, order.additional_transfer, evidence)), torch, keras)
+            functions = transfers_for(second.layer, second.name, order.additional_transfer)
+            found = pairs_of_layers(first.layer, second.layer, functions, evidence, alone=first.alone)
+            pairs += _checked(list(found), torch, keras)
         except (TransformError, AlignmentError, RuleError) as error:
             fact = f"position {position}: {error}"
             problems.append(Problem(torch=first.name or torch.name, keras=second.name, fact=fact, fixes=_FIXES))
@@ -184,157 +181,6 @@ def _outermost(view: ModelView) -> list[LayerView]:
     return list(without_parts(layers, wholes, view.side))
 
 
-def _pairs(torch: Entry, keras: Entry, transfers: Transfers, evidence: Evidence) -> Iterator[Pair]:
-    """Yield the pair that a rule makes of a torch entry and a Keras entry; without a rule, yield one pair per tensor.
-
-    Args:
-        torch: The entry of the torch list.
-        keras: The entry of the Keras list at the same position.
-        transfers: The user's functions or transforms for single Keras layers.
-        evidence: The evidence to note in the pairs: the position.
-
-    Raises:
-        AlignmentError: The entries do not fit each other.
-    """
-    torch = replace(torch, layer=_without_unknown_config(torch.layer))
-    functions = transfers_for(keras.layer, keras.name, transfers)
-    rule = None if torch.alone else _rule(torch.layer, keras.layer, shapes_may_differ=bool(functions))
-    pair = None if rule is None else make_pair(rule, torch.layer, keras.layer, [evidence])
-    if pair is not None and not functions:
-        yield pair
-        return
-    if not functions and not torch.alone:
-        _require_unknown(torch.layer, keras.layer)
-    steps_so_far = [(tensor, _first_step(tensor, pair)) for tensor in torch.layer.tensors]
-    for function in functions:
-        shapes = [transform.shapes((tensor.shape,))[0] for tensor, transform in steps_so_far]
-        found = steps(function, shapes)
-        steps_so_far = [(steps_so_far[source][0], _chain(steps_so_far[source][1], step)) for source, step in found]
-    yield from _one_by_one(steps_so_far, torch, keras, pair, evidence)
-
-
-def _rule(torch: LayerView, keras: LayerView, *, shapes_may_differ: bool) -> Rule | None:
-    """Return the first rule that maps every tensor of a torch layer and a Keras layer; None if there is none.
-
-    If `shapes_may_differ`, because a function of the user transforms the tensors further, shapes are ignored: the first
-    rule for the two classes is returned.
-    """
-    tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
-    for rule in _candidates(torch, keras):
-        mappings = make_pair(rule, torch, keras, ()).weights
-        placed = {path for mapping in mappings for path in (*mapping.torch, *mapping.keras)}
-        needed = {tensor.path for tensor in torch.tensors if tensor.role not in rule.ignored}
-        needed |= {tensor.path for tensor in keras.tensors}
-        if shapes_may_differ and keras.kinds and placed <= tensors.keys():
-            return rule
-        if placed == needed and not any(misfit(mapping, tensors, tensors) for mapping in mappings):
-            return rule
-    return None
-
-
-def _require_unknown(torch: LayerView, keras: LayerView) -> None:
-    """Raise `AlignmentError` if there are rules for the class of one of the layers, but none fits both layers.
-
-    Pairing such layers by equal shapes would hide a kernel that must be transposed.
-    """
-    rules = _candidates(torch, keras)
-    only_vectors = all(len(without_ones(tensor.shape)) < 2 for tensor in torch.tensors)
-    from_files = not torch.kinds and not keras.kinds
-    if only_vectors if from_files else not rules:
-        return
-    tensors = {tensor.path: tensor for tensor in (*torch.tensors, *keras.tensors)}
-    mappings = [mapping for rule in rules for mapping in make_pair(rule, torch, keras, ()).weights]
-    known = [mapping for mapping in mappings if tensors.keys() >= {*mapping.torch, *mapping.keras}]
-    facts = [fact for mapping in known if (fact := misfit(mapping, tensors, tensors))]
-    if torch.kinds and keras.kinds and facts:
-        raise AlignmentError(facts[0])
-    raise AlignmentError(
-        f"no rule turns the torch tensors {_shapes(torch.tensors)} into the Keras variables {_shapes(keras.tensors)}"
-        ": give a transform in additional_transfer"
-    )
-
-
-def _candidates(torch: LayerView, keras: LayerView) -> list[Rule]:
-    """Return the rules that pair the classes of these two layers.
-
-    If only one of the classes has rules, or one layer is from a file without classes, return the rules for the other
-    class whose shapes fit. If neither class has rules, return none.
-    """
-    if torch.kinds and keras.kinds and not (_known(torch, "torch") or _known(keras, "keras")):
-        return []
-    kinds = torch.kinds if _known(torch, "torch") else (), keras.kinds if _known(keras, "keras") else ()
-    rules = [rule for rule in lookup(*kinds) if rule.may_apply(torch)]
-    return rules if all(kinds) else [rule for rule in rules if shapes_in_torch(rule, keras) is not None]
-
-
-def _known(layer: LayerView, side: Side) -> bool:
-    return bool(known_classes()[0 if side == "torch" else 1].intersection(layer.kinds))
-
-
-def _without_unknown_config(layer: LayerView) -> LayerView:
-    """Return a torch layer without its configuration if no rule has its class; else the unchanged layer."""
-    return layer if _known(layer, "torch") else replace(layer, config=None)
-
-
-def _first_step(tensor: TensorRef, pair: Pair | None) -> Transform:
-    """Return the transform that is applied to a torch tensor before the user's function: that of a pair by a rule.
-
-    The transform is the identity if there is no pair, or if the pair computes one variable from several tensors.
-    """
-    mappings = pair.weights if pair else ()
-    found = next((mapping for mapping in mappings if mapping.torch == (tensor.path,) and len(mapping.keras) == 1), None)
-    return found.transform if found else Same()
-
-
-def _chain(first: Transform, second: Transform) -> Transform:
-    if isinstance(first, Same):
-        return second
-    return first if isinstance(second, Same) else Chain(first, second)
-
-
-def _one_by_one(
-    transformed: Sequence[tuple[TensorRef, Transform]],
-    torch: Entry,
-    keras: Entry,
-    pair: Pair | None,
-    evidence: Evidence,
-) -> Iterator[Pair]:
-    """Pair the transformed torch tensors with the Keras variables in order: one pair per tensor, or one in all.
-
-    Args:
-        transformed: The torch tensors, each with the transform to apply.
-        torch: The entry of the torch list.
-        keras: The entry of the Keras list.
-        pair: The pair of the layers by a rule: only its mappings are replaced. None yields a pair for each tensor.
-        evidence: The evidence to note in the pairs.
-
-    Raises:
-        AlignmentError: The numbers or the shapes of the tensors do not fit.
-    """
-    variables = keras.layer.tensors
-    if len(transformed) != len(variables):
-        raise AlignmentError(
-            f"the transforms of {_shapes(torch.layer.tensors)} do not give the Keras variables {_shapes(variables)}"
-            ": correct them in additional_transfer"
-        )
-    weights = []
-    for (tensor, transform), variable in zip(transformed, variables, strict=True):
-        (shape,) = transform.shapes((tensor.shape,))
-        if without_ones(shape) != without_ones(variable.shape):
-            becomes = "" if shape == tensor.shape else f" becomes {shape}, and"
-            raise AlignmentError(
-                f"the tensor {tensor.path} {tensor.shape}{becomes} does not fit the variable {variable.path} "
-                f"{variable.shape}: correct the order, or give a transform in additional_transfer"
-            )
-        whole = _chain(transform, reshaping(shape, variable.shape))
-        weights.append(WeightMapping(torch=(tensor.path,), keras=(variable.path,), transform=whole))
-    if pair is not None:
-        yield replace(pair, weights=tuple(weights))
-        return
-    for mapping in weights:
-        yield pair_of_tensors([mapping], [evidence])
-
-
 def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
     """Return pairs unchanged; raise `AlignmentError` if a transformed torch tensor and its variable differ in shape.
 
@@ -356,10 +202,6 @@ def _skipped(torch: ModelView, order: Order) -> Iterator[Ignored]:
         if name in order.skip_weights:
             constant = "" if tensor.trainable else constant_buffer(name, tensor.dtype)
             yield Ignored(side="torch", path=tensor.path, reason=constant or f"{name} is listed in skip_weights")
-
-
-def _shapes(tensors: Iterable[TensorRef]) -> str:
-    return ", ".join(f"{tensor.role} {tensor.shape}" for tensor in tensors)
 
 
 def side_by_side(lists: Lists) -> str:

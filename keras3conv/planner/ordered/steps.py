@@ -20,16 +20,17 @@ Function = Callable[[list[Array]], Sequence[Array]]
 """A function from the arrays of a torch layer, after the transforms of its rule, to the values of the Keras variables.
 """
 
-Transfers = Mapping[str, Function | Transform | Sequence[Transform]]
+Transfer = Function | Transform | Sequence[Transform]
+"""An entry of `additional_transfer`: a function, a transform of the only array, or one transform for each array."""
+
+Transfers = Mapping[str, Transfer]
 """The option `additional_transfer`: functions or transforms by Keras class, or by the end of a Keras layer's name."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST_AXES = 6
 
 
-def transfers_for(
-    layer: LayerView, name: str, transfers: Transfers
-) -> list[Function | Transform | Sequence[Transform]]:
+def transfers_for(layer: LayerView, name: str, transfers: Transfers) -> list[Transfer]:
     """Return the functions and transforms of the table `additional_transfer` that apply to a Keras layer, in order.
 
     Args:
@@ -40,7 +41,7 @@ def transfers_for(
     return [value for key, value in transfers.items() if key in layer.kinds or ("." not in key and name.endswith(key))]
 
 
-def steps(transfer: Function | Transform | Sequence[Transform], shapes: Sequence[Shape]) -> list[tuple[int, Transform]]:
+def steps(transfer: Transfer, shapes: Sequence[Shape]) -> list[tuple[int, Transform]]:
     """Express a function of the user by transforms: for each output array, an index of an input array and a transform.
 
     The output (0, Axes("a b -> b a")) is the first input array, transposed.
