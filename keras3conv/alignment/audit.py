@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from keras3conv.alignment.beside import NOTHING, Beside, only_at_size
+from keras3conv.alignment.beside import NOTHING, Beside, around, at_this_size
 from keras3conv.alignment.pair import Pair
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.rules.applying import keras_specs, torch_config
@@ -24,7 +24,7 @@ from keras3conv.rules.correspondence import (
 from keras3conv.rules.fixed import Acts, with_inner_layer
 from keras3conv.rules.helpers.config import name_of
 from keras3conv.rules.library import find
-from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs, Rule
+from keras3conv.rules.rule import Config, LayerSpecs, Rule
 from keras3conv.rules.units import numbered, units
 
 
@@ -180,10 +180,8 @@ def fields_of(rule: Rule, torch: LayerView, keras: LayerView) -> Iterator[FieldP
         yield pair(keras_field=name, keras_value=found, wanted=expected[name], agrees=agrees, selects=selects)
     built_in = {field.keras_field: field for field in _built_in(rule, keras, pair) if field.keras_field not in expected}
     yield from built_in.values()
-    if "activation" in built_in:
-        return
     activation = actual.get("activation", "linear")
-    if "activation" not in expected and activation not in ("linear", None):
+    if "activation" not in {*built_in, *expected} and activation not in ("linear", None):
         note = "Keras applies the activation inside the layer; in torch it is a call after this layer"
         yield pair(keras_field="activation", keras_value=activation, note=note)
 
@@ -257,9 +255,9 @@ def _translated_back(rule: Rule, keras: LayerView) -> tuple[dict[str, Any], Besi
         owners = [spec for spec in specs if rule.torch.endswith(spec.kind)]  # not a padding before them
         if len(owners) != rule.torch_count:
             return _fields_of_each(specs), NOTHING
-        return _fields_of_each(tuple(owners)), _beside(specs, owners[0], owners[-1])
+        return _fields_of_each(tuple(owners)), around(specs, owners[0], owners[-1])
     owner = next((spec for spec in specs if spec.kind == rule.torch), specs[-1])
-    beside = _beside(specs, owner, note=_at_this_size(keras))
+    beside = around(specs, owner, note=at_this_size(keras))
     return {name: value for name, value in owner.config.items() if name in rule.fields}, beside
 
 
@@ -274,7 +272,7 @@ def _beside_in_keras(rule: Rule, config: Config) -> Beside:
         return NOTHING
     specs = rule.to_keras(config)
     owner = next((spec for spec in reversed(specs) if spec.kind == rule.keras), specs[-1])
-    return _beside(specs, owner)
+    return around(specs, owner)
 
 
 def _fields_of_each(specs: LayerSpecs) -> dict[str, Any]:
@@ -295,27 +293,3 @@ def _numbered_fields(config: Config, number: int) -> dict[str, Any]:
         for place, part in config.items()
         for name, value in with_inner_layer(part).items()
     }
-
-
-def _beside(specs: LayerSpecs, owner: LayerSpec, last: LayerSpec | None = None, note: str = "") -> Beside:
-    """Return the layers before and after the layer with the weights.
-
-    Args:
-        specs: The layers in the order of their calls.
-        owner: The layer among them that has the weights.
-        last: The last such layer, if there are several.
-        note: The end of a comment on them.
-    """
-    place = next(number for number, spec in enumerate(specs) if spec is owner)
-    end = next(number for number, spec in enumerate(specs) if spec is (last or owner))
-    return Beside(before=specs[:place], after=specs[end + 1 :], note=note)
-
-
-def _at_this_size(keras: LayerView) -> str:
-    """Return the end of a comment that a padding "same" of a Keras layer depends on the size of its input; or empty."""
-    config, shapes = keras.config or {}, keras.run.inputs or ()
-    strides = config.get("strides", 1)
-    if config.get("padding") != "same" or not shapes:
-        return ""
-    axes = shapes[0][2:] if config.get("data_format") == "channels_first" else shapes[0][1:-1]
-    return only_at_size(axes, strides if isinstance(strides, tuple) else (strides,) * len(axes))

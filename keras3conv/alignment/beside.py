@@ -7,6 +7,7 @@ before its convolution for that.
 from dataclasses import dataclass, field
 from math import isinf
 
+from keras3conv.model.views import LayerView
 from keras3conv.rules.rule import Config, LayerSpec, LayerSpecs
 
 
@@ -50,6 +51,30 @@ class Beside:
 
 
 NOTHING = Beside()
+
+
+def around(specs: LayerSpecs, owner: LayerSpec, last: LayerSpec | None = None, note: str = "") -> Beside:
+    """Return the layers before and after the layer with the weights, among those that a rule makes.
+
+    Args:
+        specs: The layers in the order of their calls.
+        owner: The layer among them that has the weights.
+        last: The last such layer, if there are several.
+        note: The end of a comment on them.
+    """
+    place = next(number for number, spec in enumerate(specs) if spec is owner)
+    end = next(number for number, spec in enumerate(specs) if spec is (last or owner))
+    return Beside(before=specs[:place], after=specs[end + 1 :], note=note)
+
+
+def at_this_size(keras: LayerView) -> str:
+    """Return the end of a comment that a padding "same" of a Keras layer depends on the size of its input; or empty."""
+    config, shapes = keras.config or {}, keras.run.inputs or ()
+    strides = config.get("strides", 1)
+    if config.get("padding") != "same" or not shapes:
+        return ""
+    axes = shapes[0][2:] if config.get("data_format") == "channels_first" else shapes[0][1:-1]
+    return only_at_size(axes, strides if isinstance(strides, tuple) else (strides,) * len(axes))
 
 
 def only_at_size(sizes: tuple[int | None, ...], strides: tuple[int, ...]) -> str:
