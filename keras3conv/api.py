@@ -1,17 +1,13 @@
 """Define the public functions. Every function takes models as live objects or as paths of files."""
 
-import random
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
 
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import InputError
 from keras3conv.frameworks.adapter import Model
+from keras3conv.frameworks.random_state import random_state_kept
 from keras3conv.numerics.judgement import Tolerance
 from keras3conv.planner.evidence.hints import Hints
 from keras3conv.report.report import Report
@@ -20,29 +16,7 @@ if TYPE_CHECKING:
     from keras3conv.builder.conversion import Conversion
 
 
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Restore the generators of Python, numpy and the loaded frameworks, so that a seed of the user stays in effect.
-
-    Only public functions do so. Inside a public function, two runs of a model that draws random numbers must differ,
-    because that reveals that the model is random.
-    """
-    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's code may draw from it
-    with ExitStack() as contexts:
-        contexts.callback(np.random.set_state, numpy_before)
-        contexts.callback(random.setstate, before)
-        if "torch" in sys.modules:
-            from keras3conv.frameworks.torch.modes import generators_kept
-
-            contexts.enter_context(generators_kept())
-        if "keras" in sys.modules:
-            from keras3conv.frameworks.keras.state import global_seed_kept
-
-            contexts.enter_context(global_seed_kept())
-        yield
-
-
-@_random_state_kept()
+@random_state_kept()
 def align(
     torch: Model,
     keras: Model,
@@ -99,7 +73,7 @@ def align(
     return run(torch, keras, inputs=inputs, keras_inputs=keras_inputs, **options)
 
 
-@_random_state_kept()
+@random_state_kept()
 def transfer(  # noqa: PLR0913 - an argument for every option
     source: Model,
     target: Model,
@@ -177,7 +151,7 @@ def verify(out: str | Path) -> Report:
     return run(Path(out))
 
 
-@_random_state_kept()
+@random_state_kept()
 def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     torch: Model,
     keras: Model,
@@ -240,7 +214,7 @@ def validate(  # noqa: PLR0913 - a parameter for every option of a certificate
     return run(torch, keras, **sides, plan=plan, options=options, entry=entry, weight_files=files, code=made_of)
 
 
-@_random_state_kept()
+@random_state_kept()
 def convert(
     model: Model,
     *,
