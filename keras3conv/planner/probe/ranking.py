@@ -8,7 +8,7 @@ from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint
 from keras3conv.planner.evidence import names
 from keras3conv.planner.evidence.names import Ranks
-from keras3conv.planner.probe.candidates import CandidateFinder
+from keras3conv.planner.probe.layer_finder import LayerFinder
 from keras3conv.planner.probe.nearness import (
     InputMatch,
     count_shared_words,
@@ -18,6 +18,7 @@ from keras3conv.planner.probe.nearness import (
     name_distance,
 )
 from keras3conv.planner.probe.option import Candidate
+from keras3conv.planner.probe.tensor_finder import TensorFinder
 from keras3conv.planner.probe.trail import Trail
 from keras3conv.rules.constants import is_constant
 
@@ -38,13 +39,15 @@ class CandidateRanking:
     """Ranks the torch layers that may correspond to a Keras layer, by the recorded torch run and the choices so far.
 
     Attributes:
-        finder: Finds the candidates of a layer.
+        layers: Finds the torch layers that may be a Keras layer.
+        tensors: Finds the torch tensors that may be the variables of a Keras layer.
         hinted: The torch path from the user's hint, by Keras path.
         ranks: The ranks of the numbers in the torch names, and in the Keras names.
         trail: The choices in call order.
     """
 
-    finder: CandidateFinder
+    layers: LayerFinder
+    tensors: TensorFinder
     hinted: Mapping[str, str] = field(default_factory=dict)
     ranks: tuple[Ranks, Ranks] = (Ranks(), Ranks())
     trail: Trail = field(default_factory=Trail)
@@ -52,7 +55,7 @@ class CandidateRanking:
 
     def note_found(self, candidate: Candidate) -> None:
         """Record the call position of the torch layer that was just chosen; layers called soon after it rank first."""
-        if calls := self.finder.run.calls_of(candidate.layers[0].path):
+        if calls := self.layers.run.calls_of(candidate.layers[0].path):
             self._last_index = calls[0].index
 
     def rank(self, keras: LayerView, fingerprint: Fingerprint | None) -> list[RankedCandidate]:
@@ -75,7 +78,7 @@ class CandidateRanking:
             keras: The layer.
             fingerprint: The fingerprint of its first input; None if it has none.
         """
-        usable = self._usable(keras, self.finder.by_name(keras))
+        usable = self._usable(keras, self.tensors.by_name(keras))
         named = [RankedCandidate(InputMatch.OTHER, candidate) for candidate in usable]
         known = [entry.candidate.mappings for entry in named]
         others = (
@@ -96,7 +99,7 @@ class CandidateRanking:
         """
         if fingerprint is None or keras.path in self.hinted:
             return []
-        candidates = self.finder.by_rule_and_input(keras, fingerprint)
+        candidates = self.layers.by_rule_and_input(keras, fingerprint)
         found = [entry for entry in self._with_match(keras, fingerprint, candidates) if entry.match == InputMatch.SAME]
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
@@ -107,17 +110,19 @@ class CandidateRanking:
             keras: The Keras layer.
             fingerprint: The fingerprint of its first input; None if it has none.
         """
-        finder = self.finder
-        found = list(self._with_match(keras, fingerprint, finder.by_rule(keras)))
+        found = list(self._with_match(keras, fingerprint, self.layers.by_rule(keras)))
         if not any(entry.match == InputMatch.SAME for entry in found):
-            for candidates in (finder.sliced_layers(keras, fingerprint), finder.joined_layers(keras, fingerprint)):
+            for candidates in (
+                self.layers.sliced_layers(keras, fingerprint),
+                self.layers.joined_layers(keras, fingerprint),
+            ):
                 found += [RankedCandidate(InputMatch.SAME, candidate) for candidate in self._usable(keras, candidates)]
-            found += self._with_match(keras, fingerprint, finder.by_tensors(keras))
+            found += self._with_match(keras, fingerprint, self.tensors.by_tensors(keras))
         if hint := self.hinted.get(keras.path):
             found = [entry for entry in found if entry.candidate.torch == hint]
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed and not is_constant(tensor)]
         if not found and len(wanted) == 1:
-            candidates = finder.single_tensors(keras, wanted[0], finder.bare_parameters)
+            candidates = self.tensors.single_tensors(keras, wanted[0], self.tensors.bare_parameters)
             found = [RankedCandidate(InputMatch.OTHER, candidate) for candidate in self._usable(keras, candidates)]
         return sorted(found, key=lambda entry: self._sort_key(keras, entry))
 
@@ -125,7 +130,7 @@ class CandidateRanking:
         self, keras: LayerView, fingerprint: Fingerprint | None, candidates: Iterable[Candidate]
     ) -> Iterator[RankedCandidate]:
         for candidate in self._usable(keras, candidates):
-            yield RankedCandidate(match_input(self.finder.run, candidate, fingerprint), candidate)
+            yield RankedCandidate(match_input(self.layers.run, candidate, fingerprint), candidate)
 
     def _usable(self, keras: LayerView, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
         return (candidate for candidate in candidates if self.trail.allows(keras.path, candidate))
@@ -139,7 +144,7 @@ class CandidateRanking:
         candidate, similar_input = entry.candidate, entry.match != InputMatch.OTHER
         torch = candidate.layers[0].path
         meanings = {names.meaning(torch), names.meaning(keras.path)} - {""}
-        calls = self.finder.run.calls_of(torch)
+        calls = self.layers.run.calls_of(torch)
         steps = calls[0].index - self._last_index if calls else _BACKWARDS
         order = steps if steps > 0 else _BACKWARDS - steps
         words = sum(count_shared_words(layer.path, keras.path) for layer in candidate.layers) / len(candidate.layers)
@@ -163,11 +168,11 @@ class CandidateRanking:
             tensor: The variable.
             fingerprint: The fingerprint of the layer's first input; None if it has none.
         """
-        found = list(self.finder.single_tensors(keras, tensor, self.finder.bare_parameters))
-        found += self.finder.tensors_with_input(keras, tensor, fingerprint)
-        parts = list(self.finder.parts(keras, tensor))
+        found = list(self.tensors.single_tensors(keras, tensor, self.tensors.bare_parameters))
+        found += self.tensors.tensors_with_input(keras, tensor, fingerprint)
+        parts = list(self.tensors.parts(keras, tensor))
         has_whole = any(same_axes(other.shape, tensor.shape) for entry in found for other in _tensors(entry))
-        found += self.finder.slices_and_stacks(keras, tensor, nothing_else=not found)
+        found += self.tensors.slices_and_stacks(keras, tensor, nothing_else=not found)
         beside = {
             choice.candidate.layers[0].path
             for path, choice in self.trail.choices.items()
@@ -191,7 +196,7 @@ class CandidateRanking:
         ranked = sorted(
             (
                 (
-                    *distance(self.finder.run, self.trail, candidate, fingerprint),
+                    *distance(self.layers.run, self.trail, candidate, fingerprint),
                     any(other.trainable != tensor.trainable for other in _tensors(candidate)),
                     *name_distance(candidate.slices[0].path, tensor.path),
                     candidate.layers[0].path not in beside,

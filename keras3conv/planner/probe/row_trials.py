@@ -65,7 +65,7 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
     if best.search.is_equal:
         return best
     layers = list(dict.fromkeys(without_numbers(key) for key, *_ in _suspects(first.search)))
-    if not layers or next(_trials(first.search, first.search.ranking.finder.orders, integers), None) is None:
+    if not layers or next(_trials(first.search, first.search.ranking.layers.orders, integers), None) is None:
         return best
     named = ", ".join(map(repr, layers))
     return replace(best, tried=f"the rows of the weights of {named} in another order do not make the outputs equal")
@@ -82,7 +82,7 @@ def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | No
     Returns:
         The run; None if no row order makes more layers agree.
     """
-    orders = best.search.ranking.finder.orders
+    orders = best.search.ranking.layers.orders
     for _, trial in zip(range(_MOST_TRIALS), _trials(best.search, orders, integers), strict=False):
         try:
             found = run(trial, best.search.first_difference)
@@ -101,7 +101,7 @@ def _trials(search: Search, orders: RowOrders, integers: frozenset[int]) -> Iter
     for key, rows, parts, kind in suspects:
         name = without_numbers(key)
         if kind == "parameter" and name not in orders.fused:
-            if key.rpartition(".")[0] in search.ranking.finder.partitions.layers():
+            if key.rpartition(".")[0] in search.ranking.tensors.partitions.layers():
                 for order in gate_orders(parts[0]):
                     together = dict.fromkeys(_parameters_beside(search, name), order)
                     yield replace(orders, fused={**orders.fused, **together})

@@ -22,8 +22,8 @@ from keras3conv.planner.evidence.one_sided import bare_normalizations
 from keras3conv.planner.evidence.parameters import held_parameters
 from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Unmatched
-from keras3conv.planner.probe.candidates import CandidateFinder
 from keras3conv.planner.probe.containers import containers_like
+from keras3conv.planner.probe.layer_finder import LayerFinder
 from keras3conv.planner.probe.outcome import Compensated, Forced
 from keras3conv.planner.probe.outputs import ROUNDED_CONSTANTS
 from keras3conv.planner.probe.pairs import ProbeResult, probed_pairs
@@ -34,6 +34,7 @@ from keras3conv.planner.probe.row_orders import RowOrders
 from keras3conv.planner.probe.row_trials import Attempt, with_known_orders
 from keras3conv.planner.probe.search import Search
 from keras3conv.planner.probe.stacks import stacks_of
+from keras3conv.planner.probe.tensor_finder import TensorFinder
 from keras3conv.planner.probe.weights import constants, own_values, probe_weights
 from keras3conv.rules.units import units
 
@@ -101,8 +102,9 @@ def _probe(
     ranks = Ranks.of(layer.path for layer in torch_layers), Ranks.of(layer.path for layer in keras_layers)
 
     def attempt(orders: RowOrders, must_agree: int) -> Attempt:
-        finder = CandidateFinder(torch_layers, run, one_sided, alone, orders, held, modules, partitions)
-        ranking = CandidateRanking(finder, hinted=hinted, ranks=ranks)
+        finder = LayerFinder(torch_layers, run, one_sided, orders)
+        tensors = TensorFinder(finder, alone, held, modules, partitions)
+        ranking = CandidateRanking(finder, tensors, hinted=hinted, ranks=ranks)
         search = Search(ranking, stacks=stacks_of(pairs, called), must_agree=must_agree)
         return Attempt(search, run_keras.run(keras, keras_layers, inputs.keras, search))
 

@@ -220,7 +220,7 @@ class _CallHandler:
             try:
                 if unit is not None:
                     # A kernel of the backend may run a recurrent layer without a call of its cell.
-                    partitions = self.search.ranking.finder.partitions
+                    partitions = self.search.ranking.tensors.partitions
                     whole = "keras.layers.RNN" in unit.kinds and partitions.has_cuts(unit)
                     own = {tensor.path for tensor in unit.tensors if whole or "/" not in tensor.role}
                     self.search.fill_own_variables(unit, own, self.write)

@@ -93,7 +93,7 @@ class Search:
     @property
     def run(self) -> TorchRun:
         """The recorded run of the torch model, with which the Keras model is compared."""
-        return self.ranking.finder.run
+        return self.ranking.layers.run
 
     @property
     def trail(self) -> Trail:
@@ -141,7 +141,7 @@ class Search:
             return True
         if keras.path in self.choices:
             return self.choices[keras.path].candidate.kind == "layer"
-        return any(self.trail.allows(keras.path, candidate) for candidate in self.ranking.finder.by_rule(keras))
+        return any(self.trail.allows(keras.path, candidate) for candidate in self.ranking.layers.by_rule(keras))
 
     def fill(self, keras: LayerView, inputs: tuple[Fingerprint, ...], run: RunLayer) -> Any:
         """Choose the weights of a layer during its call, and return its output or the recorded torch output.
