@@ -16,9 +16,12 @@ from keras3conv.planner.probe.record import TorchRun
 from keras3conv.planner.probe.row_orders import WITH_ROWS, RowOrder, RowOrders, without_numbers
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered
-from keras3conv.transforms import Array, Shape
+from keras3conv.transforms import Array, Shape, Transform
 
 Kind = Literal["layer", "slice", "joined", "tensors", "parameter"]
+
+Owned = tuple[LayerView, TensorRef]
+"""A torch tensor with the layer that owns it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,11 @@ class TensorSlice:
     start: int = 0
     stop: int
     storage: str = ""
+
+    @property
+    def name(self) -> str:
+        """The path with the slice as an index: "in_proj_weight[4:8]", along the second axis "table[:, 4:8]"."""
+        return f"{self.path}[{', '.join([':'] * self.axis + [f'{self.start}:{self.stop}'])}]"
 
     def take(self, array: Array) -> Array:
         """Return the part of a tensor's values that this slice selects."""
@@ -222,6 +230,31 @@ def _by_rule(
         return
     if array.shape == shape:
         yield array
+
+
+def variable_candidate(
+    owned: Sequence[Owned],
+    keras: LayerView,
+    variable: TensorRef,
+    transform: Transform,
+    *,
+    part: TensorSlice | None = None,
+    kind: Kind = "parameter",
+) -> Candidate:
+    """Return the candidate in which one Keras variable is computed from whole torch tensors, or from a slice of one.
+
+    Args:
+        owned: The torch tensors, in the order in which the transform takes them.
+        keras: The Keras layer.
+        variable: The variable of the Keras layer.
+        transform: The transform from the tensors, or from the slice, to the variable.
+        part: The slice of the only torch tensor; None for whole tensors.
+        kind: The kind of the candidate.
+    """
+    sources = {part.name: (part,)} if part else {tensor.path: whole_tensor(tensor) for _, tensor in owned}
+    mapping = WeightMapping(torch=tuple(sources), keras=(variable.path,), transform=transform)
+    layers = tuple(layer for layer, _ in owned)
+    return Candidate(kind=kind, layers=layers, keras=keras, rule=None, mappings=(mapping,), sources=sources)
 
 
 def whole_tensor(tensor: TensorRef) -> tuple[TensorSlice, ...]:

@@ -11,16 +11,12 @@ from math import prod
 
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.planner.probe.layouts import transforms_between
-from keras3conv.planner.probe.option import Candidate, TensorSlice, whole_tensor
+from keras3conv.planner.probe.option import Candidate, Owned, TensorSlice, variable_candidate
 from keras3conv.planner.probe.weights import is_weight
-from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Chain, Concat, Shape, Transform
 
 _MOST = 256
 """The largest number of ways in which one variable is a slice of torch tensors, or several torch tensors joined."""
-
-Owned = tuple[LayerView, TensorRef]
-"""A tensor with the layer that owns it."""
 
 
 @dataclass(frozen=True)
@@ -100,36 +96,19 @@ class Partitions:
 
 
 def _cut_candidates(cut: _Cut, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
-    layer, tensor = cut.owned
+    _, tensor = cut.owned
     shape = (*tensor.shape[: cut.axis], cut.size, *tensor.shape[cut.axis + 1 :])
     stop = cut.start + cut.size
-    name = f"{tensor.path}[{', '.join([':'] * cut.axis + [f'{cut.start}:{stop}'])}]"
     part = TensorSlice(path=tensor.path, axis=cut.axis, start=cut.start, stop=stop, storage=tensor.storage)
     for transform in _likely_transforms(shape, variable.shape):
-        mapping = WeightMapping(torch=(name,), keras=(variable.path,), transform=transform)
-        yield Candidate(
-            kind="parameter", layers=(layer,), keras=keras, rule=None, mappings=(mapping,), sources={name: (part,)}
-        )
+        yield variable_candidate([cut.owned], keras, variable, transform, part=part)
 
 
 def _joined_candidates(join: _Join, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
     shapes = tuple(tensor.shape for _, tensor in join.owned)
     concat = Concat(join.axis, tuple(shape[join.axis] for shape in shapes))
     for transform in _likely_transforms(concat.shapes(shapes)[0], variable.shape):
-        yield Candidate(
-            kind="parameter",
-            layers=tuple(layer for layer, _ in join.owned),
-            keras=keras,
-            rule=None,
-            mappings=(
-                WeightMapping(
-                    torch=tuple(tensor.path for _, tensor in join.owned),
-                    keras=(variable.path,),
-                    transform=Chain(concat, transform),
-                ),
-            ),
-            sources={tensor.path: whole_tensor(tensor) for _, tensor in join.owned},
-        )
+        yield variable_candidate(join.owned, keras, variable, Chain(concat, transform))
 
 
 _KERNELS = {3: Axes("o i w -> w i o"), 4: Axes("o i h w -> h w i o"), 5: Axes("o i d h w -> d h w i o")}

@@ -13,15 +13,11 @@ from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import size_of
 from keras3conv.planner.evidence import names
 from keras3conv.planner.probe.layouts import transforms_between
-from keras3conv.planner.probe.option import Candidate, TensorSlice, whole_tensor
+from keras3conv.planner.probe.option import Candidate, Owned, TensorSlice, variable_candidate
 from keras3conv.planner.probe.row_orders import RowOrder
-from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Axes, Chain, Each, Same, Shape, Stack, Transform
 
 _MOST_SLICES = 64
-
-_Owned = tuple[LayerView, TensorRef]
-"""A torch tensor with the layer that owns it."""
 
 
 def slice_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
@@ -52,10 +48,16 @@ def _equal_slices(
 ) -> Iterator[_Cut]:
     for axis, size in enumerate(tensor.shape):
         if size % count == 0:
-            one = replace(tensor, shape=(*tensor.shape[:axis], size // count, *tensor.shape[axis + 1 :]))
-            for transform in transforms_between(one.shape, variable.shape):
-                for start in range(0, size, size // count):
-                    yield one.shape, _slice_candidate(layer, one, (axis, start), keras, variable, transform)
+            length = size // count
+            shape = (*tensor.shape[:axis], length, *tensor.shape[axis + 1 :])
+            for transform in transforms_between(shape, variable.shape):
+                for part in _slices(tensor, axis, size, length):
+                    yield shape, variable_candidate([(layer, tensor)], keras, variable, transform, part=part)
+
+
+def _slices(tensor: TensorRef, axis: int, size: int, length: int) -> Iterator[TensorSlice]:
+    for start in range(0, size, length):
+        yield TensorSlice(path=tensor.path, axis=axis, start=start, stop=start + length, storage=tensor.storage)
 
 
 def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, variable: TensorRef) -> Iterator[_Cut]:
@@ -73,9 +75,8 @@ def _half_candidates(layer: LayerView, tensor: TensorRef, keras: LayerView, vari
         rows = _halves_of_experts(axis)
         shape = (1, *[size // 2 if place == axis else size for place, size in enumerate(tensor.shape)][1:])
         for transform in transforms_between(shape, variable.shape):
-            for start in range(2 * tensor.shape[0]):
-                one = replace(tensor, shape=shape)
-                made = _slice_candidate(layer, one, (0, start), keras, variable, transform)
+            for part in _slices(tensor, 0, 2 * tensor.shape[0], 1):
+                made = variable_candidate([(layer, tensor)], keras, variable, transform, part=part)
                 yield shape, replace(made, rows=rows)
 
 
@@ -97,47 +98,15 @@ def _halves_of_experts(axis: int) -> RowOrder:
     return RowOrder(f"the halves of axis {axis} apart", transform)
 
 
-def _slice_candidate(
-    layer: LayerView,
-    one: TensorRef,
-    axis_and_start: tuple[int, int],
-    keras: LayerView,
-    variable: TensorRef,
-    transform: Transform,
-) -> Candidate:
-    axis, start = axis_and_start
-    stop = start + one.shape[axis]
-    name = f"{one.path}[{', '.join([':'] * axis + [f'{start}:{stop}'])}]"
-    tensor_slice = TensorSlice(path=one.path, axis=axis, start=start, stop=stop, storage=one.storage)
-    mapping = WeightMapping(torch=(name,), keras=(variable.path,), transform=transform)
-    return Candidate(
-        kind="parameter",
-        layers=(layer,),
-        keras=keras,
-        rule=None,
-        mappings=(mapping,),
-        sources={name: (tensor_slice,)},
-    )
-
-
 def stack_candidates(layers: Iterable[LayerView], keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
     """Yield the candidates in which a Keras variable is a stack of torch tensors whose paths differ in one number."""
     for family in _families(layers, variable):
-        tensors = [tensor for _, tensor in family]
         axis = variable.shape.index(len(family))
         shape = (*variable.shape[:axis], *variable.shape[axis + 1 :])
-        for each in transforms_between(tensors[0].shape, shape):
+        for each in transforms_between(family[0][1].shape, shape):
             stack = Stack(axis, len(family))
             transform = stack if each == Same() else Chain(Each(each), stack)
-            paths = tuple(tensor.path for tensor in tensors)
-            yield Candidate(
-                kind="parameter",
-                layers=tuple(layer for layer, _ in family),
-                keras=keras,
-                rule=None,
-                mappings=(WeightMapping(torch=paths, keras=(variable.path,), transform=transform),),
-                sources={tensor.path: whole_tensor(tensor) for tensor in tensors},
-            )
+            yield variable_candidate(family, keras, variable, transform)
 
 
 def stack_of_halves_candidates(
@@ -159,18 +128,7 @@ def stack_of_halves_candidates(
             continue
         owned = [entry for both in zip(first, second, strict=True) for entry in both]
         for transform in _joined_halves((experts, *shape), variable.shape):
-            paths = tuple(tensor.path for _, tensor in owned)
-            mapping = WeightMapping(
-                torch=paths, keras=(variable.path,), transform=Chain(Stack(0, 2 * experts), transform)
-            )
-            yield Candidate(
-                kind="parameter",
-                layers=tuple(layer for layer, _ in owned),
-                keras=keras,
-                rule=None,
-                mappings=(mapping,),
-                sources={tensor.path: whole_tensor(tensor) for _, tensor in owned},
-            )
+            yield variable_candidate(owned, keras, variable, Chain(Stack(0, 2 * experts), transform))
 
 
 def _joined_halves(shape: Shape, target: Shape) -> Iterator[Transform]:
@@ -195,7 +153,7 @@ def _joined_halves(shape: Shape, target: Shape) -> Iterator[Transform]:
                 yield Axes(f"(u p) {' '.join(letters[1:])} -> u {' '.join(right)}", p=2)
 
 
-def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) -> Iterator[list[_Owned]]:
+def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) -> Iterator[list[Owned]]:
     """Yield lists of torch tensors that may be stacked: tensors of the same shape whose paths differ in one number.
 
     A list has as many tensors as an axis of the variable has elements, because the tensors are stacked along that axis.
@@ -205,7 +163,7 @@ def _families(layers: Iterable[LayerView], variable: TensorRef, parts: int = 1) 
         variable: The Keras variable.
         parts: The number of lists that together fill the variable: 2 if it joins gate and up projections, else 1.
     """
-    found: dict[tuple[object, ...], dict[int, _Owned]] = {}
+    found: dict[tuple[object, ...], dict[int, Owned]] = {}
     for layer in layers:
         for tensor in layer.tensors:
             words = names.words(tensor.path)

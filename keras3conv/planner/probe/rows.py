@@ -10,7 +10,7 @@ from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import fingerprint_of
 from keras3conv.planner.probe.layouts import transforms_between
 from keras3conv.planner.probe.nearness import name_distance
-from keras3conv.planner.probe.option import Candidate, Kind, whole_tensor
+from keras3conv.planner.probe.option import Candidate, Kind, variable_candidate, whole_tensor
 from keras3conv.planner.probe.record import TorchRun
 from keras3conv.rules.applying import may_apply
 from keras3conv.rules.library import list_rules, lookup
@@ -103,15 +103,7 @@ def last_rows(layer: LayerView, table: TensorRef, keras: LayerView, variable: Te
     """
     more = table.shape[0] - variable.shape[0] if table.shape and variable.shape else 0
     if more > 0 and len(table.shape) > 1 and table.shape[1:] == variable.shape[1:]:
-        mapping = WeightMapping(torch=(table.path,), keras=(variable.path,), transform=Skip(0, more))
-        yield Candidate(
-            kind="tensors",
-            layers=(layer,),
-            keras=keras,
-            rule=None,
-            mappings=(mapping,),
-            sources={table.path: whole_tensor(table)},
-        )
+        yield variable_candidate([(layer, table)], keras, variable, Skip(0, more), kind="tensors")
 
 
 def tensor_candidates(
