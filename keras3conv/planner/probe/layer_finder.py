@@ -39,7 +39,11 @@ from keras3conv.rules.library import find
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.transforms import Shape
 
-_IN_KERAS = partial(keras_keys, in_keras=True)
+_KeysOf = Callable[[tuple[LayerView]], dict[str, Any]]
+
+_KERAS_KEYS: tuple[_KeysOf, _KeysOf] = (keras_keys, partial(keras_keys, in_keras=True))
+"""The functions that compute the keys of Keras layers: with the shapes of their tensors in torch, and in Keras."""
+
 _ONE_SIDED = partial(one_sided_keras_keys, scales=True)
 
 
@@ -65,32 +69,25 @@ class LayerFinder:
     _known_mappings: dict[tuple[Hashable, ...], tuple[WeightMapping, ...]] = field(default_factory=dict)
 
     @cached_property
-    def _keys(self) -> dict[str, Keys]:
-        return torch_keys(self.torch)
+    def _keys(self) -> tuple[dict[str, Keys], dict[str, Keys]]:
+        """The keys of the torch layers, by path: with the shapes of their tensors in torch, and with those in Keras."""
+        return torch_keys(self.torch), torch_keys(self.torch, in_keras=True)
 
     @cached_property
-    def _keys_in_keras(self) -> dict[str, Keys]:
-        return torch_keys(self.torch, in_keras=True)
-
-    @cached_property
-    def _by_key(self) -> dict[Key, list[LayerView]]:
-        return by_key(self.torch, self._keys)
-
-    @cached_property
-    def _by_key_in_keras(self) -> dict[Key, list[LayerView]]:
-        return by_key(self.torch, self._keys_in_keras)
+    def _by_key(self) -> tuple[dict[Key, list[LayerView]], dict[Key, list[LayerView]]]:
+        return by_key(self.torch, self._keys[0]), by_key(self.torch, self._keys[1])
 
     @cached_property
     def _by_class(self) -> dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]]:
         """The torch layers, each with its key, by class and tensor names: ("torch.nn.Linear", {"weight", "bias"})."""
         found: dict[tuple[str, frozenset[str]], list[tuple[Key, LayerView]]] = {}
-        for key, layers in self._by_key.items():
+        for key, layers in self._by_key[0].items():
             found.setdefault((key[0], _roles(key)), []).extend((key, layer) for layer in layers)
         return found
 
     def is_known(self, layer: LayerView) -> bool:
         """Return whether a rule knows a torch layer, with the shapes of its tensors."""
-        return bool(self._keys[layer.path] or self._keys_in_keras[layer.path])
+        return any(keys[layer.path] for keys in self._keys)
 
     def by_rule(self, keras: LayerView) -> tuple[Candidate, ...]:
         """Return the torch layers, or sequences of them, that a rule pairs with a Keras layer, as candidates."""
@@ -123,8 +120,7 @@ class LayerFinder:
             among: The torch layers with which a candidate may begin; None for all.
         """
         seen: set[str] = set()
-        ways = ((self._keys, self._by_key, keras_keys), (self._keys_in_keras, self._by_key_in_keras, _IN_KERAS))
-        for known, fitting, keys in ways:
+        for known, fitting, keys in zip(self._keys, self._by_key, _KERAS_KEYS, strict=True):
             for key, names in self._keys_of(keras, keys).items():
                 for layer in fitting.get(key, ()) if among is None else among:
                     rule = first_common(names, known[layer.path].get(key, ()))
@@ -195,7 +191,7 @@ class LayerFinder:
             self._known_mappings[key] = mappings_of(rule, torch, keras) or ()
         return tuple(with_paths(self._known_mappings[key], rule, torch, keras))
 
-    def _keys_of(self, keras: LayerView, keys: Callable[[tuple[LayerView]], dict[str, Any]] = keras_keys) -> Any:
+    def _keys_of(self, keras: LayerView, keys: _KeysOf = keras_keys) -> Any:
         """Return what `keys` returns for a Keras layer, computed once for layers that differ only in name."""
         signature = self._signature("keras", keras)
         if (signature, keys) not in self._keras_keys:
@@ -210,7 +206,7 @@ class LayerFinder:
 
     def by_rules_of(self, torch: LayerView, keras: LayerView) -> Iterator[Candidate]:
         """Yield the candidates that the rules give for a torch layer, even one that never ran, and a Keras layer."""
-        for known, keys in ((self._keys, keras_keys), (self._keys_in_keras, _IN_KERAS)):
+        for known, keys in zip(self._keys, _KERAS_KEYS, strict=True):
             for key, rules in self._keys_of(keras, keys).items():
                 if rule := first_common(rules, known[torch.path].get(key, ())):
                     yield from self._whole_layer(rule, torch, keras)
@@ -257,7 +253,7 @@ class LayerFinder:
             for other, layer in self._by_class.get((key[0], _roles(key)), ()):
                 sizes = (other, key) if larger == "torch" else (key, other)
                 difference = differing_axes(*(dict(one[1]) for one in sizes))
-                rule = first_common(names, self._keys[layer.path][other])
+                rule = first_common(names, self._keys[0][layer.path][other])
                 if difference is not None and rule is not None and self.had_input(layer, fingerprint):
                     yield key, rule, layer, difference
 
