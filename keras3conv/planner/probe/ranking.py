@@ -112,11 +112,9 @@ class CandidateRanking:
         """
         found = list(self._with_match(keras, fingerprint, self.layers.by_rule(keras)))
         if not any(entry.match == InputMatch.SAME for entry in found):
-            for candidates in (
-                self.layers.sliced_layers(keras, fingerprint),
-                self.layers.joined_layers(keras, fingerprint),
-            ):
-                found += [RankedCandidate(InputMatch.SAME, candidate) for candidate in self._usable(keras, candidates)]
+            for find in (self.layers.sliced_layers, self.layers.joined_layers):
+                usable = self._usable(keras, find(keras, fingerprint))
+                found += [RankedCandidate(InputMatch.SAME, candidate) for candidate in usable]
             found += self._with_match(keras, fingerprint, self.tensors.by_tensors(keras))
         if hint := self.hinted.get(keras.path):
             found = [entry for entry in found if entry.candidate.torch == hint]
