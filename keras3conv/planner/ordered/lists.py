@@ -94,14 +94,17 @@ def ordered(torch: ModelView, keras: ModelView, order: Order) -> Lists:
         order.specific_match_func,
     )
     keras_list = [by_name[name] for name in names]
+    tensors = tensors_by_path(torch), tensors_by_path(keras)
     pairs: list[Pair] = []
     problems: list[Problem] = []
     for position, (first, second) in enumerate(zip(torch_list, keras_list, strict=False)):  # lengths: checked below
         try:
             evidence = Evidence(kind="position", detail=f"position {position} of both lists")
             functions = transfers_for(second.layer, second.name, order.additional_transfer)
-            found = pairs_of_layers(first.layer, second.layer, functions, evidence, alone=first.alone)
-            pairs += _checked(list(found), torch, keras)
+            found = list(pairs_of_layers(first.layer, second.layer, functions, evidence, alone=first.alone))
+            if facts := [fact for pair in found for entry in pair.weights if (fact := misfit(entry, *tensors))]:
+                raise AlignmentError(facts[0])
+            pairs += found
         except (TransformError, AlignmentError, RuleError) as error:
             fact = f"position {position}: {error}"
             problems.append(Problem(torch=first.name or torch.name, keras=second.name, fact=fact, fixes=_FIXES))
@@ -179,21 +182,6 @@ def _outermost(view: ModelView) -> list[LayerView]:
     own = {layer.path: len(layer.tensors) for layer in view.layers}
     wholes = [layer for layer in layers if len(layer.tensors) > own[layer.path]]
     return list(without_parts(layers, wholes, view.side))
-
-
-def _checked(pairs: list[Pair], torch: ModelView, keras: ModelView) -> list[Pair]:
-    """Return pairs unchanged; raise `AlignmentError` if a transformed torch tensor and its variable differ in shape.
-
-    Args:
-        pairs: The pairs of the torch layer and the Keras layer at each position of the two lists.
-        torch: The view of the torch model.
-        keras: The view of the Keras model.
-    """
-    known = tensors_by_path(torch), tensors_by_path(keras)
-    facts = [fact for pair in pairs for mapping in pair.weights if (fact := misfit(mapping, *known))]
-    if facts:
-        raise AlignmentError(facts[0])
-    return pairs
 
 
 def _skipped(torch: ModelView, order: Order) -> Iterator[Ignored]:
