@@ -14,7 +14,7 @@ from keras3conv.errors import Problem
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import count, how_many_differ
 from keras3conv.numerics.difference import noise_floor
-from keras3conv.numerics.judgement import Judgement, judge_by_floor, worst_difference
+from keras3conv.numerics.judgement import OF_THE_FLOOR, Judgement, judge_by_floor, worst_difference
 from keras3conv.report.values import Cell, Plot, Section, Series, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.blame import blame_layer
@@ -34,6 +34,11 @@ from keras3conv.validators.running.subject import Subject
 
 _SHOWN = 8
 """The largest number of layers without a call that the report names in one line."""
+
+_NO_CALL = (
+    "one framework calls them as one layer, the other does not, so no call of theirs can be compared; a mistake in "
+    "them makes the outputs differ"
+)
 
 CLAIM = (
     "With their own weights and dtype, every layer of both models returns the same values up to the noise that the "
@@ -115,7 +120,8 @@ def _by_outputs(subject: Subject, calls: list[_JudgedCall]) -> dict[str, str]:
     paths = [(path,) for path in judged_by_outputs(subject, {judged.call.key for judged in calls})]
     lines = [line.paths[0] for line in collapse(paths)]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    return {"judged by the outputs alone": f"{', '.join(lines[:_SHOWN])}{more}"} if lines else {}
+    names = f"{', '.join(lines[:_SHOWN])}{more}"
+    return {"judged by the outputs alone": f"{names}: {_NO_CALL}"} if lines else {}
 
 
 def _judged_calls(subject: Subject) -> list[_JudgedCall]:
@@ -245,8 +251,7 @@ def _summary(calls: list[_JudgedCall]) -> str:
     alone = worst_difference(judged.isolated for judged in counted)
     if together == alone == "bit-identical":
         return f"{number}, {identical} bit-identical"
-    unit = " the noise floor"
-    alone = alone.removesuffix(unit) if together.endswith(unit) else alone
+    alone = alone.removesuffix(OF_THE_FLOOR) if together.endswith(OF_THE_FLOOR) else alone
     return f"{number}, {identical} bit-identical, {together}, in isolation {alone}"
 
 

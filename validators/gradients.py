@@ -257,7 +257,7 @@ def _facts(norms: tuple[BatchNorm, ...], comparisons: list[_Comparison], *, stri
     for norm in (norm for norm in norms if not norm.same_momentum):
         paths.setdefault(1 - norm.momentum, []).append(norm.pair.keras)
     if paths and not strict:
-        fixes = "; ".join(f"momentum={momentum:g}  # {', '.join(those)}" for momentum, those in paths.items())
+        fixes = "; ".join(f"momentum={momentum:g}  # Keras: {', '.join(those)}" for momentum, those in paths.items())
         facts["moving statistics not compared"] = f"the momentum differs. Fix: {fixes}"
     if not comparisons:
         facts["nothing to compare"] = "no tensor of the plan has a gradient"

@@ -8,9 +8,9 @@ from keras3conv.alignment.beside import Beside
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Problem, listed
 from keras3conv.messages import count
-from keras3conv.model.views import Side
 from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, Cell, Section, Table
 from keras3conv.rules.correspondence import same_value
+from keras3conv.validators.diagnosis.lines import lines_for
 from keras3conv.validators.running.batch_norms import masked
 from keras3conv.validators.running.judged_fields import JudgedField, Verdict, judged_fields, shown
 from keras3conv.validators.running.subject import Subject
@@ -35,7 +35,7 @@ def check(subject: Subject) -> Section:
     training = subject.options.training
     failing: tuple[Verdict, ...] = ("failed", "training only") if training else ("failed",)
     failed = [index for index, judged in enumerate(fields) if judged.verdict in failing]
-    problems = [_problem(fields[index], subject.port) for index in failed]
+    problems = [_problem(subject, fields[index]) for index in failed]
     left_out = [_masked_problem(pair) for pair in masked(subject)]
     problems += left_out if training else []
     return Section(
@@ -124,7 +124,7 @@ def _state_facts(fields: list[JudgedField]) -> dict[str, str]:
     return {"differs between calls": f"Keras keeps the state for the next call: {', '.join(paths)}"} if paths else {}
 
 
-def _problem(judged: JudgedField, port: Side | None) -> Problem:
+def _problem(subject: Subject, judged: JudgedField) -> Problem:
     field = judged.field
     beside = f", {field.beside}" if field.beside else ""
     fact = f"{field.torch_field} is {shown(field.torch_value)} in torch" if field.torch_field else "torch has none"
@@ -142,7 +142,7 @@ def _problem(judged: JudgedField, port: Side | None) -> Problem:
     if field.torch_field and field.in_torch is not None:
         place = field.torch or "the module itself"
         in_torch = _fix(field.torch_field, field.in_torch, field.torch_value, place, field.beside)
-    fixes = (*in_keras, *in_torch) if port == "keras" else (*in_torch, *in_keras)
+    fixes = lines_for(subject, in_torch, in_keras)
     return Problem(torch=field.torch, keras=field.keras, fact=f"{fact} ({judged.note})", fixes=fixes)
 
 

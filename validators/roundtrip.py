@@ -12,7 +12,7 @@ from keras3conv.model.views import Side
 from keras3conv.report.values import Section, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
-from keras3conv.validators.running.transferred import TRANSFERS, stored_weights, weight_difference
+from keras3conv.validators.running.transferred import stored_weights, transfers, weight_difference
 
 CLAIM = "After the transforms the weights of both models are bit-identical, in both directions."
 
@@ -43,7 +43,8 @@ def check(subject: Subject) -> Section:
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
     differing = len(problems)
     new = list(_new_weights(subject.options.factories, drawn)) if problems else []
-    problems = [*new, *problems] if new else [replace(problem, fixes=TRANSFERS) for problem in problems]
+    again = transfers(subject.port)
+    problems = [*new, *problems] if new else [replace(problem, fixes=again) for problem in problems]
     facts = {"declared loss": declared_loss(subject.plan.mappings)} if lossy else {}
     facts |= {"NaN or infinities": f"in {', '.join(nonfinite)} (torch)"} if nonfinite else {}
     facts |= {WITHOUT_WEIGHTS: " and ".join(problem.where for problem in new)} if new else {}

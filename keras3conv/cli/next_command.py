@@ -106,7 +106,7 @@ def after_transfer(
     if known := plan.accepted_difference or plan.difference:
         purpose = f"{known}; the command that names the cause"
     elif any(pair.decided_by == "probe" for pair in plan.pairs):
-        purpose = "outputs were compared under random weights, not under these; to compare the outputs of both models"
+        purpose = "the plan compared them with random weights, not with these; to compare the outputs of both models"
     else:
         purpose = "no output was compared; to compare the outputs of both models"
     yield f"{purpose}:  {compared_by}"

@@ -17,6 +17,9 @@ NOISE_FACTOR = 8.0
 Two implementations that sum in different orders differ by a small multiple of either one's own rounding error.
 """
 
+OF_THE_FLOOR = f" the noise floor ({NOISE_FACTOR:g} x allowed)"
+"""The words after a multiple of the noise floor."""
+
 NOT_FINITE = "values that are not finite: they prove nothing"
 
 
@@ -91,12 +94,15 @@ class Judgement:
         if self.differing == 0:
             return "bit-identical"
         noise = "" if self.floor is None else f", {self.ratio:.2g} x the noise floor of {self.floor:.2g}"
-        given = "" if self.allowed is None else f", the given tolerance is {self.allowed:.2g}"
-        return f"{self.deviation:.2g}{noise}{given}"
+        limit = f" ({self.factor:g} x allowed)" if noise else ""
+        limit = limit if self.allowed is None else f", the given tolerance is {self.allowed:.2g}"
+        return f"{self.deviation:.2g}{noise}{limit}"
 
 
 def worst_difference(judgements: Iterable[Judgement | None]) -> str:
-    """Return the largest of several differences in words: "at most 2.1 x the noise floor", "bit-identical".
+    """Return the largest of several differences in words: "at most 2.1 x the noise floor (8 x allowed)".
+
+    Differences of zero are "bit-identical".
 
     Args:
         judgements: The judged differences; None stands for a comparison that was not made.
@@ -108,7 +114,7 @@ def worst_difference(judgements: Iterable[Judgement | None]) -> str:
     known = [ratio for ratio in ratios if ratio is not None]
     if len(known) < len(ratios):
         return f"at most {max(judgement.deviation for judgement in made):.2g} apart, within the tolerance"
-    return f"at most {max(known):.2g} x the noise floor"
+    return f"at most {max(known):.2g} x{OF_THE_FLOOR}"
 
 
 def agreement(error: float) -> str:

@@ -6,7 +6,7 @@ from textwrap import wrap
 from keras3conv.report.cells import show, visible
 from keras3conv.report.grids import Grid as TableGrid
 from keras3conv.report.grids import Row
-from keras3conv.width import FittedTable, fitted_table
+from keras3conv.width import FittedTable, fitted_table, keeps_words
 
 _REPEATED = 20
 """The number of characters above which a text that the row before has, too, is replaced by "as above"."""
@@ -57,7 +57,10 @@ def _column_below(names: Sequence[str], rows: Sequence[Sequence[str]], width: in
     names_only = _columns_of_names(rows, len(names))
     sentences = [place for place in range(len(names)) if place not in names_only]
     room = width - sum(max(len(cells) for cells in column) + 2 for column in _named(names, rows, names_only))
-    if len(sentences) != 1 or not -2 <= room < _READABLE:
+    if len(sentences) != 1 or room >= _READABLE:
+        return None
+    others = [[row[place] for place in names_only] for row in [names, *rows]]
+    if not keeps_words(others[0], others[1:], width):
         return None
     longest = max(len(row[sentences[0]]) for row in rows)
     return sentences[0] if longest > max(room, SENTENCE) else None

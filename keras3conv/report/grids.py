@@ -13,6 +13,9 @@ _QUIET = ("equal", "passed")
 _WIDE = 60
 """The number of characters above which the text of a cell is wrapped."""
 
+_SENTENCE = 100
+"""The number of characters above which a fact is not shown in a narrow column."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -90,6 +93,11 @@ def _word(verdict: Cell) -> str:
 def is_wide(cell: Cell) -> bool:
     """Return True if a cell is too long for one line."""
     return len(show(cell)) > _WIDE
+
+
+def is_long(text: str) -> bool:
+    """Return True if the text of a fact is a sentence, which takes the whole width of the page."""
+    return len(text) > _SENTENCE
 
 
 def _has_text(table: Table, place: int) -> bool:

@@ -17,10 +17,11 @@ from keras3conv.messages import count
 from keras3conv.report import headline, markdown
 from keras3conv.report.card import Card
 from keras3conv.report.cells import show, visible
-from keras3conv.report.grids import arrange, is_wide
+from keras3conv.report.grids import arrange, is_long, is_wide
 from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.overview import ROW_STATUSES, TONES, Overview
 from keras3conv.report.plot import draw
+from keras3conv.report.repeats import told_once
 from keras3conv.report.values import GLYPHS, Document
 
 if TYPE_CHECKING:
@@ -101,8 +102,9 @@ def _template(name: str) -> "Template":
         "counted": headline.counted,
         "first_cause": headline.first_cause,
         "main_plot": headline.main_plot,
+        "told_once": told_once,
     }
-    environment.tests |= {"wide": is_wide, "certificate": headline.is_certificate}
+    environment.tests |= {"wide": is_wide, "long": is_long, "certificate": headline.is_certificate}
     environment.globals |= {"glyphs": GLYPHS, "limits": LIMITS, "limits_title": TITLE, "limits_page": PAGE}
     environment.globals |= {"words": WORDS, "words_title": WORDS_TITLE}
     return environment.from_string(_resource(name))

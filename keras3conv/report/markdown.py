@@ -9,6 +9,7 @@ from keras3conv.report.grids import arrange
 from keras3conv.report.headline import counted, first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, PAGE, TITLE
 from keras3conv.report.plot import sketch
+from keras3conv.report.repeats import told_once
 from keras3conv.report.text import ANSWER_COLUMNS, answer_rows, problems_of
 from keras3conv.report.values import GLYPHS, Document, Section, Table
 
@@ -27,8 +28,8 @@ def write(report: Document) -> str:
     certificate = [[_mark(part), escape(part.name), escape(part.outcome)] for part in report.sections]
     if certificate:
         blocks.append(_grid(["status", "section", "outcome"], [False] * 3, certificate))
-    for section in report.sections:
-        blocks += _section(section)
+    for section, reference in told_once(report):
+        blocks += _section(section, reference)
     if report.files:
         rows = [
             [escape(file.path), f"{file.size:,}", f"`{visible(file.sha256)}`", f"`{visible(file.md5)}`"]
@@ -54,7 +55,7 @@ def escape(text: str) -> str:
     return _MARKUP.sub(lambda match: "\\" + match.group(), bare)
 
 
-def _section(section: Section) -> Iterator[str]:
+def _section(section: Section, reference: str) -> Iterator[str]:
     yield f"## {GLYPHS[section.status]} {escape(section.name)}"
     yield f"**{section.status}**: {escape(section.outcome)}"
     if section.claim:
@@ -62,7 +63,7 @@ def _section(section: Section) -> Iterator[str]:
     if section.facts:
         yield _listed(section.facts)
     if section.problems:
-        yield _fenced(problems_of(section))
+        yield _fenced(problems_of(section, reference))
     for plot in section.plots:
         yield _fenced("\n".join(sketch(plot)))
     for table in section.tables:

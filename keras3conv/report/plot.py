@@ -265,7 +265,10 @@ def _dots(plot: Plot, series: Series, scale: _Scale) -> tuple[Dot, ...]:
 def _remarks(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge") -> tuple[str, ...]:
     values = [value for series in plot.series if not series.is_floor for value in series.values]
     remarks = []
-    if zeros := values.count(0.0):
+    zeros = values.count(0.0)
+    if zeros and zeros == len(values):
+        remarks.append(f"every difference is zero ({count(zeros, 'value')})")
+    elif zeros:
         remarks.append(f"{zero}: a difference of zero ({zeros:,} of {count(len(values), 'value')})")
     if odd := sum(value is not None and not math.isfinite(value) for value in values):
         remarks.append(f"{infinite}: not finite ({count(odd, 'value')})")

@@ -12,6 +12,7 @@ from keras3conv.report.grids import arrange
 from keras3conv.report.headline import counted, first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, TITLE
 from keras3conv.report.plot import sketch
+from keras3conv.report.repeats import told_once
 from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
 from keras3conv.width import folded
 from keras3conv.writing.digests import WrittenFile
@@ -87,9 +88,9 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     if cause and about:
         console.print()
         _print_facts(about, console)
-    for section in report.sections:
+    for section, reference in told_once(report):
         if not brief or section.status in _DETAILED:
-            _render_section(section, console, brief=brief)
+            _render_section(section, console, reference, brief=brief)
     others = [part for part in report.sections if brief and part.status not in _DETAILED]
     facts = [f"{part.name}, {name}: {fact}" for part in others for name, fact in part.facts.items()]
     _print_list("Facts", [line for fact in facts for line in _wrapped(visible(fact), console)], console)
@@ -100,15 +101,16 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
     if not brief:
         _print_list("Environment", _wrapped(_listing(report.environment), console), console)
     if is_certificate(report):
-        said = f"{LIMITS[0]} A report that is saved as report.html lists the {len(LIMITS)} limits."
-        _print_list(TITLE, _wrapped(said, console), console)
+        said = [f"{LIMITS[0]} --verbose lists all {len(LIMITS)} limits."] if brief else LIMITS
+        _print_list(TITLE, [line for limit in said for line in _wrapped(limit, console)], console)
 
 
-def problems_of(section: Section, width: int = WIDTH, *, brief: bool = False) -> str:
+def problems_of(section: Section, reference: str, width: int = WIDTH, *, brief: bool = False) -> str:
     """Return the problems of a section as text, laid out in aligned columns like an error message.
 
     Args:
         section: The section.
+        reference: A sentence that says where their causes and fixes stand, for the last line; may be empty.
         width: The largest number of characters in a line.
         brief: Whether to show only the first problems of a section whose problems are all alike.
     """
@@ -117,7 +119,7 @@ def problems_of(section: Section, width: int = WIDTH, *, brief: bool = False) ->
     if section.name in _PROBLEMS:
         limit = _PROBLEMS[section.name] if brief else _ALIKE
     text = visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=limit), keep="\n")
-    return folded(text, width)
+    return folded("\n".join(filter(None, (text, reference))), width)
 
 
 def _laid_out(problem: Problem, width: int) -> str:
@@ -147,8 +149,11 @@ def _print_overview(report: Document, console: "Console") -> None:
         _print(console, f"  {name:<{second}}  {text}".rstrip())
 
 
-def _render_section(section: Section, console: "Console", *, brief: bool) -> None:
-    """Print the details of a section; print nothing for a section without details beyond its line in the overview."""
+def _render_section(section: Section, console: "Console", reference: str, *, brief: bool) -> None:
+    """Print the details of a section; print nothing for a section without details beyond its line in the overview.
+
+    `reference` says where the causes and fixes of its problems stand, if not here.
+    """
     if not (section.claim or section.facts or section.problems or section.plots or section.tables or section.pictures):
         return
     heading = f"\n{GLYPHS[section.status]} {visible(section.name)}"
@@ -157,7 +162,7 @@ def _render_section(section: Section, console: "Console", *, brief: bool) -> Non
         _print(console, _indented("\n".join(_wrapped(visible(section.claim), console))))
     _print_facts(section.facts, console)
     if section.problems:
-        _print(console, _indented(problems_of(section, console.width - 2, brief=brief)), style="red")
+        _print(console, _indented(problems_of(section, reference, console.width - 2, brief=brief)), style="red")
     for plot in section.plots:
         _print(console, "\n" + _indented("\n".join(_sketched(plot, console.width - 2))))
     for table in section.tables:

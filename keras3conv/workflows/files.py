@@ -10,6 +10,7 @@ import numpy as np
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError, BudgetExceeded, FileError, InputError, MalformedCheckpoint
 from keras3conv.formats.safe.source import Source, dtype_named
+from keras3conv.frameworks.shared.inputs import SEED
 from keras3conv.frameworks.shared.inputs_given import OneArray
 from keras3conv.transforms import Array
 
@@ -69,21 +70,18 @@ def read_inputs(path: Path | None, what: str = "inputs", example: str = "x") -> 
     return OneArray(arrays) if len(arrays) == 1 else arrays
 
 
-_SEED = 0
-
-
 def random_origin(shape: Sequence[int]) -> str:
-    """Return the note of a report on its inputs: "random inputs of shape (1, 3, 32, 32), seed 0, made by convert".
+    """Return the note of a report on its inputs: "random inputs of the given shape (1, 3, 32, 32), seed ...".
 
     Args:
         shape: The shape of the inputs, which `random_inputs` made.
     """
-    return f"random inputs of shape {tuple(shape)}, seed {_SEED}, made by convert"
+    return f"random inputs of the given shape {tuple(shape)}, seed {SEED}, made by convert"
 
 
 def random_inputs(shape: Sequence[int], dtype: str = "float32") -> Array:
     """Return an array of random numbers with a shape and a dtype; every call returns the same numbers."""
-    numbers: Array = np.random.default_rng(_SEED).standard_normal(tuple(shape)).astype(dtype_named(dtype))
+    numbers: Array = np.random.default_rng(SEED).standard_normal(tuple(shape)).astype(dtype_named(dtype))
     return numbers
 
 

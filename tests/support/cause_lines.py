@@ -24,7 +24,9 @@ from keras import layers, ops
 from torch import nn
 
 import keras3conv as k3c
+from keras3conv.fixes import in_framework
 from keras3conv.validators.diagnosis.suspects.base import Hypothesis
+from keras3conv.validators.running.transferred import TO_KERAS, transfers
 from tests.support.fixes import CAUSES, ROOT, are_arguments
 from tests.support.models import randomize
 
@@ -203,7 +205,10 @@ def _noted(made_by: dict[tuple[str, str], set[str]]) -> Any:
         frame = sys._getframe(1)
         where = _call_at(Path(frame.f_code.co_filename).resolve(), frame.f_lineno)
         for name in ("fix", "keras"):
-            made_by.setdefault((self.cause, getattr(self, name)), set()).add(f"{where}.{name}")
+            text = getattr(self, name)
+            line = in_framework(text, "keras" if name == "keras" else "torch")
+            line = transfers(None)[0] if text == TO_KERAS else line
+            made_by.setdefault((self.cause, line), set()).add(f"{where}.{name}")
 
     return initialise
 

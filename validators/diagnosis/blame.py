@@ -111,7 +111,7 @@ def _own_rule(name: str) -> Explanation | None:
     if not is_users_own(rule):
         return None
     cause = f"the layers are paired by your rule {rule.name} ({rule.origin}): check its transforms and its arguments"
-    return Explanation(cause=cause, fix="", is_found=False)
+    return Explanation(cause=cause, is_found=False)
 
 
 def _later_cause(

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras3conv.errors import Problem
+from keras3conv.fixes import in_framework
 from keras3conv.messages import count
 from keras3conv.model.views import Side
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.numerics.judgement import judge
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.divergence import Divergence, Runs, largest_difference
-from keras3conv.validators.running.transferred import TO_KERAS, TRANSFERS
+from keras3conv.validators.running.transferred import TO_KERAS, transfers
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.calls import Change, Key
@@ -34,29 +35,28 @@ class Explanation:
 
     Attributes:
         cause: The difference between the two sides, or the reason why no cause was found.
-        fix: The line of code to paste; empty if there is none.
-        keras: The line for the Keras side, if `fix` is one for the torch side.
+        fix: The line to paste for the torch side, or one that makes or follows a plan; empty if there is none.
+        keras: The line for the Keras side; empty if there is none.
         is_found: Whether the cause explains the difference.
-        port: The side ("torch" or "keras") whose weights a transfer wrote, so that a fix should change this side; None
-            if unknown.
+        port: The side ("torch" or "keras") whose weights a transfer wrote; None if unknown.
     """
 
     cause: str
-    fix: str
+    fix: str = ""
     keras: str = ""
     is_found: bool = True
     port: Side | None = None
 
     @property
     def fixes(self) -> tuple[str, ...]:
-        """The lines of code to paste, for `Problem.fixes`. A line for the side that a transfer wrote comes first.
+        """The lines of code to paste, for `Problem.fixes`: first the line for torch, then the line for Keras.
 
         A transfer is printed in both directions: the report does not know which of the models has the right weights.
         """
         if self.fix == TO_KERAS:
-            return TRANSFERS[::-1] if self.port == "torch" else TRANSFERS
-        lines = (self.keras, self.fix) if self.port == "keras" else (self.fix, self.keras)
-        return tuple(line for line in lines if line)
+            return transfers(self.port)
+        lines = in_framework(self.fix, "torch"), in_framework(self.keras, "keras")
+        return tuple(dict.fromkeys(filter(None, lines)))
 
 
 def explained_problem(torch: str, keras: str, fact: str, explanation: Explanation | None) -> Problem:
@@ -234,7 +234,7 @@ def _merge_same_cause(alike: "list[Hypothesis]") -> "Hypothesis | None":
         return None
     return Hypothesis(
         cause=alike[0].cause,
-        fix=_first_lines(hypothesis.fix for hypothesis in alike),
+        fix=_first_lines(hypothesis.fix for hypothesis in alike if hypothesis.fix),
         keras=_first_lines(hypothesis.keras for hypothesis in alike if hypothesis.keras),
         changes=changes,
     )
@@ -246,13 +246,20 @@ def _combine(first: "Hypothesis", second: "Hypothesis") -> "Hypothesis | None":
 
     if first.changes.keys() & second.changes.keys() or first.tensors.keys() & second.tensors.keys():
         return None
+    torch = in_framework(first.fix, "torch"), in_framework(second.fix, "torch")
+    keras = in_framework(first.keras, "keras"), in_framework(second.keras, "keras")
     return Hypothesis(
         cause=f"{first.cause}; and {second.cause}",
-        fix=f"{first.fix}\n{second.fix}",
-        keras=f"{first.keras or first.fix}\n{second.keras or second.fix}" if first.keras or second.keras else "",
+        fix=_both_lines(torch, keras) if first.fix or second.fix else "",
+        keras=_both_lines(keras, torch) if first.keras or second.keras else "",
         changes={**first.changes, **second.changes},
         tensors={**first.tensors, **second.tensors},
     )
+
+
+def _both_lines(lines: tuple[str, str], others: tuple[str, str]) -> str:
+    """Return the lines of two causes for one framework; a cause that has none there keeps that of the other."""
+    return "\n".join(line or other for line, other in zip(lines, others, strict=True))
 
 
 def _first_lines(fixes: Iterable[str]) -> str:
@@ -267,4 +274,4 @@ def _first_lines(fixes: Iterable[str]) -> str:
 def _stopped(runs: Runs, tried: int, number: int) -> Explanation:
     made = count(runs.made, "run")
     cause = f"the search for the cause stopped after {made} of the module, with {tried} of {number} suspects tried"
-    return Explanation(cause=cause, fix="", is_found=False)
+    return Explanation(cause=cause, is_found=False)

@@ -42,7 +42,7 @@ def _hypotheses(old: Array, batch: Array, momentum: float, number: int) -> Itera
         cause = f"torch takes {momentum:g} of the new statistics, Keras keeps {kept:g} of the old ones"
         if kept == momentum:
             cause += ": the momentum was copied, but Keras' momentum is 1 minus torch's"
-        yield Explanation(cause=cause, fix=fix), kept * old + (1.0 - kept) * batch
+        yield Explanation(cause=cause, keras=fix), kept * old + (1.0 - kept) * batch
     unbiased = (1.0 - momentum) * old + momentum * batch * number / (number - 1)
     cause = "Keras takes the unbiased variance of the batch, N/(N-1) times the biased one"
-    yield Explanation(cause=cause, fix="ops.moments(x, axes)  # the biased variance"), unbiased
+    yield Explanation(cause=cause, keras="ops.moments(x, axes)  # the biased variance"), unbiased

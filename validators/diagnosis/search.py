@@ -22,6 +22,7 @@ from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation, find_cause
 from keras3conv.validators.diagnosis.divergence import Divergence, largest_difference, runs_within_limit
 from keras3conv.validators.diagnosis.facts import case_of
+from keras3conv.validators.diagnosis.lines import lines_in_keras, lines_in_torch
 from keras3conv.validators.running.call_pairs import CallPair
 from keras3conv.validators.running.determinism import nondeterminism
 from keras3conv.validators.running.layouts import in_keras_layout
@@ -109,7 +110,7 @@ def _earlier_cause(pair: Pair) -> Explanation:
         "its input already differs: the cause is an earlier layer or operation without weights "
         "(an activation, a pooling, a padding, an addition)"
     )
-    fix = f"# compare the inputs of {pair.torch} and {pair.keras}"
+    fix = f"# compare the inputs of {pair.torch} in torch and of {pair.keras} in Keras"
     return Explanation(cause=cause, fix=fix, is_found=False)
 
 
@@ -222,8 +223,18 @@ def _search(
         case = case_of(subject, divergence, point, before, operations, upstream)
         explanation = find_cause(divergence, case, single=briefly)
         if explanation is not None or briefly:
-            return None if explanation is None else replace(explanation, port=subject.port)
+            return None if explanation is None else _for_models(subject, explanation)
     return None
+
+
+def _for_models(subject: Subject, explanation: Explanation) -> Explanation:
+    """Return an explanation with the lines to paste for the two models, and the side that a transfer wrote."""
+    return replace(
+        explanation,
+        fix=lines_in_torch(subject, explanation.fix),
+        keras=lines_in_keras(subject, explanation.keras),
+        port=subject.port,
+    )
 
 
 def _windows(

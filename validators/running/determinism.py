@@ -23,8 +23,8 @@ _ROUNDINGS = 4.0
 SUSPICIOUS = 1024.0
 """The noise floor, in units in the last place of the largest value, above which rounding alone is no explanation."""
 
-_FIXES_TORCH = ("F.dropout(x, p, training=self.training)",)
-_FIXES_KERAS = ("self.dropout(x, training=training)",)
+_FIXES_TORCH = ("F.dropout(x, p, training=self.training)  # torch",)
+_FIXES_KERAS = ("self.dropout(x, training=training)  # Keras",)
 
 
 def nondeterminism(subject: Subject) -> Iterator[Problem]:

@@ -24,7 +24,7 @@ from keras3conv.validators.running.stacked_dropouts import is_of_a_stack, with_r
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.weightless import weightless_pairs
 
-_COMPENSATED = "a neighbouring layer compensates the difference"
+_COMPENSATED = "no mistake: the layer before or after it makes up for the difference, and its outputs agree"
 
 _TRAINING = "no output depends on it in inference"
 """The note on a hyper-parameter that has an effect in training only."""

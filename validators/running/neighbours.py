@@ -16,7 +16,7 @@ from keras3conv.validators.running.subject import Subject
 _CLEAR = 1e-6
 """The smallest relative difference of a compensated layer; a smaller difference counts as an error."""
 
-NOTE = "compensated by a neighbouring layer: the layers after it agree"
+NOTE = "no mistake: the next layer makes up for the difference, and the layers after it agree"
 
 
 def compensated_pairs(subject: Subject) -> frozenset[tuple[str, str]]:

@@ -39,7 +39,7 @@ class Subject:
         skip_reason: The reason why the models are not run; empty if they are run.
         options: The options of `validate`.
         probes: The random weights of the float64 runs, by torch path; None for the standard ones.
-        port: The side whose weights a transfer wrote, so that a fix should change this side; None if unknown.
+        port: The side whose weights a transfer wrote, so that a new transfer should write this side; None if unknown.
     """
 
     plan: Alignment

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Problem
+from keras3conv.fixes import in_framework
 from keras3conv.messages import count
 from keras3conv.report.values import UNLIKE
 from keras3conv.validators.running.batch_norms import BatchNorm, untried
@@ -50,7 +51,7 @@ def unlike(subject: Subject, pair: Pair, in_torch: bool, in_keras: bool) -> Prob
     fix = f"trainable={in_torch}  # {name}"
     if in_torch and (subject.keras_layers[pair.keras].config or {}).get("trainable", True):
         fix = f"training=training  # in the call of {name}, instead of training=False"
-    return Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(fix,))
+    return Problem(torch=pair.torch, keras=pair.keras, fact=fact, fixes=(in_framework(fix, "keras"),))
 
 
 def corrected(pair: Pair) -> Problem:

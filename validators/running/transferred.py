@@ -2,6 +2,7 @@
 
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import TransformError, message_of
+from keras3conv.model.views import Side
 from keras3conv.numerics.difference import compare, same_bits
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.transforms import Array
@@ -10,8 +11,19 @@ from keras3conv.validators.running.subject import Subject
 TO_KERAS = "k3c.transfer(module, model, plan)"
 """The line that writes the weights of the torch module into the Keras model."""
 
-TRANSFERS = (TO_KERAS, "k3c.transfer(model, module, plan)")
-"""The lines that transfer the weights again: to Keras, and to torch."""
+_TRANSFERS = (
+    f"{TO_KERAS}  # the weights of torch, to Keras",
+    "k3c.transfer(model, module, plan)  # the weights of Keras, to torch",
+)
+
+
+def transfers(port: Side | None) -> tuple[str, ...]:
+    """Return the lines that transfer the weights again, in both directions; the first writes the side `port`.
+
+    Args:
+        port: The side whose weights a transfer wrote; None if it is unknown.
+    """
+    return _TRANSFERS[::-1] if port == "torch" else _TRANSFERS
 
 
 def is_transferred(subject: Subject, pair: Pair) -> bool:

@@ -246,11 +246,12 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
     """
     outline = subject.outlines[1]
     sizes = sizes_in_words(subject.required_inputs, outline.input_specs)
-    names = [variant.name for variant in seen if not variant.reason]
+    names = in_groups([variant.name for variant in seen if not variant.reason])
     bounds = _over_all_runs([variant.bounds for variant in seen if variant.bounds])
     passed = sum(bound.is_passed for bound in bounds)
     integers = integers_in_words(subject.required_inputs)
-    parts = ["the inputs" + (f" of size {sizes}" if sizes else ""), *([integers] if integers else []), *names]
+    own = [integers] if integers and f"with {integers}" not in names else []
+    parts = ["the inputs" + (f" of size {sizes}" if sizes else ""), *own, *names]
     if bounds:
         parts.append(f"values on both sides of {passed} of {count(len(bounds), 'bound')}")
     is_padded = has_padding(subject.required_inputs, outline.mask_values)
@@ -270,6 +271,24 @@ def exercised(subject: Subject, seen: Sequence[Variant], differing: Sequence[Var
     facts = {"exercised": ", ".join(parts)}
     facts |= {"not reached": "; ".join(missed)} if missed else {}
     return facts | ({"they differ": ", ".join(variant.name for variant in differing)} if differing else {})
+
+
+_ALIKE = ("at values of ", "at size ")
+"""The beginnings of the names of runs that are listed together."""
+
+
+def in_groups(names: Sequence[str]) -> list[str]:
+    """Return the names of runs, those that differ in one number as one: "at values of 32 and 4e-06"."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        start = next((start for start in _ALIKE if name.startswith(start) and " " not in name[len(start) :]), "")
+        alike.setdefault(start or name, []).append(name.removeprefix(start))
+    return [f"{start}{_listed(ends)}" if start in _ALIKE else start for start, ends in alike.items()]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    *others, last = texts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def unreached_in_words(seen: Sequence[Variant]) -> str:

@@ -95,7 +95,10 @@ class TorchModule:
         """Return notes for a report: whether the module is in training mode, and whether it is compiled."""
         notes = []
         if training_modules(self.source):
-            notes.append("the torch module is in training mode; it was run in evaluation mode, and then restored")
+            notes.append(
+                "the torch module came in training mode, as a new module does: it was run in evaluation mode, as after "
+                "module.eval(), and is in training mode again"
+            )
         if is_compiled(self.source):
             notes.append("the torch module is compiled; it was run uncompiled")
         notes += notes_on_file(self.source)

@@ -134,6 +134,10 @@ def _parts(layers: Iterable[LayerView], order: tuple[str, ...], side: Side) -> I
             yield tuple(entry[0] for entry in found)
 
 
+_NUMBER = "NUMBER: how many heads, num_heads or n_head in the model's code"
+"""The comment on a line that needs the number of heads, which the shapes of the weights do not show."""
+
+
 def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], order: tuple[str, ...]) -> Iterator[str]:
     """Yield lines of code that the user can paste if the assumed order of the rows of a packed weight is wrong.
 
@@ -153,7 +157,7 @@ def _other_orders(torch: tuple[LayerView, ...], keras: tuple[LayerView, ...], or
         yield f"plan = plan.pair({', '.join(exchanged)})  # the parts exchanged"
         yield f"plan = plan.pair({first}, {second}, heads={rows})  # alternating rows"
     elif len(torch) != len(keras):
-        yield f"plan = plan.pair({first}, {second}, heads=NUMBER)  # head by head, with this number of heads"
+        yield f"plan = plan.pair({first}, {second}, heads=NUMBER)  # head by head; {_NUMBER}"
 
 
 def with_doubtful_rows(pairs: Iterable[Pair], torch: ModelView) -> Iterator[Pair]:
@@ -168,7 +172,7 @@ def with_doubtful_rows(pairs: Iterable[Pair], torch: ModelView) -> Iterator[Pair
         layer = layers.get(pair.torch)
         shape = () if layer is None else layer.shapes.get("weight", ())
         if len(shape) == 2 and pair.rule != RULE and _may_be_packed(pair, shape, inputs):
-            line = f'plan = plan.pair("{pair.torch}", "{pair.keras}", heads=NUMBER)  # head by head in torch'
+            line = f'plan = plan.pair("{pair.torch}", "{pair.keras}", heads=NUMBER)  # head by head in torch; {_NUMBER}'
             yield replace(pair, evidence=(*pair.evidence, _ROWS), candidates=(*pair.candidates, line))
         else:
             yield pair

@@ -208,7 +208,7 @@ def test_a_deviation_above_the_noise_floor_fails() -> None:
     assert not judgement.passed
     assert judgement.ratio is not None
     assert judgement.ratio > NOISE_FACTOR
-    assert "x the noise floor of 9.5e-07" in str(judgement)
+    assert "x the noise floor of 9.5e-07 (8 x allowed)" in str(judgement)
 
 
 def test_the_limit_is_the_factor_times_the_floor() -> None:
@@ -255,8 +255,8 @@ def test_outputs_that_differ_are_never_called_bit_identical() -> None:
     equal = judge_by_floor(compare(float32(1.0), float32(1.0)), None, generous)
     assert worst_difference([unmeasured]) == "at most 0.25 apart, within the tolerance"
     assert worst_difference([measured, unmeasured]) == "at most 0.25 apart, within the tolerance"
-    assert worst_difference([measured, signs]) == "at most 2 x the noise floor"
-    assert worst_difference([signs]) == "at most 0 x the noise floor"
+    assert worst_difference([measured, signs]) == "at most 2 x the noise floor (8 x allowed)"
+    assert worst_difference([signs]) == "at most 0 x the noise floor (8 x allowed)"
     assert worst_difference([equal, None]) == "bit-identical"
 
 

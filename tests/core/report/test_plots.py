@@ -27,6 +27,12 @@ def test_a_zero_is_drawn_at_the_bottom_edge_and_named_in_the_legend() -> None:
     assert drawing.remarks == ("bottom edge: a difference of zero (1 of 3 values)",)
 
 
+def test_a_plot_without_a_difference_says_so() -> None:
+    said = "every difference is zero (2 values)"
+    assert draw(plot(0.0, 0.0)).remarks == (said,)
+    assert sketch(plot(0.0, 0.0))[-1].strip() == said
+
+
 def test_nan_and_infinity_are_drawn_at_the_top_edge_as_failures() -> None:
     drawing = draw(plot(1e-7, math.nan, math.inf))
     assert [dot.failed for dot in drawing.lines[0].dots] == [False, True, True]

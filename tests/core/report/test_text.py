@@ -76,7 +76,7 @@ Net (torch) and net (keras)
   1 problem:
     layer1.bn  <->  layer1/bn
         epsilon is 0.001, not 1e-05
-  Fix:  fix(1)
+  The fix stands at the top of the report.
 
   Error along the depth (relative error, log scale from 2e-16 to 4e-05)
     float64      ▁· ×█
@@ -139,7 +139,7 @@ Fix:  fix(1)
 1 problem:
   layer1.bn  <->  layer1/bn
       epsilon is 0.001, not 1e-05
-Fix:  fix(1)
+The fix stands at the top of the report.
 ```
 
 ```text

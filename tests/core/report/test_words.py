@@ -121,3 +121,14 @@ def test_a_word_that_is_missing_on_the_page_is_noticed() -> None:
     assert words_in([ast.parse(code)]) - explained("\n## Words of a report\n| *new facts* | *other* |\n## Next\n") == {
         "new fact"
     }
+
+
+def test_every_word_of_the_page_has_an_address_of_its_own() -> None:
+    page = (ROOT / "docs" / "certificate.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Words of a report\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ") and "| meaning |" not in line]
+    rows = [row for row in rows if "---" not in row and not row.startswith("| decided by |")]
+    assert len(rows) > 50
+    assert all('<a id="word-' in row for row in rows)
+    addresses = re.findall(r'<a id="([^"]+)"></a>', section)
+    assert len(addresses) == len(set(addresses))

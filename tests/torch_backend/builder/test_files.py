@@ -176,7 +176,7 @@ def test_the_certificate_names_the_code_and_the_weights_of_a_torch_module(tmp_pa
     options = ("--torch-weights", str(weights), "--shape", "1,4", "-o", str(folder))
     finished = run("convert", f"{code}:make", *options)
     assert finished.exit_code == 0, finished.output
-    assert report_of(folder).notes[0] == "random inputs of shape (1, 4), seed 0, made by convert"
+    assert report_of(folder).notes[0] == "random inputs of the given shape (1, 4), seed 20240229, made by convert"
     assert sources_of(folder) == {"net.py": sha256(code), "net.safetensors": sha256(weights)}
     assert {name for name, _ in named_files(report_of(folder))} >= {"net.py", "net.safetensors", "model.keras"}
 

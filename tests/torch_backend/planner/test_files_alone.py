@@ -173,7 +173,9 @@ def test_rows_of_two_fused_layers_are_in_doubt_until_both_models_ran(name: str, 
     assert not k3c.transfer(tmp_path / "net.pt", model, plan).ok
     pair = plan.of(name)
     assert pair is not None
-    assert pair.candidates[-1] == f'plan = plan.pair("{name}", "block/qkv", heads=NUMBER)  # head by head in torch'
+    line = f'plan = plan.pair("{name}", "block/qkv", heads=NUMBER)'
+    how = "NUMBER: how many heads, num_heads or n_head in the model's code"
+    assert pair.candidates[-1] == f"{line}  # head by head in torch; {how}"
     plan = plan.pair(name, "block/qkv", heads=HEADS).check()
     k3c.transfer(tmp_path / "net.pt", model, plan)
     assert np.abs(model(X.numpy()).detach().numpy() - net(X).detach().numpy()).max() < 1e-5

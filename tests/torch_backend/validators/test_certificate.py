@@ -326,11 +326,11 @@ def test_an_asymmetric_padding_is_fixed_with_an_additional_padding_layer() -> No
     report = k3c.validate(module, model)
     assert report.section("hyperparameters").status == "failed"
     problem = report.section("hyperparameters").problems[0]
-    in_torch, in_keras = problem.fixes  # torch first: its module is the one that transfer filled
+    in_torch, in_keras = problem.fixes
     note = '; for inputs of 8x8: at another size "same" pads differently'
-    assert in_torch == f"x = F.pad(x, (0, 1, 0, 1))  # before 0{note}\npadding=0  # 0"
-    padded = "x = keras.layers.ZeroPadding2D(((1, 1), (1, 1)))(x)  # before c"
-    assert in_keras == f'{padded}\npadding="valid"  # c'
+    assert in_torch == f"nn.ZeroPad2d((0, 1, 0, 1))  # torch: before layer 0{note}\npadding=0  # torch: layer 0"
+    padded = "keras.layers.ZeroPadding2D(((1, 1), (1, 1)))  # Keras: before c"
+    assert in_keras == f'{padded}\npadding="valid"  # Keras: c'
     assert report.section("float64").problems[0].fixes == problem.fixes, "both proofs print the same lines"
 
 

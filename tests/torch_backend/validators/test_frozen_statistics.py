@@ -89,7 +89,7 @@ def test_statistics_of_the_batch_on_one_side_only_are_not_alike_in_training(
     assert "norm: in training mode" in section.facts["not alike in training mode"]
     strict = gradients(module().eval(), network(trainable=trainable), training=True)
     assert strict.status == "failed"
-    assert strict.problems[0].fixes == (f"{fix}  # norm",)
+    assert strict.problems[0].fixes == (f"{fix}  # Keras: norm",)
     repaired = gradients(module().eval(), network(trainable=not trainable), training=True)
     assert repaired.status == "passed", repaired.problems
 
@@ -129,7 +129,7 @@ def test_a_keras_layer_called_with_training_false_keeps_its_moving_statistics() 
     assert "1 batch normalisation not alike in training mode" in section.summary
     strict = gradients(Net().eval(), OwnCall(mode=False), training=True)
     assert strict.status == "failed"
-    assert strict.problems[0].fixes == ("training=training  # in the call of norm, instead of training=False",)
+    assert strict.problems[0].fixes == ("training=training  # Keras: in the call of norm, instead of training=False",)
     repaired = gradients(Net().eval(), OwnCall(mode=None), training=True)
     assert repaired.status == "passed", repaired.problems
     assert "one step in training mode" in repaired.summary

@@ -91,7 +91,7 @@ def test_another_epsilon_fails_float64_and_is_named_as_the_cause(epsilon: float)
     problem = report.section("float64").problems[0]
     assert (problem.torch, problem.keras) == ("norm", "bn")
     assert f"epsilon is 0.001 in torch and {epsilon:g} in Keras" in problem.fact
-    assert f"nn.BatchNorm2d(6, eps={epsilon:g})" in problem.fixes
+    assert f"nn.BatchNorm2d(6, eps={epsilon:g})  # torch: norm" in problem.fixes
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_another_padding_at_stride_two_is_named_with_the_line_to_paste() -> None
     model = keras.Model(inputs, keras.layers.Dense(7, name="out2")(keras.layers.Flatten()(x)))
     problem = validated(Padded(), model).section("float64").problems[0]
     assert problem.torch == "down"
-    line = "x = F.pad(x, (0, 1, 0, 1))  # before down; for inputs of "
+    line = "x = F.pad(x, (0, 1, 0, 1))  # torch: before down; for inputs of "
     assert any(fix.startswith(line) for fix in problem.fixes)
 
 
@@ -127,9 +127,9 @@ def test_the_lines_that_mend_the_padding_of_a_pooling_are_right_on_both_sides() 
     plan = k3c.align(module, model, probe=False)
     k3c.transfer(module, model, plan)
     report = k3c.validate(module, model, inputs=inputs, plan=plan, proofs=("hyperparameters", "float64"))
-    in_keras, in_torch = report.section("hyperparameters").problems[0].fixes
-    assert in_torch.splitlines()[0] == "padding=0  # 1"
-    assert in_torch.splitlines()[1].startswith("ceil_mode=True  # 1; for inputs of 12x12")
+    in_torch, in_keras = report.section("hyperparameters").problems[0].fixes
+    assert in_torch.splitlines()[0] == "padding=0  # torch: layer 1"
+    assert in_torch.splitlines()[1].startswith("ceil_mode=True  # torch: layer 1; for inputs of 12x12")
     mended_module = nn.Sequential(module[0], nn.MaxPool2d(3, 2, padding=0, ceil_mode=True))
     k3c.validate(mended_module, model, inputs=inputs).raise_if_failed()
     line, _ = in_keras.splitlines()

@@ -44,4 +44,4 @@ def test_a_difference_in_a_layer_on_flattened_positions_is_reported() -> None:
     k3c.transfer(module, model, plan)
     (problem, *_) = k3c.validate(module, model, alignment=plan, proofs=("float64",)).section("float64").problems
     assert "epsilon is 0.001 in torch and 1e-05 in Keras" in problem.fact
-    assert "nn.LayerNorm(5, eps=1e-05)" in problem.fixes
+    assert "nn.LayerNorm(5, eps=1e-05)  # torch: norm" in problem.fixes

@@ -72,7 +72,7 @@ def test_the_rates_of_dropout_are_compared_and_fail_with_training(kind: str, bot
     strict = validated(made, training=True).section("hyperparameters")
     assert strict.status == "failed"
     inner = "layer of " if both else ""
-    assert f"dropout=0.0  # {inner}rnn" in [fix for problem in strict.problems for fix in problem.fixes]
+    assert f"dropout=0.0  # Keras: {inner}rnn" in [fix for problem in strict.problems for fix in problem.fixes]
 
 
 @pytest.mark.parametrize("kind", ["GRU", "LSTM", "RNN"])
@@ -93,9 +93,9 @@ def test_equal_layers_have_no_difference(kind: str, both: bool) -> None:
 @pytest.mark.parametrize(
     ("settings", "fix"),
     [
-        ({"recurrent_activation": "hard_sigmoid"}, 'recurrent_activation="sigmoid"  # rnn'),
-        ({"go_backwards": True}, "go_backwards=False  # rnn"),
-        ({"activation": "softsign"}, 'activation="tanh"  # rnn'),
+        ({"recurrent_activation": "hard_sigmoid"}, 'recurrent_activation="sigmoid"  # Keras: rnn'),
+        ({"go_backwards": True}, "go_backwards=False  # Keras: rnn"),
+        ({"activation": "softsign"}, 'activation="tanh"  # Keras: rnn'),
     ],
 )
 def test_the_setting_that_differs_is_blamed_and_not_return_sequences(settings: dict[str, Any], fix: str) -> None:
@@ -194,7 +194,7 @@ def test_a_batch_normalisation_with_another_momentum_does_not_train_alike() -> N
     assert section.status == "passed"
     assert "in training the models differ: the momentum of 1," in section.summary
     assert "--training" in section.summary
-    assert section.facts["moving statistics not compared"] == "the momentum differs. Fix: momentum=0.9  # norm"
+    assert section.facts["moving statistics not compared"] == "the momentum differs. Fix: momentum=0.9  # Keras: norm"
 
 
 class Stacked(nn.Module):

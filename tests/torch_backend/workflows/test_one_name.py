@@ -49,4 +49,4 @@ def test_a_clip_that_only_keras_lacks_is_named_with_its_own_line() -> None:
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="relu"), layers.Dense(2, name="last")])
     k3c.transfer(module, model, k3c.align(module, model), accept_difference=True)
     problem = k3c.validate(module, model, proofs=("float64",)).section("float64").problems[0]
-    assert problem.fixes[0] == "x = keras.activations.relu6(x)  # before last, in place of relu"
+    assert problem.fixes[-1] == 'keras.layers.Activation("relu6")  # Keras: before last, in place of relu'

@@ -117,7 +117,7 @@ def test_a_symmetric_padding_fails_and_is_named_as_the_cause(
         problem = report.section(name).problems[0]
         assert (problem.torch, problem.keras) == ("stages.1.head.0", "conv2d_3")
         assert "Keras pads (0, 1), (0, 1)" in problem.fact
-        assert problem.fixes[0].startswith("x = F.pad(x, (0, 1, 0, 1))")
+        assert problem.fixes[0].startswith("nn.ZeroPad2d((0, 1, 0, 1))  # torch: before stages.1.head.0")
 
 
 def test_a_round_trip_to_keras_returns_the_same_bits(h5: Path, converted: ResNet8, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _missing_in_keras(case: Case) -> Iterator[Hypothesis]:
         name = _KERAS_NAMES.get(operation.name, operation.name)
         yield Hypothesis(
             cause=f"Keras lacks an activation {case.where_keras}: {name}",
-            fix=f"x = keras.activations.{name}(x)  # {case.where_keras}",
+            keras=f"x = keras.activations.{name}(x)  # {case.where_keras}",
             changes={operation.key: lambda call: call.get("input")},
         )
 
@@ -138,7 +138,7 @@ def _before_an_addition(case: Case) -> Iterator[Hypothesis]:
             activated = "both" if first and second else f"the {'first' if first else 'second'} summand"
             yield Hypothesis(
                 cause=f"torch applies {operation.name} {case.where} after an addition, Keras before it, to {activated}",
-                fix=f"x = keras.layers.Activation(...)(keras.layers.Add()([first, second]))  # {case.where_keras}",
+                keras=f"x = keras.layers.Activation(...)(keras.layers.Add()([first, second]))  # {case.where_keras}",
                 changes={
                     sums[-1].key: replaced_by(_remember_summands, summands),
                     operation.key: replaced_by(_sum_of_activated, summands, first, second),

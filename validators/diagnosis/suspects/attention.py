@@ -75,7 +75,7 @@ def _mask(case: Case) -> Iterator[Hypothesis]:
                 )
                 yield Hypothesis(
                     cause="Keras ignores the attention mask",
-                    fix=f"attention_mask={_mask_of_keras(operation, name)}  "
+                    keras=f"attention_mask={_mask_of_keras(operation, name)}  "
                     f"# {case.point.keras_path or case.where_keras}",
                     changes={operation.key: with_arguments(**{name: None})},
                 )
@@ -191,7 +191,7 @@ def _without_bias(case: Case) -> Iterator[Hypothesis]:
         if operation.get("in_proj_bias") is not None:
             yield Hypothesis(
                 cause="Keras adds no bias to query, key and value, torch does",
-                fix=f"use_bias=True  # {case.point.keras_path}",
+                keras=f"use_bias=True  # {case.point.keras_path}",
                 changes={operation.key: without_bias},
             )
 

@@ -132,7 +132,7 @@ def _reshaped_instead_of_permuted(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"torch permutes axes with {operation.name}, from {shape} to {operation.result} "
                 f"{case.place_in_words(operation)}; Keras only reshapes",
-                fix=f"x = keras.ops.transpose(x, ...)  # {case.where_keras}, instead of a reshape",
+                keras=f"x = keras.ops.transpose(x, ...)  # {case.where_keras}, instead of a reshape",
                 changes={operation.key: lambda call: call.get("input").reshape(call.run().shape)},
             )
 
@@ -142,7 +142,7 @@ def _tiled(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("repeat_interleave"):
         yield Hypothesis(
             cause="torch repeats each head in a row (repeat), Keras repeats all heads in turn (tile)",
-            fix=f"x = keras.ops.repeat(x, {operation.get('repeats')!r}, {operation.get('dim')!r})  "
+            keras=f"x = keras.ops.repeat(x, {operation.get('repeats')!r}, {operation.get('dim')!r})  "
             f"# {case.where_keras}, instead of a tile",
             changes={operation.key: _tile},
         )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.alignment.beside import only_at_size
+from keras3conv.fixes import named_layer
 from keras3conv.frameworks.torch.calls import Change, Key, Operation
 from keras3conv.transforms import Array, Shape
 from keras3conv.validators.running.transferred import TO_KERAS
@@ -38,7 +39,7 @@ class Point:
         """Describe the point by a layer path: "in block.0", "before head" or "at the end"."""
         if not path:
             return "at the end"
-        return f"in {path}" if self.in_layer else f"before {path}"
+        return f"in {named_layer(path)}" if self.in_layer else f"before {named_layer(path)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,14 +223,14 @@ class Hypothesis:
 
     Attributes:
         cause: The difference between the two sides, in words.
-        fix: The line of code to paste.
-        keras: The line for the Keras side, if `fix` is one for the torch side.
+        fix: The line to paste for the torch side, or one that makes or follows a plan; empty if there is none.
+        keras: The line for the Keras side; empty if there is none.
         changes: Replacements of torch operations, by operation key.
         tensors: Replacements of torch tensors, by path.
     """
 
     cause: str
-    fix: str
+    fix: str = ""
     keras: str = ""
     changes: Mapping[Key, Change] = field(default_factory=dict)
     tensors: Mapping[str, Array] = field(default_factory=dict)

@@ -30,7 +30,7 @@ def _missing_table(case: Case) -> Iterator[Hypothesis]:
     for operation in case.operations_named("embedding"):
         yield Hypothesis(
             cause=f"Keras does not add the embedding table {operation.owner}",
-            fix=f"x = x + keras.layers.Embedding{tuple(operation.get('weight'))}(indices)  # {case.where_keras}",
+            keras=f"x = x + keras.layers.Embedding{tuple(operation.get('weight'))}(indices)  # {case.where_keras}",
             changes={operation.key: lambda call: torch.zeros_like(call.run())},
         )
 

@@ -58,7 +58,7 @@ def _batch_statistics(case: Case) -> Iterator[Hypothesis]:
         if not operation.get("training", False):
             yield Hypothesis(
                 cause="Keras normalises with batch statistics, as in training, torch with moving statistics",
-                fix=f"x = {_called(case)}(x, training=False)",
+                keras=f"x = {_called(case)}(x, training=False)",
                 changes={operation.key: with_batch_statistics},
             )
         elif operation.get("running_mean") is not None:
@@ -114,7 +114,7 @@ def _missing(case: Case) -> Iterator[Hypothesis]:
             if operation.get(role) is not None:
                 yield Hypothesis(
                     cause=f"Keras has no {keras_role}, torch has {role}",
-                    fix=f"{keras_option}=True  # {case.point.keras_path}",
+                    keras=f"{keras_option}=True  # {case.point.keras_path}",
                     changes={operation.key: with_arguments(**{role: None})},
                 )
 
@@ -169,7 +169,7 @@ def _constructor(case: Case, operation: Operation, argument: str) -> str:
     arguments = str(sizes[0]) if len(sizes) == 1 else str(tuple(sizes))
     if operation.name == "group_norm":
         arguments = f"{operation.get('num_groups')}, {arguments}"
-    return f"{kind.removeprefix('torch.')}({arguments}, {argument})"
+    return f"{kind.removeprefix('torch.')}({arguments}, {argument})  # {operation.owner or 'the module itself'}"
 
 
 SUSPECTS = (

@@ -71,7 +71,7 @@ def _cell_state(case: Case) -> Iterator[Hypothesis]:
         for used, other, change in (("hidden", "cell", _cell_for_hidden), ("cell", "hidden", _hidden_for_cell)):
             yield Hypothesis(
                 cause=f"torch uses the {used} state of the LSTM, Keras the {other} state",
-                fix=f"_, hidden, cell = lstm(x)  # {case.where_keras}: take {used}",
+                keras=f"_, hidden, cell = lstm(x)  # {case.where_keras}: take {used}",
                 changes={operation.key: change},
             )
 
@@ -104,7 +104,7 @@ def _backward_output(case: Case) -> Iterator[Hypothesis]:
             ):
                 yield Hypothesis(
                     cause=f"Keras takes the backward output at the {keras_step}; torch at the {torch_step}",
-                    fix=f"# {case.where_keras}: return_sequences={not last} in the Bidirectional",
+                    keras=f"# {case.where_keras}: return_sequences={not last} in the Bidirectional",
                     changes={operation.key: replaced_by(_backward_output_at, axis, last)},
                 )
 

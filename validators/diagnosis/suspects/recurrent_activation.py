@@ -34,7 +34,7 @@ def _other_activations(case: Case) -> Iterator[Hypothesis]:
                     activations = _Activations(_function(gate), _function(state))
                     yield Hypothesis(
                         cause=f"torch has sigmoid for the gates and tanh for the state, Keras {gate} and {state}",
-                        fix=f"{_changed(gate, state)}  # of {case.point.keras_path}, if its weights were trained so",
+                        keras=f"{_changed(gate, state)}  # of {case.point.keras_path}, if its weights were trained so",
                         changes={operation.key: replaced_by(_step_by_step, activations)},
                     )
     for operation in case.operations_named("rnn_tanh", "rnn_relu"):
@@ -44,7 +44,7 @@ def _other_activations(case: Case) -> Iterator[Hypothesis]:
                 activations = _Activations(torch.sigmoid, _function(state))
                 yield Hypothesis(
                     cause=f"torch has {torch_state} for the state, Keras {state}",
-                    fix=f'activation="{torch_state}"  # of {case.point.keras_path}, if its weights were trained so',
+                    keras=f'activation="{torch_state}"  # of {case.point.keras_path}, if its weights were trained so',
                     changes={operation.key: replaced_by(_step_by_step, activations)},
                 )
 

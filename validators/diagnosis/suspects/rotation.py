@@ -115,7 +115,7 @@ def _other_rotation(case: Case) -> Iterator[Hypothesis]:
         return
     yield Hypothesis(
         cause=f"torch applies a rotary embedding to query and key {case.where}, Keras does not",
-        fix=f"query, key = rotary(query), rotary(key)  # {case.where_keras}",
+        keras=f"query, key = rotary(query), rotary(key)  # {case.where_keras}",
         changes={
             **dict.fromkeys(cosines, lambda call: torch.ones_like(call.run())),
             **dict.fromkeys(sines, lambda call: torch.zeros_like(call.run())),
@@ -123,7 +123,7 @@ def _other_rotation(case: Case) -> Iterator[Hypothesis]:
     )
     yield Hypothesis(
         cause="Keras rotates query and key in the opposite direction",
-        fix=f"sin = -sin  # {case.where_keras}",
+        keras=f"sin = -sin  # {case.where_keras}",
         changes=dict.fromkeys(sines, lambda call: -call.run()),
     )
 

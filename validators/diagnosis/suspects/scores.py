@@ -49,10 +49,13 @@ def _may_mask(operation: Operation) -> bool:
 
 def _other_masks(case: Case, operation: Operation) -> Iterator[Hypothesis]:
     replacement = _attention if operation.name == _SCALED else _masked_scores
-    for cause, fix, scoring in _OTHER_SCORINGS:
-        place = case.place(operation) if fix.startswith("mask") else case.where_keras
-        change = replaced_by(replacement, scoring)
-        yield Hypothesis(cause=cause, fix=f"{fix}  # {place}", changes={operation.key: change})
+    for cause, line, scoring in _OTHER_SCORINGS:
+        yield Hypothesis(
+            cause=cause,
+            fix=f"{line}  # {case.place(operation)}" if line == _INVERTED else "",
+            keras=f"{line}  # {case.where_keras}",
+            changes={operation.key: replaced_by(replacement, scoring)},
+        )
 
 
 def _masked_scores(call: TorchCall, scoring: Scoring) -> Any:
@@ -127,9 +130,12 @@ def _transposed(scores: Any, mask: Any) -> Any:
 
 _MASKED = "scores = keras.ops.where(mask, scores, -1e30)"
 
+_INVERTED = "mask = ~mask"
+"""The line that inverts a mask, which is the same in both frameworks."""
+
 _OTHER_SCORINGS = (
     ("Keras does not add torch's mask or position bias to the attention scores", _MASKED, _unmasked),
-    ("the mask is inverted: Keras attends to the positions that torch masks", "mask = ~mask", _inverted),
+    ("the mask is inverted: Keras attends to the positions that torch masks", _INVERTED, _inverted),
     ("Keras adds the mask itself to the scores: 1 where it attends", _MASKED, _as_number),
     ("Keras multiplies the scores by the mask", _MASKED, _as_factor),
     (
@@ -215,7 +221,7 @@ def _scale(case: Case) -> Iterator[Hypothesis]:
             if factor != 1:
                 yield Hypothesis(
                     cause=f"the scores are {formula} = {factor:.6g} times as large in Keras as in torch",
-                    fix=f"scores = scores * {factor!r}  # in torch, after {products[-1].name} {case.where}",
+                    fix=f"scores = scores * {factor!r}  # after {products[-1].name} {case.where}",
                     keras=f"scores = scores / {factor!r}  # {case.where_keras}",
                     changes={products[-1].key: replaced_by(_times, factor)},
                 )
@@ -235,7 +241,7 @@ def _roles(case: Case) -> Iterator[Hypothesis]:
         if products:
             yield Hypothesis(
                 cause="query and key are swapped",
-                fix=f"query, key = key, query  # {case.where_keras}",
+                keras=f"query, key = key, query  # {case.where_keras}",
                 changes={products[-1].key: lambda call: call.run().transpose(-1, -2)},
             )
 

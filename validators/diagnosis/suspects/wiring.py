@@ -27,7 +27,7 @@ def _factor(case: Case) -> Iterator[Hypothesis]:
             verb, keras_name = names[operation.name]
             yield Hypothesis(
                 cause=f"torch {verb} {number:.6g} {case.where}, Keras does not",
-                fix=f"x = keras.ops.{keras_name}(x, {number!r})  # {case.where_keras}",
+                keras=f"x = keras.ops.{keras_name}(x, {number!r})  # {case.where_keras}",
                 changes={operation.key: lambda call: call.get("input")},
             )
 
@@ -39,7 +39,7 @@ def _divisor(case: Case) -> Iterator[Hypothesis]:
             yield Hypothesis(
                 cause=f"torch divides by a tensor of shape {operation.get('dim')} {case.place_in_words(operation)}, "
                 "Keras does not",
-                fix=f"x = keras.ops.divide(x, divisor)  # {case.where_keras}, the divisor of {case.place(operation)}",
+                keras=f"x = keras.ops.divide(x, divisor)  # {case.where_keras}, the divisor of {case.place(operation)}",
                 changes={operation.key: replaced_by(_only, "input")},
             )
 
@@ -51,7 +51,7 @@ def _shortcut(case: Case) -> Iterator[Hypothesis]:
                 if operation.get(name) == operation.result:
                     yield Hypothesis(
                         cause=f"torch adds two tensors {case.where}, Keras has only the {kept} of them",
-                        fix=f"x = keras.layers.Add()([x, {missing}])  # {case.where_keras}",
+                        keras=f"x = keras.layers.Add()([x, {missing}])  # {case.where_keras}",
                         changes={operation.key: replaced_by(_only, name)},
                     )
 
@@ -109,7 +109,7 @@ def _gate(case: Case) -> Iterator[Hypothesis]:
                     factor = f"a tensor of shape {shapes[other]}"
                     yield Hypothesis(
                         cause=f"torch multiplies by {factor} {case.place_in_words(operation)}, Keras does not",
-                        fix=f"x = keras.ops.multiply(x, scale)  # {case.where_keras}, the scale of "
+                        keras=f"x = keras.ops.multiply(x, scale)  # {case.where_keras}, the scale of "
                         f"{case.place(operation)}",
                         changes={operation.key: replaced_by(_only, name)},
                     )
@@ -149,7 +149,7 @@ def _missing_operation(case: Case) -> Iterator[Hypothesis]:
         ):
             yield Hypothesis(
                 cause=f"torch calls {operation.name} {case.place_in_words(operation)}, Keras does not",
-                fix=in_keras(case, operation),
+                keras=in_keras(case, operation),
                 changes={operation.key: replaced_by(_only, "input")},
             )
 
@@ -176,12 +176,16 @@ def _swapped_layers(case: Case) -> Iterator[Hypothesis]:
             tensors[f"{first}.{name}"] = case.torch.read(f"{second}.{name}")
             tensors[f"{second}.{name}"] = case.torch.read(f"{first}.{name}")
         if case.plan.is_changed(first) and case.plan.is_changed(second):
-            cause, fix = f"the weights of {second} and {first} are swapped in Keras", TO_KERAS
+            yield Hypothesis(
+                cause=f"the weights of {second} and {first} are swapped in Keras", fix=TO_KERAS, tensors=tensors
+            )
         else:
             first_name, second_name = first.rpartition(".")[2], second.rpartition(".")[2]
-            cause = f"the results of {second} and {first} are swapped in Keras"
-            fix = f"{second_name}, {first_name} = {first_name}, {second_name}  # {case.where_keras}"
-        yield Hypothesis(cause=cause, fix=fix, tensors=tensors)
+            yield Hypothesis(
+                cause=f"the results of {second} and {first} are swapped in Keras",
+                keras=f"{second_name}, {first_name} = {first_name}, {second_name}  # {case.where_keras}",
+                tensors=tensors,
+            )
 
 
 def _own_shapes(case: Case, owner: str) -> dict[str, Shape]:

@@ -32,7 +32,7 @@ SCORES = [
     attention("scores._scale.fix", "<<pass>>", f"{PRODUCT}\nscores = scores * 0.5"),
     attention("scores._scale.keras", "pass", f"{PRODUCT}\nscores = scores * 0.5\n<<pass>>"),
     attention(
-        "scores._roles.fix",
+        "scores._roles.keras",
         "pass",
         f"query, key = key, query\n<<pass>>\n{PRODUCT}",
     ),
@@ -48,9 +48,14 @@ SCORES = [
         done="pass",
     ),
     attention(
-        "scores._other_masks.fix",
+        "scores._other_masks.keras",
         f"{MASK}\nscores = scores.masked_fill(~mask, -1e30)",
         f"{PRODUCT}\n{KERAS_MASK}\n<<pass>>",
+    ),
+    attention(
+        "scores._other_masks.fix",
+        f"{MASK}\n<<pass>>\nscores = scores + (~mask).float() * -1e30",
+        f"{PRODUCT}\n{KERAS_MASK}\nscores = ops.where(mask, -1e30, scores)",
     ),
     attention(
         "attention._mask#3.fix",
@@ -147,7 +152,7 @@ LAYERS = [
         f"q, k = k, q\n{FUSED}\nscores = scores * 0.5\n{SCALED}",
     ),
     between(
-        "attention._mask#2.fix",
+        "attention._mask#2.keras",
         "x = self.att(x, x, x, attn_mask=torch.ones(5, 5, dtype=torch.bool).triu(1), need_weights=False)[0]",
         "attn_mask = ops.convert_to_tensor(np.triu(np.ones((1, 5, 5), 'bool'), 1))\n"
         'x = layers.MultiHeadAttention(2, 2, name="att")(x, x<<>>)',

@@ -55,7 +55,7 @@ MATRICES = [
         **WORDS,
     ),
     Case(
-        site="embedding._missing_table.fix",
+        site="embedding._missing_table.keras",
         parts="table=nn.Embedding(9, 4), types=nn.Embedding(9, 4), b=nn.Linear(4, 3)",
         torch="x = self.b(self.table(x) + self.types(x))",
         keras=f'indices = x\nx = layers.Embedding(9, 4, name="table")(x)\n<<pass>>\n{KERAS_HEAD}',
@@ -142,16 +142,16 @@ RECURRENT = [
         'x = layers.LSTM(4, return_sequences=True, go_backwards=True<<>>, name="lstm")(x)',
     ),
     recurrent(
-        "recurrent._cell_state.fix",
+        "recurrent._cell_state.keras",
         'lstm = layers.LSTM(4, return_state=True, name="lstm")\n<<_, hidden, cell = lstm(x)>>\nx = %cell|hidden%',
         "x = self.lstm(x)[1][0][0]",
     ),
     recurrent(
-        "recurrent_activation._other_activations.fix",
+        "recurrent_activation._other_activations.keras",
         'x = layers.LSTM(4, return_sequences=True, recurrent_activation="hard_sigmoid"<<>>, name="lstm")(x)',
     ),
     recurrent(
-        "recurrent_activation._other_activations#2.fix",
+        "recurrent_activation._other_activations#2.keras",
         'x = layers.SimpleRNN(4, return_sequences=True, activation="relu"<<>>, name="rnn")(x)',
         "x = self.rnn(x)[0]",
         "rnn=nn.RNN(4, 4, batch_first=True)",

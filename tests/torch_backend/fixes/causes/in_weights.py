@@ -118,7 +118,7 @@ OTHERS = [
         tamper='lstm = model.get_layer("lstm")\nw = lstm.get_weights()\nlstm.set_weights([*w[3:], *w[:3]])',
     ),
     recurrent(
-        "recurrent._backward_output.fix",
+        "recurrent._backward_output.keras",
         '<<x = layers.Bidirectional(layers.LSTM(2), name="lstm")(x)>>',
         "x = self.lstm(x)[0][:, -1]",
         BOTH,

@@ -13,7 +13,7 @@ NOT_EXECUTED: dict[str, str] = {
     **dict.fromkeys((site for site in sites() if site.startswith("rotation.")), PLANTED_ELSEWHERE),
     **dict.fromkeys(("measured._table.fix", "measured._table.keras"), PLANTED_ELSEWHERE),
     **dict.fromkeys(
-        ("linear._no_bias.keras", "attention._without_bias.fix", "normalization._missing.fix"),
+        ("linear._no_bias.keras", "attention._without_bias.keras", "normalization._missing.keras"),
         "a plan leaves such a weight out only if it is neutral, and then nothing differs",
     ),
     "shape._flatten.fix": "the line of linear._flattened.fix",

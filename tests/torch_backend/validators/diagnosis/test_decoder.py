@@ -25,7 +25,7 @@ def steps() -> torch.Tensor:
             {"factor": 8**0.5},
             "query",
             "Keras multiplies the embedding table table by 2.82843 = sqrt(8)",
-            "# after table",
+            "# torch: after table",
         ),
         ({"factor": 0.75}, "query", "Keras multiplies the embedding table table by 0.75", "x = x * 0.75"),
         (
@@ -44,7 +44,7 @@ def steps() -> torch.Tensor:
             {"rotation": "backwards"},
             "out",
             "Keras rotates query and key in the opposite direction",
-            "sin = -sin  # before out",
+            "sin = -sin  # Keras: before out",
         ),
         (
             {"rotation": "neighbours"},
@@ -150,7 +150,7 @@ def test_a_mask_in_keras_only_is_named(mask: str, cause: str, fix: str) -> None:
             "the heads are split in another order: torch has features as (heads, width), Keras as (width, heads)",
             "x = x.unflatten(-1, (-1, heads)).transpose(-1, -2)",
         ),
-        ({"order": "kqv"}, "query and key are swapped", "query, key = key, query  # before out"),
+        ({"order": "kqv"}, "query and key are swapped", "query, key = key, query  # Keras: before out"),
         ({"order": "vqk"}, "the parts of a split are used in another order in Keras: torch's 2, 3, 1", "[1, 2, 0]"),
         (
             {"by_head": True},

@@ -40,7 +40,7 @@ def test_another_padding_is_the_cause_also_after_a_relu(activation: nn.Module, n
     assert (
         'Keras pads a max pooling by (0, 1), (0, 1), "same" pads more at the end; torch (1, 1), (1, 1)' in problem.fact
     )
-    assert any(fix.endswith('# before shrink\npadding="valid"  # shrink') for fix in problem.fixes)
+    assert any(fix.endswith('# Keras: before shrink\npadding="valid"  # Keras: shrink') for fix in problem.fixes)
     assert not any("F.pad(x, (0, 1, 0, 1))" in fix for fix in problem.fixes), "zeros would be right only after a ReLU"
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in ports from torch to Keras: the cause is named, and the first line is for the Keras model."""
+"""Mistakes in ports from torch to Keras: the cause is named, and the last line is for the Keras model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,19 +61,17 @@ def test_an_average_with_a_repeated_border_is_named() -> None:
     problem = problem_of(Pooled(), pooled(), torch.randn(2, 3, 10, 10))
     assert 'pads an average pooling by (0, 1), (0, 1), as "same" does, and repeats the last value' in problem.fact
     padded = "keras.layers.ZeroPadding2D(((1, 1), (1, 1)))(x)"
-    line = (
-        f"x = keras.layers.AveragePooling2D((3, 3), strides=(2, 2))({padded})  # before head, in place of the pooling"
-    )
-    assert problem.fixes[0] == line
+    code = f"x = keras.layers.AveragePooling2D((3, 3), strides=(2, 2))({padded})"
+    assert problem.fixes[-1] == f"{code}  # Keras: before head, in place of the pooling"
 
 
 @pytest.mark.slow
 def test_the_line_for_a_causal_mask_names_the_attention() -> None:
     problem = problem_of(Attending(), attending(), torch.randn(2, 6, 8))
     assert "attention is causal in torch, but not in Keras" in problem.fact
-    assert problem.fixes[0] in (
-        "use_causal_mask=True  # the attention before norm",
-        "use_causal_mask=True  # attention",
+    assert problem.fixes[-1] in (
+        "use_causal_mask=True  # Keras: the attention before norm",
+        "use_causal_mask=True  # Keras: attention",
     )
 
 
@@ -108,7 +106,7 @@ def test_another_function_of_single_values_is_named(
     given = {"left": torch.randn(3, 6), "right": torch.randn(3, 6)}
     problem = problem_of(Twins(in_torch), twins(in_keras), given)
     assert cause in problem.fact
-    assert problem.fixes[0].startswith(f"{line}  # before out, in place of ")
+    assert problem.fixes[-1].startswith(f"{line}  # Keras: before out, in place of ")
 
 
 @pytest.mark.slow
@@ -116,7 +114,7 @@ def test_a_function_of_a_difference_that_only_keras_takes_is_named() -> None:
     given = {"left": torch.randn(3, 6), "right": torch.randn(3, 6)}
     problem = problem_of(Twins(lambda x: x), twins(keras.ops.abs), given)
     assert "Keras takes abs of the result of sub before out, torch does not" in problem.fact
-    assert problem.fixes[0] == "# before out: without abs after sub, which torch does not have"
+    assert problem.fixes[-1] == "# Keras: before out: without abs after sub, which torch does not have"
 
 
 class Counted(nn.Module):
@@ -140,7 +138,7 @@ def test_a_divisor_that_keras_lacks_is_named() -> None:
     x = keras.ops.sum(keras.ops.multiply(layers.Embedding(9, 4, name="words")(words), counted), axis=1)
     problem = problem_of(Counted(), keras.Model(words, layers.Dense(2, name="head")(x)), given)
     assert "torch divides by a tensor of shape (2, 1) before head, Keras does not" in problem.fact
-    assert problem.fixes[0].startswith("x = keras.ops.divide(x, divisor)  # before head, the divisor of ")
+    assert problem.fixes[-1].startswith("x = keras.ops.divide(x, divisor)  # Keras: before head, the divisor of ")
 
 
 class Remembering(nn.Module):
@@ -157,7 +155,7 @@ def test_the_state_that_torch_uses_is_the_one_to_take() -> None:
     model = keras.Sequential([keras.Input((7, 5)), layers.LSTM(6, name="memory"), layers.Dense(2, name="head")])
     problem = problem_of(Remembering(), model, torch.randn(3, 7, 5))
     assert "torch uses the cell state of the LSTM, Keras the hidden state" in problem.fact
-    assert problem.fixes == ("_, hidden, cell = lstm(x)  # before head: take cell",)
+    assert problem.fixes == ("_, hidden, cell = lstm(x)  # Keras: before head: take cell",)
 
 
 class Classifying(nn.Module):
@@ -175,7 +173,7 @@ def test_the_line_for_a_position_selects_it_in_keras() -> None:
     x = layers.GlobalAveragePooling1D()(layers.Dense(6, activation="relu", name="first")(steps))
     model = keras.Model(steps, layers.Dense(2, name="head")(x))
     problem = problem_of(Classifying(), model, torch.randn(3, 7, 5))
-    assert problem.fixes[0] == "x = x[:, 0]  # before head, where torch selects along axis 1"
+    assert problem.fixes[-1] == "x = x[:, 0]  # Keras: before head, where torch selects along axis 1"
 
 
 class Normalized(nn.Module):
@@ -196,7 +194,7 @@ def test_a_shortcut_that_begins_after_the_normalisation_is_named() -> None:
     problem = problem_of(Normalized(), model, torch.randn(3, 4))
     cause = "torch adds two tensors before head; the first of them is the result of layer_norm"
     assert f"{cause} in norm in Keras" in problem.fact
-    assert problem.fixes[0].startswith("# before head: add what torch adds instead of the result of layer_norm")
+    assert problem.fixes[-1].startswith("# Keras: before head: add what torch adds instead of the result of layer_norm")
 
 
 class Causal(nn.Module):

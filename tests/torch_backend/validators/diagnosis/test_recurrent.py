@@ -59,7 +59,7 @@ def of_keras_2(x: Any) -> Any:
             "LSTM",
             {"recurrent_activation": "hard_sigmoid"},
             "Keras hard_sigmoid and tanh",
-            'recurrent_activation="sigmoid"  # of',
+            'recurrent_activation="sigmoid"  # Keras: of',
         ),
         ("LSTM", "LSTM", {"recurrent_activation": of_keras_2}, KERAS_2, 'recurrent_activation="sigmoid"'),
         ("GRU", "GRU", {"activation": "relu"}, "Keras sigmoid and relu", 'activation="tanh"'),
@@ -68,7 +68,7 @@ def of_keras_2(x: Any) -> Any:
             "SimpleRNN",
             {"activation": "relu"},
             "torch has tanh for the state, Keras relu",
-            'activation="tanh"  # of',
+            'activation="tanh"  # Keras: of',
         ),
     ],
 )

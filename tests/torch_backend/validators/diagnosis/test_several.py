@@ -58,7 +58,7 @@ def random_rows() -> torch.Tensor:
 def test_one_cause_at_several_operations_is_named_with_each() -> None:
     problem = first_problem(Gated(), gated(epsilon=1e-5, approximate=False), random_rows())
     assert "epsilon is 1e-06 in torch and 1e-05 in Keras" in problem.fact
-    assert "eps = 1e-05  # norm\neps = 1e-05  # other" in problem.fixes
+    assert "eps = 1e-05  # torch: norm\neps = 1e-05  # torch: other" in problem.fixes
 
 
 def test_two_causes_at_once_are_both_named() -> None:
@@ -66,7 +66,7 @@ def test_two_causes_at_once_are_both_named() -> None:
     first, second = problem.fact.rpartition("\n")[2].split("; and ")
     assert "GELU" in first
     assert second == "epsilon is 1e-06 in torch and 1e-07 in Keras"
-    assert "# norm\neps = 1e-07  # other" in problem.fixes[-1]
+    assert "# torch: norm\neps = 1e-07  # torch: other" in problem.fixes[0]
 
 
 def test_a_cause_that_explains_half_of_the_difference_is_not_named() -> None:
@@ -118,4 +118,7 @@ def test_the_line_for_keras_names_the_layer_whose_tensors_are_paired_without_a_r
     x = WeightedKeras(1e-3, "k2")(ops.tanh(WeightedKeras(1e-3, "k1")(inputs)))
     problem = first_problem(Stack(), keras.Model(inputs, layers.Dense(4, name="out")(x)), random_rows())
     assert "epsilon is 1e-06 in torch and 0.001 in Keras" in problem.fact
-    assert problem.fixes == ("epsilon=1e-06  # k1\nepsilon=1e-06  # k2", "eps = 0.001  # n1\neps = 0.001  # n2")
+    assert problem.fixes == (
+        "eps = 0.001  # torch: n1\neps = 0.001  # torch: n2",
+        "epsilon=1e-06  # Keras: k1\nepsilon=1e-06  # Keras: k2",
+    )

@@ -42,10 +42,30 @@ INVERTED = "the mask is inverted: True means attend in torch, and the opposite i
         ({"training": True}, "norm", "Keras normalises with batch statistics", "training=False"),
         ({"stem": "same"}, "stem", "Keras pads (0, 1), (0, 1) (before, after)", "x = F.pad(x, (0, 1, 0, 1))"),
         ({"dilation": 2}, "block.conv1", "dilation is [1, 1] in torch and (2, 2) in Keras", "dilation=(2, 2)"),
-        ({"slope": 0.3}, "block.conv1", "negative_slope is 0.2 in torch and 0.3 in Keras", "nn.LeakyReLU(0.3)  # act"),
-        ({"activation": ""}, "block.conv1", "Keras lacks an activation before conv1: leaky_relu", "# before conv1"),
-        ({"activation": "relu"}, "block.conv1", "torch applies leaky_relu before block.conv1, Keras relu", "# act"),
-        ({"border": 0.0}, "block.conv1", "Keras pads a max pooling with 0", "# before pool\npadding=0  # pool"),
+        (
+            {"slope": 0.3},
+            "block.conv1",
+            "negative_slope is 0.2 in torch and 0.3 in Keras",
+            "nn.LeakyReLU(0.3)  # torch: act",
+        ),
+        (
+            {"activation": ""},
+            "block.conv1",
+            "Keras lacks an activation before conv1: leaky_relu",
+            "# Keras: before conv1",
+        ),
+        (
+            {"activation": "relu"},
+            "block.conv1",
+            "torch applies leaky_relu before block.conv1, Keras relu",
+            "# torch: act",
+        ),
+        (
+            {"border": 0.0},
+            "block.conv1",
+            "Keras pads a max pooling with 0",
+            "# torch: before pool\npadding=0  # torch: pool",
+        ),
         ({"means": "inside"}, "wide", "average pooling counts the padding in torch: True", "count_include_pad=False"),
         ({"shortcut": False}, "wide", "torch adds two tensors before wide, Keras has only the first", "layers.Add()"),
         ({"resize": "bilinear aligned"}, "head", "Keras with bilinear (align_corners=True)", "align_corners=True"),
@@ -60,7 +80,7 @@ INVERTED = "the mask is inverted: True means attend in torch, and the opposite i
             {"last": "softmax"},
             "output 0",
             "torch lacks an activation at the end: softmax",
-            "x.softmax(-1)  # at the end",
+            "x.softmax(-1)  # torch: at the end",
         ),
     ],
 )
@@ -95,7 +115,7 @@ def test_a_mistake_in_a_residual_network_is_named(plant: dict[str, Any], layer: 
             "attention is not causal in torch, but is causal in Keras",
             "is_causal=True",
         ),
-        ({"mask": "inverted"}, "blocks.1.out", INVERTED, "attn_mask = ~attn_mask  # blocks.1"),
+        ({"mask": "inverted"}, "blocks.1.out", INVERTED, "attn_mask = ~attn_mask  # torch: blocks.1"),
         ({"mask": "none"}, "blocks.1.out", "Keras ignores the attention mask", "attention_mask=attn_mask"),
         ({"scale": 1.0}, "blocks.0.out", "the scores are multiplied by 0.5 in torch and by 1 in Keras", "scale=1.0"),
         (
@@ -104,7 +124,7 @@ def test_a_mistake_in_a_residual_network_is_named(plant: dict[str, Any], layer: 
             "the heads are split in another order",
             "unflatten(-1, (-1, heads))",
         ),
-        ({"pooled": "sum"}, "head", "torch takes the mean over 1, Keras the sum", "x = x.sum(1)  # before head"),
+        ({"pooled": "sum"}, "head", "torch takes the mean over 1, Keras the sum", "x = x.sum(1)  # torch: before head"),
         (
             {"factor": 8**0.5},
             "blocks.0.norm1",
@@ -127,19 +147,19 @@ def test_a_mistake_in_a_vision_transformer_is_named(plant: dict[str, Any], layer
             {"offset": 1},
             "table",
             "Keras' indices into the embedding table are 1 higher",
-            "indices = indices + 1  # before table",
+            "indices = indices + 1  # torch: before table",
         ),
         (
             {"zero": True},
             "gru",
             "row 0 of the embedding table is zero in Keras, as a padding row",
-            "x = x * (indices != 0).unsqueeze(-1)  # after table",
+            "x = x * (indices != 0).unsqueeze(-1)  # torch: after table",
         ),
         (
             {"factor": 1},
             "gru",
             "torch multiplies by 2.44949 before gru, Keras does not",
-            "x = keras.ops.multiply(x, 2.449489742783178)  # before gru",
+            "x = keras.ops.multiply(x, 2.449489742783178)  # Keras: before gru",
         ),
     ],
 )
@@ -212,7 +232,7 @@ def test_a_copied_or_default_momentum_is_named(momentum: float, cause: str) -> N
     problem = gradients_in_training(momentum).problems[0]
     assert problem.torch == "norm"
     assert cause in problem.fact
-    assert problem.fixes == ("momentum=0.9  # of the BatchNormalization",)
+    assert problem.fixes == ("momentum=0.9  # Keras: of the BatchNormalization",)
 
 
 @pytest.mark.slow

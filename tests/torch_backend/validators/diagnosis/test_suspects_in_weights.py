@@ -61,7 +61,7 @@ def rows_in_torch_order(kernel: Array) -> Array:
             with_values(conv1__bias=np.zeros_like),
             "block.conv1",
             "Keras adds no bias, torch does",
-            "bias=False  # block.conv1",
+            "bias=False  # torch: block.conv1",
         ),
         (
             with_values(last__kernel=lambda k: k.T),
@@ -112,7 +112,7 @@ def test_a_mistake_in_the_weights_of_a_residual_network_is_named(
             with_values(blocks_0_up__bias=np.zeros_like),
             "blocks.0.up",
             "Keras adds no bias, torch does",
-            "bias=False  # blocks.0.up",
+            "bias=False  # torch: blocks.0.up",
         ),
         (
             swapped((("blocks_0_norm1", "gamma"), ("blocks_0_norm1", "beta"))),
@@ -174,7 +174,7 @@ def backwards_in_order(model: keras.Model) -> None:
             backwards,
             "gru",
             "Keras processes the sequence backwards, and returns the outputs reversed",
-            "x = x.flip(1)  # before gru",
+            "x = x.flip(1)  # torch: before gru",
         ),
         (
             in_cell("gru", gates((1, 0, 2)), *ALL),
@@ -204,13 +204,13 @@ def backwards_in_order(model: keras.Model) -> None:
             backwards_in_order,
             "gru",
             "Keras processes the sequence backwards, and returns the outputs in the original order",
-            "x = x.flip(1)  # before gru",
+            "x = x.flip(1)  # torch: before gru",
         ),
         (
             with_values(table__embeddings=lambda t: np.roll(t, -1, 0)),
             "table",
             "Keras' indices into the embedding table are 1 higher",
-            "indices = indices + 1  # before table",
+            "indices = indices + 1  # torch: before table",
         ),
         (
             with_values(table__embeddings=np.zeros_like),
@@ -222,7 +222,7 @@ def backwards_in_order(model: keras.Model) -> None:
             with_values(table__embeddings=lambda t: t[::-1]),
             "table",
             "the rows of the embedding table are reversed in Keras",
-            "weight.flip(0)  # table",
+            "weight.flip(0)  # torch: table",
         ),
     ],
 )

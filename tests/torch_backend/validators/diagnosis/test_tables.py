@@ -35,4 +35,4 @@ def test_a_table_missing_in_keras_is_named() -> None:
     problem = report.section("float64").problems[0]
     assert problem.torch == "norm"
     assert "Keras does not add the embedding table types" in problem.fact
-    assert problem.fixes == ("x = x + keras.layers.Embedding(2, 6)(indices)  # before norm",)
+    assert problem.fixes == ("x = x + keras.layers.Embedding(2, 6)(indices)  # Keras: before norm",)
