@@ -5,24 +5,18 @@ from collections.abc import Iterator
 from keras3conv.numerics.difference import FLOAT64_LIMIT, compare
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation
+from keras3conv.validators.running.batch_norms import StatisticsStep
 
 _KERAS_DEFAULT = 0.99
 """Default momentum of `keras.layers.BatchNormalization`."""
 
 
-def explain_step(old: Array, torch: Array, keras: Array, momentum: float, number: int) -> Explanation | None:
-    """Return the explanation that predicts Keras' moving statistic up to rounding; None if there is none.
-
-    Args:
-        old: The statistic before the step.
-        torch: Torch's statistic after the step; a variance is computed with the biased variance of the batch.
-        keras: Keras' statistic after the step.
-        momentum: Torch's momentum: the weight of the batch statistic in the update.
-        number: Number of values per channel in the batch.
-    """
-    batch = (torch - (1.0 - momentum) * old) / momentum
-    for explanation, predicted in _hypotheses(old, batch, momentum, number):
-        diff = compare(keras, predicted)
+def explain_step(step: StatisticsStep) -> Explanation | None:
+    """Return the explanation that predicts Keras' moving statistic up to rounding; None if there is none."""
+    momentum = step.norm.momentum
+    batch = (step.torch - (1.0 - momentum) * step.old) / momentum
+    for explanation, predicted in _hypotheses(step.old, batch, momentum, step.norm.number):
+        diff = compare(step.keras, predicted)
         if diff.max_rel <= FLOAT64_LIMIT and diff.nonfinite == 0:
             return explanation
     return None

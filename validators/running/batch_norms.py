@@ -37,6 +37,23 @@ class BatchNorm:
     is_unbiased: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class StatisticsStep:
+    """A moving statistic of a batch normalisation before and after one training step.
+
+    Attributes:
+        norm: The batch normalisation.
+        old: The statistic before the step.
+        torch: Torch's statistic after the step; a variance is computed with the biased variance of the batch.
+        keras: Keras' statistic after the step.
+    """
+
+    norm: BatchNorm
+    old: Array
+    torch: Array
+    keras: Array
+
+
 def statistics_in_training(subject: Subject) -> dict[str, tuple[Pair, bool, bool]]:
     """Return for each pair of batch normalisations if torch and Keras use the batch's statistics in training mode.
 

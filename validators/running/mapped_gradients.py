@@ -17,6 +17,9 @@ from keras3conv.validators.running.batch_norms import BatchNorm
 from keras3conv.validators.running.output_pairs import output_pairs
 from keras3conv.validators.running.subject import Subject
 
+LossWeights = tuple[dict[str, Array], dict[str, Array]]
+"""The weight of every output element in the loss, for torch and for Keras."""
+
 
 def torch_backward(
     subject: Subject,
@@ -139,7 +142,7 @@ def is_permutation(transform: Transform, shapes: tuple[Shape, ...]) -> bool:
     return bool(seen[1:].all())
 
 
-def weights_of_the_loss(subject: Subject) -> tuple[dict[str, Array], dict[str, Array]] | str:
+def weights_of_the_loss(subject: Subject) -> LossWeights | str:
     """Return the weight of each output element in the loss, for torch and Keras.
 
     If there can be no loss, return the reason instead.
