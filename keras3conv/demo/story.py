@@ -84,7 +84,7 @@ def _show_the_mistake(trained: Trained) -> bool:
     print(f"\n  {problem.where}\n      {problem.fact}")
     for fix in problem.fixes[:1]:
         print(f"  Fix:  {fix}")
-    return bool(problem.fixes) and "F.pad" in problem.fixes[0]
+    return bool(problem.fixes) and "nn.ZeroPad2d" in problem.fixes[0]
 
 
 def _convert(trained: Trained, folder: Path) -> tuple[Any, bool]:

@@ -59,7 +59,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
 def test_the_demo_passes_all_proofs_and_writes_its_files(told: Told) -> None:
     assert told.ok
     folder, printed = told.folder, told.printed
-    assert "Fix:  x = F.pad(x, (0, 1, 0, 1))  # before stages.0.first.0" in printed
+    assert "Fix:  nn.ZeroPad2d((0, 1, 0, 1))  # torch: before stages.0.first.0" in printed
     assert f'k3c.convert("{folder / "digits.keras"}")' in printed
     assert f"python -m webbrowser {(folder / 'torch' / 'report.html').as_uri()}" in printed
     assert "All predictions are equal." in printed
