@@ -151,6 +151,11 @@ class InputSpec:
     padding: float | None = field(default=None, compare=False)
     is_optional: bool = field(default=False, compare=False)
 
+    @property
+    def argument(self) -> str:
+        """The name under which an array is given to the input: its key, or else its name."""
+        return self.key or self.name
+
 
 def _no_values(path: str, /) -> Array:
     raise LookupError(

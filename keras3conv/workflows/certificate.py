@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from keras3conv.builder.program.own_rules import layout_hint, own_classes_note
 from keras3conv.builder.source.moved_outputs import moved_outputs
 from keras3conv.builder.to_torch.build import Built
-from keras3conv.builder.to_torch.proof_inputs import SEED, finite_proof_inputs, proof_inputs
+from keras3conv.builder.to_torch.proof_inputs import finite_proof_inputs, proof_inputs
 from keras3conv.errors import ModelError
+from keras3conv.frameworks.shared.inputs_random import SEED
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report
 from keras3conv.report.stages import Stages

@@ -17,7 +17,7 @@ from keras3conv.errors import InputError, ModelError, require
 from keras3conv.formats.torch.checkpoint import is_torchscript
 from keras3conv.frameworks.adapter import Adapter, ModelFile
 from keras3conv.frameworks.own_classes import require_classes
-from keras3conv.frameworks.shared.inputs_given import dict_as_argument, only_array
+from keras3conv.frameworks.shared.inputs_named import dict_as_argument, only_array
 from keras3conv.frameworks.shared.inputs_of_keras import fitted
 from keras3conv.frameworks.sides import resolve
 from keras3conv.garbage import rare_collections
@@ -127,7 +127,7 @@ def _to_torch(
     from keras3conv.frameworks.keras.model import input_specs
 
     specs = input_specs(model)
-    inputs, renamed = only_array(inputs, [spec.key or spec.name for spec in specs], required=len(specs))
+    inputs, renamed = only_array(inputs, [spec.argument for spec in specs], required=len(specs))
     inputs, ordered = fitted(inputs, specs, "inputs", f"{model.name} (keras)")
     stages = Stages()
     with stages.stage("build the module"):

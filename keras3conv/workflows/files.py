@@ -10,8 +10,8 @@ import numpy as np
 from keras3conv.alignment.plan import Alignment
 from keras3conv.errors import AlignmentError, BudgetExceeded, FileError, InputError, MalformedCheckpoint
 from keras3conv.formats.safe.source import Source, dtype_named
-from keras3conv.frameworks.shared.inputs import SEED
-from keras3conv.frameworks.shared.inputs_given import OneArray
+from keras3conv.frameworks.shared.inputs_named import OneArray
+from keras3conv.frameworks.shared.inputs_random import SEED
 from keras3conv.transforms import Array
 
 MOST_BYTES = 256 << 20

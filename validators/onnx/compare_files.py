@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import ModelError, Problem, message_of, require
-from keras3conv.frameworks.shared.inputs import SEED
-from keras3conv.frameworks.shared.inputs_given import only_array
+from keras3conv.frameworks.shared.inputs_named import only_array
+from keras3conv.frameworks.shared.inputs_random import SEED
 from keras3conv.messages import count
 from keras3conv.numerics.difference import Diff, compare, resolution
 from keras3conv.numerics.judgement import Tolerance, worst_difference

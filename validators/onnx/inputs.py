@@ -29,7 +29,7 @@ def keras_feeds(model: Any, inputs: Any) -> Mapping[str, Array]:
     from keras3conv.frameworks.keras import model as keras_side
 
     specs = keras_side.input_specs(model)
-    keys = [spec.key or spec.name for spec in specs]
+    keys = [spec.argument for spec in specs]
     if isinstance(inputs, Mapping) and keys and set(keys) <= set(inputs):
         leaves = [inputs[key] for key in keys]
     else:

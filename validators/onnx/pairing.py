@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs import BATCH, SEED
+from keras3conv.frameworks.shared.inputs_random import BATCH, SEED
 from keras3conv.frameworks.shared.layout import channels_first, channels_last
 from keras3conv.messages import count, with_article
 from keras3conv.transforms import Array

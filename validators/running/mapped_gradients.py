@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.frameworks.shared.inputs import SEED
+from keras3conv.frameworks.shared.inputs_random import SEED
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.frameworks.shared.layout import moved as moved_shape
 from keras3conv.frameworks.shared.recording import Backward

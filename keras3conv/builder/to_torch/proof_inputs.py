@@ -9,7 +9,7 @@ from keras3conv.builder.program.program import Program
 from keras3conv.builder.to_torch.indices import index_inputs
 from keras3conv.errors import ModelError
 from keras3conv.formats.safe.source import dtype_named
-from keras3conv.frameworks.shared.inputs import padded, random_codes, random_mask
+from keras3conv.frameworks.shared.inputs_random import SEED, padded, random_codes, random_mask
 from keras3conv.model.graph import Graph, Ref, Size, Tensor, mapped
 from keras3conv.transforms import Array
 
@@ -18,8 +18,6 @@ _SIZES = {"batch": 2, "length": 9, "depth": 16, "height": 64, "width": 96}
 
 _UP_TO_THE_TRACE = 170
 """The number to add to `_SIZES` for a model that crops its input: the sums are at least the sizes of the trace."""
-
-SEED = 20240229
 
 
 def finite_proof_inputs(module: Any, graph: Graph, program: Program) -> tuple[tuple[Array, ...], Any]:

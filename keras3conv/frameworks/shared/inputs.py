@@ -1,4 +1,4 @@
-"""Make random inputs for both models, from the Keras input specification; check, shorten and flatten any inputs."""
+"""Make the inputs of both models from random arrays or given ones; check, shorten and flatten any inputs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,23 +7,16 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import InputError
-from keras3conv.formats.safe.source import dtype_named
+from keras3conv.frameworks.shared.inputs_random import SEED, random_array
 from keras3conv.model.views import InputSpec, ModelView
 from keras3conv.numerics.fingerprint import Fingerprint, fingerprint_of
 from keras3conv.transforms import Array
-
-SEED = 20240229
 
 SAMPLES = 1
 """The number of samples with which layers are compared; one is enough, as all elements of its output are compared."""
 
 _ROUNDING = 1e-4
 """The relative difference up to which torch and Keras inputs count as equal; their dtypes may differ."""
-
-BATCH = 2
-
-MASKED_BATCH = 3
-"""The number of samples for a model with masks: one without padding, and two of different lengths."""
 
 FREE_SIZES = (32, 64, 128, 224, 16, 8, 4)
 """The sizes to try for dynamic axes, in this order: some models halve images several times, others have few positions.
@@ -120,7 +113,7 @@ def _made(torch: ModelView, keras: ModelView, size: int, *, channels_first: bool
         channels_first: Whether sequences have the channels before the steps in torch; None if torch has the layout of
             Keras, also for images.
     """
-    made = [_random(spec, keras, size, place) for place, spec in enumerate(keras.input_specs)]
+    made = [random_array(spec, keras, size, place) for place, spec in enumerate(keras.input_specs)]
     shapes = ", ".join(str(array.shape) for array in _in_torch(made, channels_first=channels_first))
     note = f"random inputs of shape {shapes}, seed {SEED}, made from the Keras model's input specification"
     return with_arrays(torch, keras, made, note, channels_first=channels_first)
@@ -140,7 +133,7 @@ def with_arrays(
             Keras, also for images.
     """
     torch_made = _in_torch(arrays, channels_first=channels_first)
-    names = [spec.key or spec.name for spec in keras.input_specs]
+    names = [spec.argument for spec in keras.input_specs]
     by_name = dict(zip(names, torch_made, strict=True))
     are_named = len(names) > 1 and set(names) == set(torch.arguments[: len(names)])
     are_one_argument = len(names) > 1 and len(torch.keywords) == 1 and all(spec.key for spec in keras.input_specs)
@@ -163,21 +156,6 @@ def together(arrays: list[Array], keys: Sequence[str]) -> Any:
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-def _random(spec: InputSpec, keras: ModelView, size: int, place: int) -> Array:
-    generator = np.random.default_rng(SEED)
-    batch = spec.shape[0] or (MASKED_BATCH if keras.mask_values else BATCH)
-    shape = (batch, *(axis or size for axis in spec.shape[1:]))
-    if spec.dtype == "bool":
-        return random_mask(shape)
-    if spec.dtype.startswith("float") or spec.dtype == "bfloat16":
-        # Of float64 too, the values are those of float32: both sides can hold them exactly.
-        values = generator.standard_normal(shape).astype(np.float32)
-        return padded(values, spec.padding, place=place).astype(dtype_named(spec.dtype))
-    rows = [tensor.shape[0] for layer in keras.layers for tensor in layer.tensors if tensor.role == "embeddings"]
-    codes = random_codes(generator, min(rows, default=2), shape)
-    return padded(codes, spec.padding, place=place).astype(spec.dtype)
-
-
 def _in_torch(arrays: list[Array], *, channels_first: bool | None) -> list[Array]:
     """Return Keras inputs in a layout of torch, as `possible_layouts` returns it: None leaves all inputs unchanged."""
     return arrays if channels_first is None else [_torch_layout(one, sequences_first=channels_first) for one in arrays]
@@ -192,64 +170,6 @@ def _torch_layout(array: Array, *, sequences_first: bool) -> Array:
     """
     if array.ndim >= _IMAGE or (array.ndim == 3 and sequences_first):
         return np.ascontiguousarray(np.moveaxis(array, -1, 1))
-    return array
-
-
-def random_codes(generator: np.random.Generator, rows: int, shape: tuple[int, ...]) -> Array:
-    """Return random row indices into a table with this number of rows, including the first and the last row.
-
-    Args:
-        generator: The generator of random numbers.
-        rows: The number of rows of the table.
-        shape: The shape of the array of indices.
-    """
-    codes = generator.integers(0, rows, shape)
-    steps = codes.reshape(len(codes), -1)
-    for sample, row in ((0, rows - 1), (-1, 0)):
-        steps[sample, 0] = row  # the first step of a sample is never padding
-    if len(codes) == 1:
-        steps[0, -1] = rows - 1
-    return codes
-
-
-def random_mask(shape: tuple[int, ...]) -> Array:
-    """Return a random boolean mask, True where a step is used.
-
-    In a mask of shape (batch, steps), a random number of last steps of each sample are False, as in padding. In one of
-    shape (batch, steps, steps), random elements are False, but not the first of a row, because a row without True has
-    no result. If there are several samples, all elements of the first one are True.
-    """
-    everything = np.ones(shape, dtype=bool)
-    if len(shape) < 2:
-        return everything
-    if len(shape) == 2:
-        return padded(everything, 0, replacement=True)
-    found = np.random.default_rng(SEED).random(shape) < 0.5
-    found[..., 0] = True
-    found[: 1 if len(found) > 1 else 0] = True
-    return found
-
-
-def padded(array: Array, padding: float | None, *, replacement: float | None = None, place: int = 0) -> Array:
-    """Return a batch of sequences with padding at the end of all samples but one, to different lengths.
-
-    The padding value occurs nowhere else, as in real inputs, because a module may count the steps by it.
-
-    Args:
-        array: The sequences: tokens of shape (batch, steps), or features of shape (batch, steps, features). A single
-            sample is padded.
-        padding: The value that the model masks; None if it masks nothing.
-        replacement: The value that replaces the padding value where the array has it by chance; by default 1, or 0.
-        place: The number of the input among several; it determines which sample has no padding.
-    """
-    if padding is None or array.ndim < 2:
-        return array
-    replacement = (1 if padding == 0 else 0) if replacement is None else replacement
-    array, steps = np.where(array == padding, np.asarray(replacement, array.dtype), array), array.shape[1]
-    whole = 1 if len(array) > 1 else 0
-    rows = [(place + number) % len(array) for number in range(whole, len(array))]
-    for number, row in enumerate(rows):
-        array[row, max(1, steps * (len(rows) - number) // (len(rows) + 1)) :] = padding
     return array
 
 

@@ -1,10 +1,6 @@
-"""Determine the inputs of both models from those that the user gave, and derive the missing ones of the other side.
+"""Determine the inputs of both models from those that the user gave, and derive the missing ones of the other side."""
 
-A model with one input takes a single array of any name, and the report names it. With several inputs, a wrong name is
-an error, because the order of the arrays does not show which input each belongs to.
-"""
-
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +18,8 @@ from keras3conv.frameworks.shared.inputs import (
     together,
     with_arrays,
 )
-from keras3conv.frameworks.shared.inputs_of_keras import by_name, fitted
+from keras3conv.frameworks.shared.inputs_named import dict_as_argument, only_array, require_arguments
+from keras3conv.frameworks.shared.inputs_of_keras import by_name, fitted, matches
 from keras3conv.frameworks.shared.layout import channels_last, moved
 from keras3conv.messages import count, with_article
 from keras3conv.model.views import InputSpec, ModelView
@@ -44,7 +41,7 @@ def given_inputs(
     Raises:
         InputError: Inputs do not fit a model, or those of the other side cannot be derived.
     """
-    names = [spec.key or spec.name for spec in keras.input_specs]
+    names = [spec.argument for spec in keras.input_specs]
     inputs, torch_note = only_array(inputs, torch.arguments, required=torch.required, known=names)
     keras_inputs, keras_note = only_array(keras_inputs, names, required=len(names), known=torch.arguments)
     keras_inputs, order_note = fitted(keras_inputs, keras.input_specs, "keras_inputs", keras.title)
@@ -103,7 +100,7 @@ def _named(arrays: dict[str, Array], arguments: Sequence[str], specs: Sequence[I
     """
     if set(arrays) <= set(arguments):
         return {name: arrays[name] for name in arguments if name in arrays}
-    names = {spec.key or spec.name for spec in specs}
+    names = {spec.argument for spec in specs}
     called = arguments[: len(arrays)]
     is_positional = len(called) == len(arrays) and list(arrays) == [str(place) for place in range(len(arrays))]
     return dict(zip(called, arrays.values(), strict=True)) if is_positional and set(called) == names else arrays
@@ -146,7 +143,7 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
         InputError: The inputs do not fit the specification, or the models accept none of the layouts.
     """
     specs = keras.input_specs
-    names = [spec.key or spec.name for spec in specs]
+    names = [spec.argument for spec in specs]
     is_named = isinstance(keras_inputs, dict) and set(keras_inputs) == set(names)
     ordered = [keras_inputs[name] for name in names] if is_named else keras_inputs
     arrays = [as_array(value) for _, value in flatten([ordered] if is_array(ordered) else ordered, is_array)]
@@ -185,7 +182,7 @@ def derive(arrays: Mapping[str, Array], specs: Sequence[InputSpec], arguments: S
     """
     if not specs:
         return _unspecified(arrays, arguments)
-    names = [spec.key or spec.name for spec in specs]
+    names = [spec.argument for spec in specs]
     values = [arrays[name] for name in names] if set(names) == set(arrays) else list(arrays.values())
     if len(values) != len(specs):
         wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
@@ -228,7 +225,7 @@ def _unspecified(arrays: Mapping[str, Array], arguments: Sequence[str]) -> Any:
 
 
 def _fit(array: Array, spec: InputSpec) -> Array:
-    same, other = _matches(array.shape, spec.shape), _matches(moved(array.shape), spec.shape)
+    same, other = matches(array.shape, spec.shape), matches(moved(array.shape), spec.shape)
     if other and array.ndim > 2 and (array.ndim >= 4 or not same):
         return np.ascontiguousarray(channels_last(array))
     if same:
@@ -250,80 +247,10 @@ def in_keras_layout(inputs: Any, specs: Sequence[InputSpec]) -> str:
     for array in input_arrays(inputs).values():
         shape, other = array.shape, (*array.shape[:1], *array.shape[-1:], *array.shape[1:-1])
         for spec in specs if array.ndim > 2 else ():
-            if _matches(shape, spec.shape) and not _matches(moved(shape), spec.shape):
+            if matches(shape, spec.shape) and not matches(moved(shape), spec.shape):
                 return (
                     f"an input has the shape {shape} of the Keras model's input {spec.name} {spec.shape}; with the "
                     f"channels second, as torch modules of images and sequences take them, it is {other}. For inputs "
                     "in the layout of Keras, give keras_inputs=... in place of inputs=..."
                 )
     return ""
-
-
-def _matches(shape: tuple[int, ...], spec: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(spec) and all(free in (None, size) for size, free in zip(shape, spec, strict=True))
-
-
-class OneArray(dict[str, Array]):
-    """The only array of a file, by its name. Unlike a dict of the user, it is never passed to a model as a dict."""
-
-
-def only_array(inputs: Any, names: Sequence[str], *, required: int, known: Collection[str] = ()) -> tuple[Any, str]:
-    """Return inputs for a model, and a note if its only input gets an array of another name.
-
-    Args:
-        inputs: The user's inputs: an array, a tuple, or a dict by name.
-        names: The names of the inputs of the model, the required ones first; empty if they are unknown.
-        required: The number of inputs that the model needs.
-        known: Other names of the first input, which need no note.
-    """
-    if not isinstance(inputs, Mapping) or len(inputs) != 1:
-        return inputs, ""
-    ((given, array),) = inputs.items()
-    if given in names or not (isinstance(inputs, OneArray) or required == 1):
-        return inputs, ""
-    is_noted = names and given not in known
-    return array, f"the input '{given}' was given to '{names[0]}'" if is_noted else ""
-
-
-def dict_as_argument(inputs: Any, keywords: Collection[str], *, required: int) -> tuple[Any, str]:
-    """Return inputs for a torch module whose only required argument is a dict, and a note if a dict was given to it.
-
-    This is the case for several arrays without any name that `forward` takes: `forward(self, batch)` with
-    {"tokens": ..., "mask": ...}.
-
-    Args:
-        inputs: The user's inputs: an array, a tuple, or a dict by name.
-        keywords: The names under which `forward` takes arguments; empty if it takes any name.
-        required: The number of arguments without a default.
-    """
-    is_argument = isinstance(inputs, Mapping) and len(inputs) > 1 and not any(name in keywords for name in inputs)
-    if not (is_argument and keywords and required == 1):
-        return inputs, ""
-    return (inputs,), "the dict of inputs was given as the only argument that forward needs"
-
-
-def require_arguments(inputs: Any, torch: ModelView) -> None:
-    """Raise `InputError` if a dict of inputs lacks required arguments of a torch module, or has names it does not take.
-
-    A dict without any name that the module takes is left alone if the module needs only one argument.
-
-    Args:
-        inputs: The user's inputs for the torch module; only a dict has names.
-        torch: The torch side, for the names of the arguments of its `forward`.
-    """
-    if not isinstance(inputs, Mapping) or not torch.keywords:
-        return
-    if torch.required <= 1 and not any(name in torch.keywords for name in inputs):
-        return
-    unknown = [str(name) for name in inputs if name not in torch.keywords]
-    required = torch.arguments[: torch.required]
-    missing = [name for name in required if name not in inputs]
-    if unknown or missing:
-        wrong = ", and ".join(
-            f"{word}{' and '.join(names)}" for word, names in (("", unknown), ("no ", missing)) if names
-        )
-        given = ", ".join(f'"{name}": {name}' for name in torch.keywords if name in required or name in inputs)
-        raise InputError(
-            f"inputs has {wrong}: the arguments of {torch.title} are {', '.join(torch.keywords)}\n"
-            f"Fix:  inputs={{{given}}}"
-        )

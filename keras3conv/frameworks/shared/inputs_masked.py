@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import SEED, Inputs, as_array, flatten, is_array, padded, random_mask
+from keras3conv.frameworks.shared.inputs import Inputs, as_array, flatten, is_array
+from keras3conv.frameworks.shared.inputs_random import SEED, padded, random_mask
 from keras3conv.frameworks.shared.inputs_scaled import with_arrays
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.model.views import InputSpec

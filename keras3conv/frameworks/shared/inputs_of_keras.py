@@ -11,6 +11,7 @@ from typing import Any
 
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.inputs import as_array, is_array, require_numbers, together
+from keras3conv.frameworks.shared.inputs_named import wrong_names
 from keras3conv.messages import count
 from keras3conv.model.views import InputSpec
 from keras3conv.transforms import Array
@@ -58,7 +59,7 @@ def by_name(argument: str, specs: Sequence[InputSpec]) -> str:
         argument: The name of the argument.
         specs: The input specification of the model.
     """
-    return f"{argument}={{{', '.join(f'{_name(spec)!r}: {_variable(spec)}' for spec in specs)}}}".replace("'", '"')
+    return f"{argument}={{{', '.join(f'{spec.argument!r}: {_variable(spec)}' for spec in specs)}}}".replace("'", '"')
 
 
 def _is_flat(inputs: Any) -> bool:
@@ -70,12 +71,9 @@ def _is_flat(inputs: Any) -> bool:
 
 
 def _by_name(inputs: Mapping[str, Any], specs: Sequence[InputSpec], argument: str, title: str) -> Any:
-    names = [_name(spec) for spec in specs]
-    unknown = [str(name) for name in inputs if name not in names]
-    missing = [_name(spec) for spec in specs if _name(spec) not in inputs and not spec.is_optional]
-    if unknown or missing:
-        lacking = f"no {' and '.join(missing)}"
-        wrong = ", and ".join(part for part in (" and ".join(unknown), lacking if missing else "") if part)
+    names = [spec.argument for spec in specs]
+    needed = [spec.argument for spec in specs if not spec.is_optional]
+    if wrong := wrong_names(inputs, names, needed):
         raise InputError(
             f"{argument} has {wrong}: the inputs of {title} are {', '.join(names)}\nFix:  {by_name(argument, specs)}"
         )
@@ -102,27 +100,25 @@ def _order(arrays: Sequence[Any], specs: Sequence[InputSpec]) -> tuple[tuple[int
     fitting = [order for order in permutations(as_given) if _fit(found, specs, order)]
     if len(fitting) != 1:
         return as_given, ""
-    named = sorted(zip(fitting[0], map(_name, specs), strict=True))
+    named = sorted(zip(fitting[0], (spec.argument for spec in specs), strict=True))
     return fitting[0], f"the arrays were given to {', '.join(name for _, name in named)}, by their shapes"
 
 
 def _fit(arrays: Sequence[Array], specs: Sequence[InputSpec], order: Sequence[int]) -> bool:
-    pairs = ((arrays[place].shape[1:], spec.shape[1:]) for place, spec in zip(order, specs, strict=True))
-    return all(
-        len(shape) == len(wanted) and all(free in (None, size) for size, free in zip(shape, wanted, strict=True))
-        for shape, wanted in pairs
-    )
+    pairs = zip(order, specs, strict=True)
+    return all(matches(arrays[place].shape[1:], spec.shape[1:]) for place, spec in pairs)
+
+
+def matches(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Return whether an array of a shape fits a shape in which None stands for any size."""
+    return len(shape) == len(wanted) and all(free in (None, size) for size, free in zip(shape, wanted, strict=True))
 
 
 def _listed(specs: Sequence[InputSpec]) -> str:
-    return ", ".join(f"{_name(spec)} {spec.shape}" for spec in specs)
-
-
-def _name(spec: InputSpec) -> str:
-    return spec.key or spec.name
+    return ", ".join(f"{spec.argument} {spec.shape}" for spec in specs)
 
 
 def _variable(spec: InputSpec) -> str:
     """Return the name of an input as a variable of Python: "x.1" becomes "x_1"."""
-    name = "".join(one if one.isalnum() else "_" for one in _name(spec))
+    name = "".join(one if one.isalnum() else "_" for one in spec.argument)
     return name if name.isidentifier() else f"x_{name}"

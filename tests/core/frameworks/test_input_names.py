@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs_given import OneArray, only_array, require_arguments
+from keras3conv.frameworks.shared.inputs_named import OneArray, only_array, require_arguments
 from keras3conv.frameworks.shared.inputs_of_keras import fitted
 from keras3conv.frameworks.sides import both_inputs
 from keras3conv.model.views import InputSpec, ModelView

@@ -7,8 +7,9 @@ import pytest
 
 from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.bounds import BoundsObserver
-from keras3conv.frameworks.shared.inputs import Inputs, padded, random_mask
+from keras3conv.frameworks.shared.inputs import Inputs
 from keras3conv.frameworks.shared.inputs_masked import padded_at_the_start, wider_integers, with_masks, with_padding
+from keras3conv.frameworks.shared.inputs_random import padded, random_mask
 from keras3conv.frameworks.shared.inputs_varied import (
     are_long_images,
     both_signs,

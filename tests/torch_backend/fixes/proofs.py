@@ -44,7 +44,7 @@ class Masked(nn.Module):
 
 
 @case(
-    "keras3conv/frameworks/shared/inputs_given.py:require_arguments",
+    "keras3conv/frameworks/shared/inputs_named.py:require_arguments",
     'k3c.align(module, model, inputs={"ids": a, "maks": b})',
 )
 def a_misspelt_input(_: Path) -> Scope:
