@@ -12,15 +12,9 @@ import keras
 from keras3conv import formats
 from keras3conv.errors import InputError, Problem
 from keras3conv.frameworks.keras.model import run
-from keras3conv.frameworks.keras.tree import (
-    STANDS_FOR_ITS_BASE,
-    call_arguments,
-    is_built,
-    named_layers,
-    variables_by_path,
-    view,
-)
+from keras3conv.frameworks.keras.tree import is_built, named_layers, variables_by_path
 from keras3conv.frameworks.keras.values import backend, to_numpy
+from keras3conv.frameworks.keras.view import STANDS_FOR_ITS_BASE, call_arguments, view
 from keras3conv.frameworks.keras.writing import arrange_kernels, undone_on_failure, write
 from keras3conv.frameworks.shared.inputs_given import derive
 from keras3conv.frameworks.shared.recording import Recording

@@ -24,8 +24,9 @@ from keras3conv.frameworks.keras.keras2.loading import load_by_names
 from keras3conv.frameworks.keras.observing import tensorflow_not_imported
 from keras3conv.frameworks.keras.operations import kind_named
 from keras3conv.frameworks.keras.operations_in_files import operations_in
-from keras3conv.frameworks.keras.tree import require_built, view
+from keras3conv.frameworks.keras.tree import require_built
 from keras3conv.frameworks.keras.values import error_message
+from keras3conv.frameworks.keras.view import view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.transforms import Shape

@@ -15,19 +15,7 @@ from keras3conv.frameworks.keras.internals import Reshape, get_keras_mask
 from keras3conv.frameworks.keras.modes import float64_mode, narrow_compute_dtype, precise, without_gradients
 from keras3conv.frameworks.keras.observing import Original, activation_inputs, layer_calls, operation_calls
 from keras3conv.frameworks.keras.state import state_kept
-from keras3conv.frameworks.keras.tree import (
-    call_arguments,
-    class_name,
-    config_of,
-    input_specs,
-    is_built,
-    kinds_of,
-    layers_of,
-    named_layers,
-    require_built,
-    variables_by_path,
-    view,
-)
+from keras3conv.frameworks.keras.tree import is_built, layers_of, named_layers, require_built, variables_by_path
 from keras3conv.frameworks.keras.values import (
     assign,
     backend,
@@ -39,6 +27,7 @@ from keras3conv.frameworks.keras.values import (
     to_tensors,
     version_of,
 )
+from keras3conv.frameworks.keras.view import call_arguments, class_name, config_of, input_specs, kinds_of, view
 from keras3conv.frameworks.keras.writing import settle, write
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import flatten

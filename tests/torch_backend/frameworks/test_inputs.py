@@ -12,7 +12,7 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError
-from keras3conv.frameworks.keras.tree import call_arguments
+from keras3conv.frameworks.keras.view import call_arguments
 from keras3conv.frameworks.shared.inputs_given import derive
 from keras3conv.transforms import Array
 

@@ -11,7 +11,7 @@ from torch import nn
 import keras3conv as k3c
 from keras3conv.errors import InputError, ModelError
 from keras3conv.frameworks.keras import model as keras_side
-from keras3conv.frameworks.keras import tree as keras_tree
+from keras3conv.frameworks.keras import view as keras_view
 from keras3conv.frameworks.torch import module as torch_side
 from keras3conv.transforms import Array
 from tests.support.models import randomize
@@ -53,7 +53,7 @@ def test_layers_are_not_inspected_if_no_proof_needs_them(monkeypatch: pytest.Mon
         raise AssertionError("this is not needed to compare outputs")
 
     for name in ("_config", "file_locations", "_attribute_names"):
-        monkeypatch.setattr(keras_tree, name, refuse)
+        monkeypatch.setattr(keras_view, name, refuse)
     monkeypatch.setattr(keras_side, "_recording", refuse)
     monkeypatch.setattr(torch_side, "forward_calls", refuse)
     tolerance = k3c.Tolerance(absolute=1e-5, relative=1e-5)

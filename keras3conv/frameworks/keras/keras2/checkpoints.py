@@ -6,7 +6,8 @@ import keras
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.keras2.weights import Staged, assign
-from keras3conv.frameworks.keras.tree import variables_by_path, view
+from keras3conv.frameworks.keras.tree import variables_by_path
+from keras3conv.frameworks.keras.view import view
 from keras3conv.messages import lay_out
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.transforms import Shape

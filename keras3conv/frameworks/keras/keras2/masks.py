@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras3conv.frameworks.keras.internals import get_keras_mask, set_keras_mask
-from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
+from keras3conv.frameworks.keras.view import STANDS_FOR_ITS_BASE
 
 
 class _Merged:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
+from keras3conv.frameworks.keras.view import STANDS_FOR_ITS_BASE
 from keras3conv.rules.helpers.padding import same_padding
 from keras3conv.transforms import Array
 

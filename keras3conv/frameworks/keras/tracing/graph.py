@@ -35,8 +35,8 @@ from keras3conv.frameworks.keras.tracing.traced import Traced
 from keras3conv.frameworks.keras.tracing.tracer import IsLeaf, Tracer
 from keras3conv.frameworks.keras.tracing.variables import symbolic_variables
 from keras3conv.frameworks.keras.training_only import training_only
-from keras3conv.frameworks.keras.tree import STANDS_FOR_ITS_BASE
 from keras3conv.frameworks.keras.values import raised_by_keras
+from keras3conv.frameworks.keras.view import STANDS_FOR_ITS_BASE
 from keras3conv.model.graph import Graph, mapped
 from keras3conv.model.views import ModelView
 

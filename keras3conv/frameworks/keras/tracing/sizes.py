@@ -10,7 +10,7 @@ import keras
 
 from keras3conv.errors import ModelError, Problem
 from keras3conv.frameworks.keras.tracing.built import inputs_of_build
-from keras3conv.frameworks.keras.tree import call_arguments
+from keras3conv.frameworks.keras.view import call_arguments
 from keras3conv.messages import lay_out
 from keras3conv.model.graph import Size
 
