@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from keras3conv.errors import RAISED_BY_MODELS
 from keras3conv.frameworks.torch.centred import CentredLayerNorm, CentredRMSNorm
+from keras3conv.frameworks.torch.depthwise import CONVOLUTIONS
 
 
 def copy_with(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -31,11 +32,9 @@ def copy_with(module: nn.Module, parameters: Mapping[str, torch.Tensor]) -> nn.M
         parameters: The new parameters by name; all other parameters are copied.
     """
     twin = copy.copy(module)
-    own = {name: tensor.detach().clone() for name, tensor in module._parameters.items() if tensor is not None}
-    missing = {name: None for name, tensor in module._parameters.items() if tensor is None}
     vars(twin)["_parameters"] = {
-        **{name: nn.Parameter(tensor, requires_grad=False) for name, tensor in (own | dict(parameters)).items()},
-        **missing,
+        name: None if own is None else nn.Parameter(parameters.get(name, own.detach().clone()), requires_grad=False)
+        for name, own in module._parameters.items()
     }
     vars(twin)["_buffers"] = {
         name: None if tensor is None else tensor.clone() for name, tensor in module._buffers.items()
@@ -215,7 +214,7 @@ class _KernelMode(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         keywords = dict(kwargs or {})
-        if func in _CONVOLUTIONS:
+        if func in CONVOLUTIONS:
             positional = dict(zip(("input", "weight"), args, strict=False))
             keywords, args = positional | keywords, args[2:]
             if keywords["weight"].shape == self.shape:
@@ -223,9 +222,6 @@ class _KernelMode(TorchFunctionMode):
                 keywords["weight"] = self.kernel if self.instead is None else self.instead
             args = (keywords.pop("input"), keywords.pop("weight"), *args)
         return func(*args, **keywords)
-
-
-_CONVOLUTIONS = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)
 
 
 _TOLERANCE = 1e-4
@@ -265,17 +261,19 @@ def _recognized_norm(module: nn.Module, config: Mapping[str, Any]) -> CentredNor
         if tensor is not None
     }
     twin = copy_with(module, parameters)
-    for norm in _possible_norms(config, parameters):
-        reference = copy_with(norm, parameters)
+    for cls, arguments in _possible_norms(config, parameters):
+        norm = cls(**arguments)
         # The inputs are as small as the epsilon, so that the output depends on it.
         inputs = pattern((2, 3, len(parameters["weight"])), 0.1) * norm.eps**0.5
-        if _returns(twin, inputs, reference(inputs)):
-            return CentredNorm(kind=f"{type(norm).__module__}.{type(norm).__name__}", config=_norm_config(norm))
+        if _returns(twin, inputs, copy_with(norm, parameters)(inputs)):
+            return CentredNorm(kind=f"{cls.__module__}.{cls.__name__}", config=arguments)
     return None
 
 
-def _possible_norms(config: Mapping[str, Any], parameters: Mapping[str, torch.Tensor]) -> Iterator[Any]:
-    """Yield the norms with `1 + weight` to compare a module with, each with a possible epsilon.
+def _possible_norms(
+    config: Mapping[str, Any], parameters: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Yield the norms with `1 + weight` to compare a module with, each as its class and its constructor arguments.
 
     Each number between 0 and 1 in the attributes of the module may be the epsilon.
 
@@ -283,11 +281,11 @@ def _possible_norms(config: Mapping[str, Any], parameters: Mapping[str, torch.Te
         config: The plain attributes of the module.
         parameters: Its parameters by name: a weight, and perhaps a bias.
     """
-    size = len(parameters["weight"])
+    size, bias = len(parameters["weight"]), "bias" in parameters
     for value in dict.fromkeys(value for value in config.values() if isinstance(value, float) and 0 < value < 1):
-        if "bias" not in parameters:
-            yield CentredRMSNorm(size, value)
-        yield CentredLayerNorm((size,), value, bias="bias" in parameters)
+        if not bias:
+            yield CentredRMSNorm, {"dim": size, "eps": value}
+        yield CentredLayerNorm, {"normalized_shape": (size,), "eps": value, "bias": bias}
 
 
 def _returns(module: nn.Module, inputs: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -299,9 +297,3 @@ def _returns(module: nn.Module, inputs: torch.Tensor, expected: torch.Tensor) ->
     if not isinstance(found, torch.Tensor) or found.shape != expected.shape:
         return False
     return torch.allclose(found.to(expected.dtype), expected, rtol=_TOLERANCE, atol=_TOLERANCE)
-
-
-def _norm_config(norm: CentredRMSNorm | CentredLayerNorm) -> dict[str, Any]:
-    if isinstance(norm, CentredRMSNorm):
-        return {"dim": norm.dim, "eps": norm.eps}
-    return {"normalized_shape": norm.normalized_shape, "eps": norm.eps, "bias": norm.bias is not None}
