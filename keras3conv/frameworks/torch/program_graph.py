@@ -24,6 +24,7 @@ from keras3conv.frameworks.torch.program_nodes import (
     is_in_place,
     kind_of,
     line_of,
+    module_of,
 )
 from keras3conv.frameworks.torch.tensors import dtype_name, named_tensors
 from keras3conv.frameworks.torch.training_dropouts import ATTENTION, Dropouts
@@ -128,10 +129,9 @@ class _Reader:
                 self._call(node)
             elif node.op == "output":
                 self.outputs = self._returned(node)
-        shapes = {node.name: self._shape(node.meta["val"]) for node, _ in self.constants.arrays()}
         return Captured(
             graph=self._graph(),
-            shapes=shapes,
+            shapes={node.name: self._shape(node.meta["val"]) for node, _ in self.constants.arrays()},
             lines=self.lines,
             problems=(*self.source.capture.problems, *self._states()),
             inner=self.source.capture.inner,
@@ -205,8 +205,8 @@ class _Reader:
             self._node(node, value)
 
     def _node(self, node: torch.fx.Node, value: Any) -> None:
-        tensors = [value] if isinstance(value, torch.Tensor) else value
         several = not isinstance(value, torch.Tensor)
+        tensors = value if several else [value]
         used = {user.args[1] for user in node.users if user.target is operator.getitem and user.users}
         outputs = tuple(
             self._tensor(f"{node.name}_{i}" if several else node.name, one)
@@ -215,7 +215,7 @@ class _Reader:
         )
         refs = [Ref(output.name) for output in outputs]
         calls = tuple(calls_of(node))
-        module = calls[-1].rpartition(":")[0] if calls else ""
+        modules = [call.rpartition(":")[0] for call in calls]
         arguments = {
             name: self._argument(item) for name, item in bound_arguments(node).items() if name not in _NO_ARGUMENTS
         }
@@ -223,15 +223,13 @@ class _Reader:
             arguments |= self._layer(arguments["path"])
         made = Node(
             kinds=(kind_of(node),),
-            path=module,
+            path=module_of(node),
             arguments=arguments,
             outputs=outputs,
             structure=tuple(refs) if several else refs[0],
-            config=self._config(node, module, used if several else None),
+            config=self._config(node, used if several else None),
             calls=calls,
-            variables=variables_of(
-                node.meta.get("stack_trace") or "", [call.rpartition(":")[0] for call in calls], len(outputs)
-            ),
+            variables=variables_of(node.meta.get("stack_trace") or "", modules, len(outputs)),
         )
         self.nodes.append(made)
         self.lines[outputs[0].name] = line_of(node)
@@ -251,17 +249,16 @@ class _Reader:
         }
         return {"kinds": layer.kinds, "config": dict(layer.config or {}), "tensors": tensors}
 
-    def _config(self, node: torch.fx.Node, module: str, used: set[Any] | None) -> dict[str, Any]:
+    def _config(self, node: torch.fx.Node, used: set[Any] | None) -> dict[str, Any]:
         """Return the configuration of a call graph node: the used outputs of its operator, and dropout in training.
 
         Args:
             node: The node of the exported module.
-            module: The path of the module that calls the operator.
             used: The indices of the outputs that are used; None if the operator has one output.
         """
         config: dict[str, Any] = {} if used is None else {"used": tuple(sorted(used))}
         config |= {"dropout": self.rates[node]} if node in self.rates else {}
-        return config | ({"for_each_example": True} if module in self.source.depth else {})
+        return config | ({"for_each_example": True} if module_of(node) in self.source.depth else {})
 
     def _argument(self, leaf: Any) -> Any:
         if isinstance(leaf, torch.fx.Node):
@@ -284,7 +281,6 @@ class _Reader:
         return tuple(one for one in values if isinstance(one, Ref))
 
     def _graph(self) -> Graph:
-        arrays = {node.name: array for node, array in self.constants.arrays()}
         return Graph(
             name=type(self.source.module).__name__,
             view=self.source.described,
@@ -293,7 +289,7 @@ class _Reader:
             outputs=self.outputs,
             input_names={tensor.name: tensor.name for tensor in self.inputs},
             parameters=tuple(self.parameters.values()),
-            constants=arrays,
+            constants={node.name: array for node, array in self.constants.arrays()},
             remarks=self.source.remarks,
         ).pruned()
 

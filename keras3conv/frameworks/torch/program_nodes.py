@@ -48,8 +48,7 @@ def dropout_places(exported: ExportedProgram) -> Iterator[tuple[torch.fx.Node, P
     for node in exported.graph.nodes:
         name = operator_name(str(node.target)) if node.op == "call_function" and "." in str(node.target) else ""
         if name:
-            calls = tuple(calls_of(node))
-            path = calls[-1].rpartition(":")[0] if calls else ""
+            path = module_of(node)
             yield node, (path, name, counts[path, name])
             counts[path, name] += 1
 
@@ -79,6 +78,11 @@ def calls_of(node: torch.fx.Node) -> Iterator[str]:
     for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
         if path and not key.startswith("_empty"):
             yield f"{path}:{key.rpartition('@')[2] if '@' in key else '0'}"
+
+
+def module_of(node: torch.fx.Node) -> str:
+    """Return the path of the innermost module that contains a graph node; empty for the outermost module."""
+    return ["", *calls_of(node)][-1].rpartition(":")[0]
 
 
 def line_of(node: torch.fx.Node) -> str:
