@@ -53,9 +53,9 @@ def read_model(saved: Saved, weights_file: Path | None = None) -> keras.Model:
     else:
         stored = _Stored(saved, weights_file)
         built = build(saved.config, stored.shapes, saved.version)
-        stored.load_into(built.model, built.dropped)
-    notes = (*built.notes, *notes_of_changes(changed_settings(saved.config), saved.path.name))
-    origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=built.renamed)
+        stored.load_into(built.model, built.differences.dropped)
+    notes = (*built.differences.notes, *notes_of_changes(changed_settings(saved.config), saved.path.name))
+    origin = Origin(writer=saved.writer, file=saved.path.name, notes=notes, renamed=built.differences.renamed)
     set_origin(built.model, origin)
     return built.model
 
