@@ -66,8 +66,25 @@ def padding_layers(config: Config, rank: int) -> tuple[LayerSpecs, str]:
         return (_mirroring_layer(config["padding_mode"], axes, rank),), "valid"
     if _is_same(config, rank):
         return (), "same"
-    padding = axes[0] if rank == 1 else axes
-    return (LayerSpec(kind=f"keras.layers.ZeroPadding{rank}D", config={"padding": padding}),), "valid"
+    return (zero_padding(axes),), "valid"
+
+
+def zero_padding(axes: Pads) -> LayerSpec:
+    """Return the Keras layer that adds zeros at the start and the end of each spatial axis."""
+    padding = axes[0] if len(axes) == 1 else axes
+    return LayerSpec(kind=f"keras.layers.ZeroPadding{len(axes)}D", config={"padding": padding})
+
+
+def torch_pad(name: str, axes: Pads, **config: float) -> LayerSpec:
+    """Return the torch layer that pads each spatial axis at the start and the end.
+
+    Args:
+        name: The name of its class without the number of axes: "ZeroPad".
+        axes: The numbers of elements to add.
+        config: Its further arguments.
+    """
+    numbers = tuple(number for axis in reversed(axes) for number in axis)
+    return LayerSpec(kind=f"torch.nn.{name}{len(axes)}d", config={"padding": numbers, **config})
 
 
 def torch_padding(layers: LayerSpecs, kernel_size: Shape, rank: int) -> tuple[LayerSpecs, Config]:
@@ -92,9 +109,7 @@ def torch_padding(layers: LayerSpecs, kernel_size: Shape, rank: int) -> tuple[La
     strides = ints(convolution.config.get("strides", 1), rank)
     if set(strides) == {1} and axes == _same_pads(kernel_size, dilation) and _may_be_same(layers):
         return (), {"padding": "same", "padding_mode": mode}
-    numbers = tuple(number for axis in reversed(axes) for number in axis)
-    before = LayerSpec(kind=f"torch.nn.{_TORCH_LAYERS[mode]}{rank}d", config={"padding": numbers})
-    return (before,), {"padding": (0,) * rank, "padding_mode": "zeros"}
+    return (torch_pad(_TORCH_LAYERS[mode], axes),), {"padding": (0,) * rank, "padding_mode": "zeros"}
 
 
 def _torch_pads(config: Config, rank: int) -> Pads:
@@ -149,8 +164,7 @@ def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str
     convolution = last(layers)
     padding = convolution.config.get("padding", "valid")
     if len(layers) > 1:
-        require_value(convolution.kind, "padding", padding, "valid")
-        return _pads_before(layers[0], rank)
+        return pads_before(layers, rank)
     if padding == "valid":
         return ((0, 0),) * rank
     strides = ints(convolution.config.get("strides", 1), rank)
@@ -159,18 +173,30 @@ def _keras_pads(layers: LayerSpecs, kernel_size: Shape, rank: int) -> Pads | str
         return ((reach(kernel_size, dilation)[0], 0),)
     if set(strides) == {1}:
         return _same_pads(kernel_size, dilation)
-    first = 2 if convolution.config.get("data_format") == "channels_first" else 1
-    spatial = convolution.inputs[0][first : first + rank] if convolution.inputs else ()
-    if not spatial or None in spatial:
+    spatial = spatial_sizes(convolution, rank)
+    if None in spatial:
         return "same"
     return tuple(map(same_padding, spatial, kernel_size, strides, dilation))
 
 
-def _pads_before(before: LayerSpec, rank: int) -> Pads:
-    """Return the numbers of elements that the Keras layer before a convolution adds to each axis, at start and end."""
-    if before.kind == PAD:
-        return pads(before.config["pad_width"], rank + 2)[1:-1]
-    return pads(before.config.get("padding", 1), rank)
+def spatial_sizes(layer: LayerSpec, rank: int) -> tuple[int | None, ...]:
+    """Return the sizes of the spatial axes of a Keras layer's input; None for an unknown size."""
+    first = 2 if layer.config.get("data_format") == "channels_first" else 1
+    return layer.inputs[0][first : first + rank] if layer.inputs else (None,) * rank
+
+
+def pads_before(layers: LayerSpecs, rank: int) -> Pads:
+    """Return the numbers of elements that a Keras padding layer adds to each spatial axis, at the start and the end.
+
+    Args:
+        layers: The padding layer, and a convolution or pooling, which must not pad, too.
+        rank: The number of spatial axes.
+    """
+    before, owner = layers[0].config, last(layers)
+    require_value(owner.kind, "padding", owner.config.get("padding", "valid"), "valid")
+    if layers[0].kind == PAD:
+        return pads(before["pad_width"], rank + 2)[1:-1]
+    return pads(before.get("padding", 1), rank)
 
 
 def _padding_mode(layers: LayerSpecs) -> str:
