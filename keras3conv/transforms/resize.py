@@ -8,7 +8,7 @@ from keras3conv.errors import TransformError
 from keras3conv.transforms.base import Array, OneArray, Shape, resized, sliced
 
 _CUBIC = -0.75
-"""The coefficient of the cubic kernel in torch's `interpolate(mode="bicubic")`."""
+"""The coefficient of the cubic convolution kernel (Keys, 1981) in torch's bicubic interpolation."""
 
 
 @dataclass(frozen=True)
@@ -64,37 +64,39 @@ class ResizeGrid(OneArray):
         axis = self.axis % array.ndim
         rows = np.moveaxis(sliced(array, axis, slice(self.first, None)), axis, 0)
         grid = rows.reshape(*self.given, -1).astype(np.float64)
-        height, width = (_weights(old, new) for old, new in zip(self.given, self.wanted, strict=True))
+        sizes = zip(self.given, self.wanted, strict=True)
+        height, width = (interpolation_weights(old, new, old / new, cubic=True, align=False) for old, new in sizes)
         made = np.einsum("ah,bw,hwd->abd", height, width, grid)
         made = made.reshape(self.wanted[0] * self.wanted[1], *rows.shape[1:]).astype(array.dtype)
         return np.concatenate([sliced(array, axis, slice(0, self.first)), np.moveaxis(made, 0, axis)], axis)
 
 
-def _weights(old: int, new: int) -> Array:
-    """Return the matrix that interpolates the values along one axis from one size to another.
+def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool, align: bool) -> Array:
+    """Return the matrix of shape (after, before) that resizes one axis; the weights are those of torch's `UpSample.h`.
 
-    Beyond the border, the value at the border is used.
-
-    Args:
-        old: The number of values before the interpolation.
-        new: The number of values after it.
-
-    Returns:
-        A matrix of shape (new, old).
+    A new pixel is `scale` old pixels wide. `align` keeps the outermost pixel centers in place. `cubic` means bicubic.
     """
-    matrix = np.zeros((new, old))
-    centers = (np.arange(new) + 0.5) * old / new - 0.5
-    for row, center in enumerate(centers):
-        start = int(np.floor(center))
-        for place in range(start - 1, start + 3):
-            matrix[row, min(max(place, 0), old - 1)] += _kernel(abs(center - place))
-    return matrix
+    weights = np.zeros((after, before))
+    if align:
+        source = np.arange(after) * ((before - 1) / (after - 1) if after > 1 else 0.0)
+    else:
+        source = (np.arange(after) + 0.5) * scale - 0.5
+    if not cubic:
+        source = np.arange(after) * 1.0 if before == after else np.maximum(source, 0)
+    first = np.minimum(np.floor(source), before - 1)
+    rest = np.clip(source - first, 0, 1)
+    taps = (
+        {-1: _far(rest + 1), 0: _near(rest), 1: _near(1 - rest), 2: _far(2 - rest)} if cubic else {0: 1 - rest, 1: rest}
+    )
+    for offset, weight in taps.items():
+        places = np.clip(first + offset, 0, before - 1).astype(int)
+        np.add.at(weights, (np.arange(after), places), weight)
+    return weights
 
 
-def _kernel(distance: float) -> float:
-    """Return the cubic convolution kernel (Keys, 1981) at a distance."""
-    if distance <= 1:
-        return (_CUBIC + 2) * distance**3 - (_CUBIC + 3) * distance**2 + 1
-    if distance < 2:
-        return _CUBIC * (distance**3 - 5 * distance**2 + 8 * distance - 4)
-    return 0.0
+def _near(distance: Array) -> Array:
+    return ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
+
+
+def _far(distance: Array) -> Array:
+    return ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC

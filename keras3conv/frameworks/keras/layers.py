@@ -12,28 +12,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras3conv.frameworks.keras.layer_bases import Configured, Windows, known_size
+from keras3conv.transforms.resize import interpolation_weights
+
 Sizes = int | tuple[int, ...]
 
 _serializable = keras.saving.register_keras_serializable(package="keras3conv")
 
-_CUBIC = -0.75
-"""The coefficient of the cubic convolution kernel (Keys, 1981) in torch's bicubic interpolation."""
-
-
-class _Configured(keras.layers.Layer):  # type: ignore[misc]
-    """The base class of the layers in this file. They have no variables, and store their arguments in `settings`."""
-
-    def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
-        super().__init__(**keywords)
-        self.settings = settings
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, which Keras stores with a saved model."""
-        return {**super().get_config(), **self.settings}
-
 
 @_serializable
-class Softplus(_Configured):
+class Softplus(Configured):
     """Compute `log(1 + exp(beta * x)) / beta`, and `x` itself where `beta * x` is above the threshold.
 
     Args:
@@ -44,7 +32,6 @@ class Softplus(_Configured):
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0, **keywords: Any) -> None:
         super().__init__({"beta": beta, "threshold": threshold}, **keywords)
-        self.beta, self.threshold = beta, threshold
 
     def call(self, inputs: Any) -> Any:
         """Return the softplus of every element."""
@@ -53,7 +40,7 @@ class Softplus(_Configured):
 
 
 @_serializable
-class Pad(_Configured):
+class Pad(Configured):
     """Pad all axes except the first and the last with values of the input.
 
     Args:
@@ -65,52 +52,17 @@ class Pad(_Configured):
 
     def __init__(self, padding: tuple[tuple[int, int], ...], mode: str, **keywords: Any) -> None:
         super().__init__({"padding": padding, "mode": mode}, **keywords)
-        self.padding, self.mode = padding, mode
 
     def call(self, inputs: Any) -> Any:
         """Return the padded input, by gathering the values along one axis after the other."""
         for axis, (before, after) in enumerate(self.padding, 1):
-            # numpy declares the mode as a literal type.
-            places = np.pad(np.arange(_size(inputs, axis)), (before, after), mode=self.mode)  # type: ignore[call-overload]
+            places = np.pad(np.arange(known_size(inputs, axis)), (before, after), mode=self.mode)
             inputs = keras.ops.take(inputs, places, axis=axis)
         return inputs
 
 
-class _Windows(_Configured):
-    """The base class of poolings: sliding windows along all axes but the first and the last, as many as in torch."""
-
-    def __init__(self, settings: dict[str, Any], **keywords: Any) -> None:
-        super().__init__(settings, **keywords)
-        names = ("pool_size", "strides", "padding", "dilation_rate")
-        given = (settings["pool_size"], *(settings.get(name, 1) for name in names[1:]))
-        rank = max(len(value) for value in given if not isinstance(value, int))
-        self.axes = list(
-            zip(*(value if not isinstance(value, int) else (value,) * rank for value in given), strict=True)
-        )
-        self.ceil_mode = bool(settings["ceil_mode"])
-
-    def count(self, size: int, axis: int) -> int:
-        """Return the number of pooling windows along an axis, given the size of the axis."""
-        window, stride, padding, dilation = self.axes[axis - 1]
-        room = size + 2 * padding - dilation * (window - 1) - 1
-        number = (room + (stride - 1 if self.ceil_mode else 0)) // stride + 1
-        begins_outside = self.ceil_mode and (number - 1) * stride >= size + padding
-        return int(number - 1 if begins_outside else number)
-
-    def windows(self, inputs: Any, axis: int, fill: float) -> list[Any]:
-        """Return a list of tensors: the first value of each window along an axis, the second value of each, etc."""
-        window, stride, padding, dilation = self.axes[axis - 1]
-        size = _size(inputs, axis)
-        reach = (self.count(size, axis) - 1) * stride + 1
-        end = max(reach + dilation * (window - 1) - size - padding, 0)
-        widths = [(padding, end) if place == axis else (0, 0) for place in range(len(inputs.shape))]
-        padded = keras.ops.pad(inputs, widths, constant_values=fill)
-        starts = range(0, window * dilation, dilation)
-        return [padded[(slice(None),) * axis + (slice(start, start + reach, stride),)] for start in starts]
-
-
 @_serializable
-class WindowMaximum(_Windows):
+class WindowMaximum(Windows):
     """Maximum pooling with the padding, dilation and rounding of torch.
 
     Args:
@@ -142,7 +94,7 @@ class WindowMaximum(_Windows):
 
 
 @_serializable
-class WindowAverage(_Windows):
+class WindowAverage(Windows):
     """Average pooling with the padding, rounding and divisors of torch.
 
     Args:
@@ -168,7 +120,6 @@ class WindowAverage(_Windows):
         settings: dict[str, Any] = {"pool_size": pool_size, "strides": strides, "padding": padding}
         settings |= {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
         super().__init__(settings | {"divisor_override": divisor_override}, **keywords)
-        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
     def call(self, inputs: Any) -> Any:
         """Return the average of each window: sum along one axis after the other, then divide once."""
@@ -176,7 +127,7 @@ class WindowAverage(_Windows):
         for axis in range(1, len(self.axes) + 1):
             if self.divisor_override is None:
                 shape = [-1 if place == axis else 1 for place in range(len(inputs.shape))]
-                divisor = divisor * self._counted(_size(inputs, axis), axis).reshape(shape)
+                divisor = divisor * self._counted(known_size(inputs, axis), axis).reshape(shape)
             inputs = reduce(keras.ops.add, self.windows(inputs, axis, 0.0))
         return inputs / keras.ops.convert_to_tensor(divisor, dtype=inputs.dtype)
 
@@ -190,7 +141,7 @@ class WindowAverage(_Windows):
 
 
 @_serializable
-class Resample(_Configured):
+class Resample(Configured):
     """Resize all axes except the first and the last, as `torch.nn.functional.interpolate`.
 
     Args:
@@ -213,20 +164,17 @@ class Resample(_Configured):
     ) -> None:
         settings = {"size": size, "scale_factor": scale_factor, "mode": mode, "align_corners": align_corners}
         super().__init__(settings | {"recompute_scale_factor": recompute_scale_factor}, **keywords)
-        self.size, self.scale_factor, self.mode = size, scale_factor, mode
-        self.align_corners, self.recompute = bool(align_corners), bool(recompute_scale_factor)
 
     def call(self, inputs: Any) -> Any:
         """Return the resized input, computed along one axis after the other."""
         for axis in range(1, len(inputs.shape) - 1):
-            before = _size(inputs, axis)
+            before = known_size(inputs, axis)
             after, scale = self._target(before, axis)
             if self.mode.startswith("nearest"):
                 inputs = keras.ops.take(inputs, _nearest(before, after, scale, self.mode), axis=axis)
             else:
-                weights = interpolation_weights(
-                    before, after, scale, cubic="cubic" in self.mode, align=self.align_corners
-                )
+                cubic, align = "cubic" in self.mode, bool(self.align_corners)
+                weights = interpolation_weights(before, after, scale, cubic=cubic, align=align)
                 matrix = keras.ops.convert_to_tensor(weights.T, dtype=inputs.dtype)
                 inputs = keras.ops.moveaxis(keras.ops.matmul(keras.ops.moveaxis(inputs, axis, -1), matrix), -1, axis)
         return inputs
@@ -236,14 +184,13 @@ class Resample(_Configured):
         if self.size is not None:
             after = self.size if isinstance(self.size, int) else self.size[axis - 1]
             return after, before / after
-        factor: Any = self.scale_factor
-        factor = factor if isinstance(factor, int | float) else factor[axis - 1]
+        factor = self.scale_factor if isinstance(self.scale_factor, int | float) else self.scale_factor[axis - 1]
         after = int(before * factor)
-        return after, before / after if self.recompute else 1 / factor
+        return after, before / after if self.recompute_scale_factor else 1 / factor
 
 
 @_serializable
-class PixelShuffle(_Configured):
+class PixelShuffle(Configured):
     """Move channels to spatial positions of larger images, as `torch.nn.PixelShuffle`.
 
     Args:
@@ -253,19 +200,18 @@ class PixelShuffle(_Configured):
 
     def __init__(self, upscale_factor: int, **keywords: Any) -> None:
         super().__init__({"upscale_factor": upscale_factor}, **keywords)
-        self.factor = upscale_factor
 
     def call(self, inputs: Any) -> Any:
         """Return the images with channels moved to spatial positions, by a reshape, a transpose and a reshape."""
-        (_, height, width, _), factor = keras.ops.shape(inputs), self.factor
-        channels = _size(inputs, 3) // factor**2
+        (_, height, width, _), factor = keras.ops.shape(inputs), self.upscale_factor
+        channels = known_size(inputs, 3) // factor**2
         cells = keras.ops.reshape(inputs, (-1, height, width, channels, factor, factor))
         cells = keras.ops.transpose(cells, (0, 1, 4, 2, 5, 3))
         return keras.ops.reshape(cells, (-1, height * factor, width * factor, channels))
 
 
 @_serializable
-class PixelUnshuffle(_Configured):
+class PixelUnshuffle(Configured):
     """Move spatial positions of images to channels, as `torch.nn.PixelUnshuffle`.
 
     Args:
@@ -275,19 +221,18 @@ class PixelUnshuffle(_Configured):
 
     def __init__(self, downscale_factor: int, **keywords: Any) -> None:
         super().__init__({"downscale_factor": downscale_factor}, **keywords)
-        self.factor = downscale_factor
 
     def call(self, inputs: Any) -> Any:
         """Return the images with spatial positions moved to channels, by a reshape, a transpose and a reshape."""
-        (_, height, width, _), factor = keras.ops.shape(inputs), self.factor
-        height, width, channels = height // factor, width // factor, _size(inputs, 3)
+        (_, height, width, _), factor = keras.ops.shape(inputs), self.downscale_factor
+        height, width, channels = height // factor, width // factor, known_size(inputs, 3)
         cells = keras.ops.reshape(inputs, (-1, height, factor, width, factor, channels))
         cells = keras.ops.transpose(cells, (0, 1, 3, 5, 2, 4))
         return keras.ops.reshape(cells, (-1, height, width, channels * factor**2))
 
 
 @_serializable
-class ChannelShuffle(_Configured):
+class ChannelShuffle(Configured):
     """Interleave groups of channels, as `torch.nn.ChannelShuffle`.
 
     Args:
@@ -297,16 +242,15 @@ class ChannelShuffle(_Configured):
 
     def __init__(self, groups: int, **keywords: Any) -> None:
         super().__init__({"groups": groups}, **keywords)
-        self.groups = groups
 
     def call(self, inputs: Any) -> Any:
         """Return the images with their channels in the new order, by a gather."""
-        order = np.arange(_size(inputs, -1)).reshape(self.groups, -1).T.ravel()
+        order = np.arange(known_size(inputs, -1)).reshape(self.groups, -1).T.ravel()
         return keras.ops.take(inputs, order, axis=-1)
 
 
 @_serializable
-class FlattenAxes(_Configured):
+class FlattenAxes(Configured):
     """Merge several adjacent axes into one.
 
     Args:
@@ -317,19 +261,17 @@ class FlattenAxes(_Configured):
 
     def __init__(self, start_axis: int = 1, end_axis: int = -1, **keywords: Any) -> None:
         super().__init__({"start_axis": start_axis, "end_axis": end_axis}, **keywords)
-        self.start_axis, self.end_axis = start_axis, end_axis
 
     def call(self, inputs: Any) -> Any:
         """Return the input, reshaped so that the axes are merged."""
         rank, sizes = len(inputs.shape), keras.ops.shape(inputs)
         start, end = self.start_axis % rank, self.end_axis % rank + 1
-        known = None not in inputs.shape[start:end]
-        merged = int(np.prod(inputs.shape[start:end])) if known else -1
+        merged = -1 if None in inputs.shape[start:end] else int(np.prod(inputs.shape[start:end]))
         return keras.ops.reshape(inputs, (*sizes[:start], merged, *sizes[end:]))
 
 
 @_serializable
-class UnflattenAxis(_Configured):
+class UnflattenAxis(Configured):
     """Split one axis into several.
 
     Args:
@@ -340,45 +282,13 @@ class UnflattenAxis(_Configured):
 
     def __init__(self, axis: int, shape: tuple[int, ...], **keywords: Any) -> None:
         super().__init__({"axis": axis, "shape": shape}, **keywords)
-        self.axis, self.target = axis, shape
 
     def call(self, inputs: Any) -> Any:
         """Return the input, reshaped so that the axis is split."""
         place, sizes = self.axis % len(inputs.shape), keras.ops.shape(inputs)
-        known = int(np.prod([size for size in self.target if size != -1]))
-        target = [_size(inputs, place) // known if size == -1 else size for size in self.target]
+        known = int(np.prod([size for size in self.shape if size != -1]))
+        target = [known_size(inputs, place) // known if size == -1 else size for size in self.shape]
         return keras.ops.reshape(inputs, (*sizes[:place], *target, *sizes[place + 1 :]))
-
-
-def interpolation_weights(before: int, after: int, scale: float, *, cubic: bool, align: bool) -> NDArray[np.float64]:
-    """Return the matrix of shape (after, before) that resizes one axis; the weights are those of torch's `UpSample.h`.
-
-    A new pixel is `scale` old pixels wide. `align` keeps the outermost pixel centers in place. `cubic` means bicubic.
-    """
-    weights = np.zeros((after, before))
-    if align:
-        source = np.arange(after) * ((before - 1) / (after - 1) if after > 1 else 0.0)
-    else:
-        source = (np.arange(after) + 0.5) * scale - 0.5
-    if not cubic:
-        source = np.arange(after) * 1.0 if before == after else np.maximum(source, 0)
-    first = np.minimum(np.floor(source), before - 1)
-    rest = np.clip(source - first, 0, 1)
-    taps = (
-        {-1: _far(rest + 1), 0: _near(rest), 1: _near(1 - rest), 2: _far(2 - rest)} if cubic else {0: 1 - rest, 1: rest}
-    )
-    for offset, weight in taps.items():
-        places = np.clip(first + offset, 0, before - 1).astype(int)
-        np.add.at(weights, (np.arange(after), places), weight)
-    return weights
-
-
-def _near(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
-
-
-def _far(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
 
 
 def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int64]:
@@ -388,13 +298,3 @@ def _nearest(before: int, after: int, scale: float, mode: str) -> NDArray[np.int
     shift = 0.5 if mode == "nearest-exact" else 0.0
     source = ((np.arange(after) + shift) * np.float64(np.float32(scale))).astype(np.float32)
     return np.minimum(np.floor(source), before - 1).astype(np.int64)
-
-
-def _size(inputs: Any, axis: int) -> int:
-    size = inputs.shape[axis]
-    if size is None:
-        raise ValueError(
-            f"axis {axis} of the input must have a known size, but the input shape is {tuple(inputs.shape)}"
-            ": give it in the input specification"
-        )
-    return int(size)
