@@ -20,8 +20,8 @@ from keras3conv.formats.keras.architecture import parse
 from keras3conv.formats.keras.layers import distinct, layers_of, reader_of
 from keras3conv.formats.safe.hdf5_overwrite import overwrite_datasets
 from keras3conv.formats.safe.hdf5_reader import Hdf5File
-from keras3conv.formats.safe.source import Source, parse_json
-from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member, scan, verify
+from keras3conv.formats.safe.source import Source, Window, parse_json
+from keras3conv.formats.safe.zip import MAX_INFLATED, Member, read_member, scan, verify
 from keras3conv.model.views import ModelView, Reader, TensorRef
 from keras3conv.transforms import Array
 

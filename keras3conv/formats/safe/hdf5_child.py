@@ -17,8 +17,8 @@ import numpy as np
 from keras3conv.errors import FileError, message_of
 from keras3conv.formats.safe import hdf5_survey
 from keras3conv.formats.safe.hdf5_dataset import Dataset
-from keras3conv.formats.safe.source import Source
-from keras3conv.formats.safe.zip import MAX_INFLATED, Member, Window, read_member
+from keras3conv.formats.safe.source import Source, Window
+from keras3conv.formats.safe.zip import MAX_INFLATED, Member, read_member
 
 _MEMORY = 1 << 30
 """The bytes that the child process may allocate in addition to the values that it returns."""

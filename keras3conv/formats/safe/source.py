@@ -1,5 +1,6 @@
 """Read a file safely: detect if the file changes while it is read, and check declared sizes."""
 
+import io
 import json
 import os
 import stat
@@ -112,6 +113,42 @@ class Source:
     def _compare(self, status: os.stat_result) -> None:
         if status.st_size != self.size or _stamp(status) != self.stamp:
             raise MalformedCheckpoint(f"{self.path} changed while it was in use: read it again")
+
+
+class Window(io.RawIOBase):
+    """A read-only file object over a part of a file, through which h5py reads an uncompressed member."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        """Create a read-only file object over `size` bytes of `file`, from byte `start` on."""
+        super().__init__()
+        self._file, self._start, self._size, self._position = file, start, size, 0
+
+    def readable(self) -> bool:
+        """Return True, because this file object can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True, because this file object supports `seek`."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position in the byte range, as `io.IOBase.seek` does in a file."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = origin + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Return the current position, counted from the start of the byte range."""
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer
+        """Read bytes into a buffer, at most up to the end of the byte range; return their number."""
+        count = max(0, min(len(buffer), self._size - self._position))
+        self._file.seek(self._start + self._position)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
 
 
 def zero_tail(source: Source) -> str:

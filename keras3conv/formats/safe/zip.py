@@ -3,7 +3,6 @@
 Members are not extracted to paths, so a dangerous member name does no harm.
 """
 
-import io
 import struct
 import zipfile
 import zlib
@@ -20,6 +19,9 @@ _END = struct.Struct("<4s4H2IH")
 _LARGE_END = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = struct.Struct("<4sIQI")
 """The struct formats of the records at the end of a zip archive; torch always writes the two zip64 records."""
+
+_ELSEWHERE = 0xFFFFFFFF
+"""The placeholder for a size in a local header, where zip64 stores the size in other fields."""
 
 _FOLDER = 0x10
 """The attribute by which a zip archive marks a member that is a folder."""
@@ -106,7 +108,11 @@ def read_member(source: Source, member: Member, limit: int) -> bytes:
         )
     with source.open() as file:
         raw = bytes(source.read(file, member.start, member.stored))
-    data = _inflate(source, member, raw) if member.compressed else raw
+    data = _inflated(source, member, raw, member.size + 1) if member.compressed else raw
+    if len(data) > member.size:
+        raise BudgetExceeded(
+            f"{source.path}: {quoted(member.name)} contains more than the declared {member.size:,} bytes"
+        )
     if len(data) != member.size or zlib.crc32(data) != member.crc:
         raise MalformedCheckpoint(
             f"{source.path}: {quoted(member.name)} has a different size or CRC than the archive declares: "
@@ -125,48 +131,7 @@ def read_start(source: Source, file: BinaryIO, member: Member, size: int) -> byt
         size: The number of bytes.
     """
     raw = bytes(source.read(file, member.start, min(member.stored, size if not member.compressed else 2 * size + 512)))
-    if not member.compressed:
-        return raw
-    try:
-        return zlib.decompressobj(-15).decompress(raw, size)
-    except zlib.error as error:
-        raise MalformedCheckpoint(f"{source.path}: {quoted(member.name)} cannot be decompressed: {error}") from error
-
-
-class Window(io.RawIOBase):
-    """A read-only file object over a part of a file, through which h5py reads an uncompressed member."""
-
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        """Create a read-only file object over `size` bytes of `file`, from byte `start` on."""
-        super().__init__()
-        self._file, self._start, self._size, self._position = file, start, size, 0
-
-    def readable(self) -> bool:
-        """Return True, because this file object can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True, because this file object supports `seek`."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position in the byte range, as `io.IOBase.seek` does in a file."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = origin + offset
-        return self._position
-
-    def tell(self) -> int:
-        """Return the current position, counted from the start of the byte range."""
-        return self._position
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the stub says Buffer
-        """Read bytes into a buffer, at most up to the end of the byte range; return their number."""
-        count = max(0, min(len(buffer), self._size - self._position))
-        self._file.seek(self._start + self._position)
-        data = self._file.read(count)
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+    return _inflated(source, member, raw, size) if member.compressed else raw
 
 
 def _central_directory(source: Source, file: BinaryIO) -> list[zipfile.ZipInfo]:
@@ -271,7 +236,7 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
             f"{source.path}: the member {quoted(info.filename)} is not at the place that the list of the zip archive "
             "declares"
         )
-    is_same = (crc, _agree(stored, info.compress_size), _agree(size, info.file_size)) == (info.CRC, True, True)
+    is_same = crc == info.CRC and stored in (info.compress_size, _ELSEWHERE) and size in (info.file_size, _ELSEWHERE)
     if (flags, method) != (info.flag_bits, info.compress_type) or not (is_same or flags & _DEFERRED):
         raise MalformedCheckpoint(
             f"{source.path}: the zip archive describes {quoted(info.filename)} twice, in its directory and before the "
@@ -285,14 +250,6 @@ def _data_start(source: Source, file: BinaryIO, info: zipfile.ZipInfo) -> int:
     return start
 
 
-def _agree(local: int, size: int) -> bool:
-    """Return whether the size in a member's local header agrees with the size in the zip directory.
-
-    The local header may have a placeholder instead, because zip64 stores large sizes elsewhere.
-    """
-    return local in (size, 0xFFFFFFFF)
-
-
 def _check_overlaps(source: Source, members: Mapping[str, Member]) -> None:
     end, before = 0, ""
     for member in sorted(members.values(), key=lambda member: member.start):
@@ -304,14 +261,9 @@ def _check_overlaps(source: Source, members: Mapping[str, Member]) -> None:
         end, before = member.start + member.stored, member.name
 
 
-def _inflate(source: Source, member: Member, raw: bytes) -> bytes:
-    inflater = zlib.decompressobj(-15)
+def _inflated(source: Source, member: Member, raw: bytes, size: int) -> bytes:
+    """Return the first bytes of a compressed member, at most `size`, from its bytes in the file."""
     try:
-        data = inflater.decompress(raw, member.size + 1)
+        return zlib.decompressobj(-15).decompress(raw, size)
     except zlib.error as error:
         raise MalformedCheckpoint(f"{source.path}: {quoted(member.name)} cannot be decompressed: {error}") from error
-    if len(data) > member.size:
-        raise BudgetExceeded(
-            f"{source.path}: {quoted(member.name)} contains more than the declared {member.size:,} bytes"
-        )
-    return data
