@@ -1,13 +1,10 @@
 """Copy arrays to contiguous memory, faster than `np.ascontiguousarray` for transposed arrays.
 
 Transforms return views, and writing a tensor makes it contiguous, so this copy is most of the cost of a conversion.
-numpy iterates over the result in order and reads the source with a large stride. It returns to a cache line after a
-pass along the other axes. By then the line has been evicted if the pass is long, or if the stride is a multiple of a
-large power of two, as in every transformer: then all lines of a pass map to a few sets of the cache.
-
-This module copies such an array in tiles. A tile is read in runs that are contiguous in the source, written to a small
-scratch buffer with rows of odd length, and from there to the result in runs that are contiguous in the result. The
-scratch buffer stays in the cache, and its rows map to different sets.
+If numpy would read the cache lines of an array from memory again and again (see `cache`), this module copies it in
+tiles. A tile is read in runs that are contiguous in the source, written to a small scratch buffer with rows of odd
+length, and from there to the result in runs that are contiguous in the result. The scratch buffer stays in the cache,
+and its rows map to different sets.
 
 The constants describe ordinary processors and were chosen by measurement (`benchmarks/bench_transforms.py`). They
 affect speed only: every path gives the same bits.
@@ -15,32 +12,17 @@ affect speed only: every path gives the same bits.
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from math import gcd, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras3conv.errors import TransformError
+from keras3conv.numerics.cache import LINE, numpy_is_fast
 from keras3conv.transforms import Array
 
 _SMALL = 1 << 16
 """The number of elements below which numpy copies an array: it fits the cache, and setting up tiles takes time."""
-
-_LINE = 64
-"""The size of a cache line in bytes."""
-
-_PAGE = 4096
-_SETS = 64
-"""The number of sets in the first-level cache, one of which each address belongs to: 64 in almost every processor."""
-
-_WAYS = 16
-"""The number of cache lines of one set that a pass may touch; if it touches more, copying in tiles is faster."""
-
-_ENTRIES = 1024
-"""The number of page addresses that the processor caches (TLB entries)."""
-
-_SECOND_CACHE = 2 << 20
-"""The number of bytes of the second-level cache that a pass may use."""
 
 _RUN = 1024
 """The length in bytes of the runs of a tile that are contiguous in the source."""
@@ -93,7 +75,7 @@ def own_copy(array: Array, *, dtype: Any = None) -> Array:
         dtype: The dtype to cast to; by default the dtype of the array.
     """
     wanted = array.dtype if dtype is None else np.dtype(dtype)
-    if array.size < _SMALL or _numpy_is_fast(array, _long_axes(array)):
+    if array.size < _SMALL or numpy_is_fast(array, _long_axes(array)):
         return np.array(array, dtype=wanted, order="C")
     result: Array = np.empty(array.shape, wanted)
     copy_into(result, np.asarray(array))
@@ -112,8 +94,8 @@ def aligned_copy(array: Array) -> Array:
 
 def aligned_empty(array: Array) -> Array:
     """Return an uninitialised row-major array of the shape and dtype of another one that starts at a cache line."""
-    memory = np.empty(array.nbytes + _LINE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % _LINE
+    memory = np.empty(array.nbytes + LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % LINE
     return memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
 
 
@@ -143,7 +125,7 @@ def copy_into(target: Array, array: Array, *, checked: bool = False) -> bool:
     order = _long_axes(target)
     if not target.flags.c_contiguous:
         order.sort(key=lambda axis: -abs(target.strides[axis]))
-    if _numpy_is_fast(array, order) or not _movable(target, array):
+    if numpy_is_fast(array, order) or not _movable(target, array):
         np.copyto(target, array, casting="unsafe")
         return checked and is_finite(target)
     axes = _merged(target, array, order)
@@ -199,45 +181,6 @@ def _merged(target: Array, source: Array, order: Iterable[int]) -> list[_Axis]:
             size *= axes.pop().size
         axes.append(_Axis(size, to, read))
     return axes
-
-
-def _numpy_is_fast(source: Array, order: Sequence[int]) -> bool:
-    """Return True if numpy copies an array fast, because each cache line stays cached until all of it has been read.
-
-    numpy reads the next element of a cache line with each step along the axis of the smallest source stride. Between
-    two such steps it iterates over all axes that come later in `order`.
-
-    Args:
-        source: The array to read.
-        order: The indices of its axes, that of the outermost loop first.
-    """
-    steps = [abs(source.strides[axis]) for axis in order]
-    nearest = steps.index(min(steps))
-    # The source is read contiguously, or is broadcast, or has only few elements per cache line.
-    if nearest == len(steps) - 1 or not 0 < steps[nearest] <= _LINE // 4:
-        return True
-    inside = [(source.shape[axis], step) for axis, step in zip(order[nearest + 1 :], steps[nearest + 1 :], strict=True)]
-    lines = _touched(inside, _LINE)
-    common = gcd(*steps[nearest + 1 :])
-    sets = _SETS if common % _LINE else _SETS // gcd(common // _LINE, _SETS)
-    if lines <= _WAYS * sets:
-        return True
-    # The second-level cache is fast enough unless the pass maps to less than an eighth of the first-level sets.
-    claimed = lines * _LINE * (_SETS // sets)
-    return sets > _SETS // 8 and claimed <= _SECOND_CACHE and _touched(inside, _PAGE) <= _ENTRIES
-
-
-def _touched(axes: Iterable[tuple[int, int]], unit: int) -> int:
-    """Return the number of memory blocks (cache lines or pages) that one iteration over all indices of axes reads.
-
-    Args:
-        axes: The size and the stride in bytes of each axis.
-        unit: The size of a block in bytes.
-    """
-    touched = 1
-    for size, step in axes:
-        touched *= size if step >= unit else max(1, size * step // unit)
-    return touched
 
 
 def _move(axes: Sequence[_Axis], target: Array, source: Array, *, checked: bool) -> bool:
@@ -311,8 +254,8 @@ def _scratch(tile: Sequence[int], run: Sequence[int], itemsize: int) -> tuple[Ar
     """
     order = [index for index in range(len(tile)) if index not in run] + list(run)
     width = prod(tile[index] for index in run)
-    lines = -(-width * itemsize // _LINE)
-    rows = np.empty((prod(tile) // width, (lines * _LINE + _PADDING) // itemsize), _UNSIGNED[itemsize])
+    lines = -(-width * itemsize // LINE)
+    rows = np.empty((prod(tile) // width, (lines * LINE + _PADDING) // itemsize), _UNSIGNED[itemsize])
     return rows, rows[:, :width].reshape([tile[index] for index in order]).transpose(np.argsort(order))
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks import bench_transforms
 from keras3conv.errors import TransformError
+from keras3conv.numerics import cache
 from keras3conv.numerics import copying as transforms_move
 from keras3conv.numerics.copying import contiguous, copy_into, own_copy
 from keras3conv.transforms import Array
@@ -60,8 +61,10 @@ def always_tiles(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         moved.append(1)
         return move(*arguments, **keywords)
 
-    for name, value in {"_SMALL": 2, "_RUN": 32, "_ROWS": 4, "_WAYS": 0, "_SECOND_CACHE": 0}.items():
+    for name, value in {"_SMALL": 2, "_RUN": 32, "_ROWS": 4}.items():
         monkeypatch.setattr(transforms_move, name, value)
+    for name in ("_WAYS", "_SECOND_CACHE"):
+        monkeypatch.setattr(cache, name, 0)
     monkeypatch.setattr(transforms_move, "_move", counted)
     return moved
 
