@@ -13,7 +13,8 @@ from keras3conv.formats.identify import CONTENTS, by_suffix
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.safe.streaming import Progress
 from keras3conv.formats.shards import Shards, divide, index_of, weight_map_files
-from keras3conv.formats.store import ALL_CHECKS, LAYOUTS, Checks, Written, store, store_in_template
+from keras3conv.formats.store import ALL_CHECKS, LAYOUTS, Checks, Written, store
+from keras3conv.formats.template import store_in_template
 from keras3conv.model.views import Reader, TensorRef
 from keras3conv.writing import private_folders
 from keras3conv.writing.digests import digest
