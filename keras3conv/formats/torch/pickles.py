@@ -8,6 +8,7 @@ can take long.
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from keras3conv.errors import BudgetExceeded, MalformedCheckpoint, quoted
@@ -111,6 +112,11 @@ class _Machine:
         self.position = end + 1
         return text
 
+    def popped(self, count: int) -> list[Any]:
+        """Remove the topmost values from the stack, and return them."""
+        values = [self.stack.pop() for _ in range(count)]
+        return values[::-1]
+
     def marked(self) -> list[Any]:
         """Remove the values above the topmost MARK of the pickle from the stack, and return them."""
         values = []
@@ -144,6 +150,9 @@ class _Machine:
         target = self.target(list)
         if target is not None:
             target.extend(values)
+
+    def put(self, place: int) -> None:
+        self.memo[place] = self.stack[-1]
 
     def get(self, place: int) -> None:
         if place not in self.memo:
@@ -190,109 +199,70 @@ def _key(value: Any) -> Any:
     return OddKey(quoted(value) if isinstance(value, bytes | float | int) else _kind(value))
 
 
-def _push(read: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
+_Step = Callable[[_Machine], object]
+"""A function that executes a pickle instruction."""
+
+_UTF_8 = partial(str, encoding="utf-8", errors="surrogatepass")
+_LATIN_1 = partial(str, encoding="latin-1")  # the texts of Python 2 have one byte per character
+_SIGNED = partial(int.from_bytes, byteorder="little", signed=True)
+
+
+def _push(read: Callable[[_Machine], Any]) -> _Step:
     return lambda machine: machine.stack.append(read(machine))
 
 
-def _container(read: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
+def _container(read: Callable[[_Machine], Any]) -> _Step:
     return lambda machine: machine.push_container(read(machine))
 
 
-def _text(size: int) -> Callable[[_Machine], None]:
-    return _push(lambda machine: machine.take(machine.number(size)).decode("utf-8", "surrogatepass"))
-
-
-def _latin(size: int) -> Callable[[_Machine], None]:
-    """Return the function that handles a pickle instruction with a text of Python 2, one byte per character.
+def _sized(size: int, convert: Callable[[bytes], Any]) -> _Step:
+    """Return the function that executes a pickle instruction with a value whose length is stored before it.
 
     Args:
-        size: The number of bytes before the text that store its length.
+        size: The number of bytes that store the length.
+        convert: A function that returns the value for its bytes.
     """
-    return _push(lambda machine: machine.take(machine.number(size)).decode("latin-1"))
+    return _push(lambda machine: convert(machine.take(machine.number(size))))
 
 
-def _bytes(size: int) -> Callable[[_Machine], None]:
-    return _push(lambda machine: machine.take(machine.number(size)))
-
-
-def _long(size: int) -> Callable[[_Machine], None]:
-    return _push(lambda machine: int.from_bytes(machine.take(machine.number(size)), "little", signed=True))
-
-
-def _tuple(size: int) -> Callable[[_Machine], None]:
-    def step(machine: _Machine) -> None:
-        values = [machine.stack.pop() for _ in range(size)]
-        machine.push_container(tuple(reversed(values)))
-
-    return step
-
-
-def _put(size: int) -> Callable[[_Machine], None]:
-    def step(machine: _Machine) -> None:
-        machine.memo[machine.number(size)] = machine.stack[-1]
-
-    return step
-
-
-def _memoize(machine: _Machine) -> None:
-    machine.memo[len(machine.memo)] = machine.stack[-1]
-
-
-def _skip(size: int) -> Callable[[_Machine], None]:
-    def step(machine: _Machine) -> None:
-        machine.take(size)
-
-    return step
-
-
-def _taking(step: Callable[[_Machine, list[Any]], None], size: int) -> Callable[[_Machine], None]:
-    """Return the function that executes a pickle instruction: it pops `size` values and passes them to `step`."""
-
-    def step_with_values(machine: _Machine) -> None:
-        values = [machine.stack.pop() for _ in range(size)]
-        step(machine, values[::-1])
-
-    return step_with_values
-
-
-_STEPS: dict[int, Callable[[_Machine], None]] = {
+_STEPS: dict[int, _Step] = {
     ord(code): step
     for code, step in {
-        "\x80": _skip(1),  # PROTO
-        "\x95": _skip(8),  # FRAME
+        "\x80": lambda machine: machine.take(1),  # PROTO
+        "\x95": lambda machine: machine.take(8),  # FRAME
         "(": _push(lambda _: _MARK),
-        "0": lambda machine: machine.stack.__delitem__(-1),  # POP
-        "1": lambda machine: (machine.marked(), None)[1],  # POP_MARK
+        "0": lambda machine: machine.stack.pop(),  # POP
+        "1": lambda machine: machine.marked(),  # POP_MARK
         "N": _push(lambda _: None),
         "\x88": _push(lambda _: True),
         "\x89": _push(lambda _: False),
         "K": _push(lambda machine: machine.number(1)),
         "M": _push(lambda machine: machine.number(2)),
-        "J": _push(lambda machine: int.from_bytes(machine.take(4), "little", signed=True)),
-        "\x8a": _long(1),
-        "\x8b": _long(4),
+        "J": _push(lambda machine: _SIGNED(machine.take(4))),
+        "\x8a": _sized(1, _SIGNED),
+        "\x8b": _sized(4, _SIGNED),
         "G": _push(lambda machine: struct.unpack(">d", machine.take(8))[0]),
-        "X": _text(4),
-        "\x8c": _text(1),
-        "\x8d": _text(8),
-        "U": _latin(1),
-        "T": _latin(4),
-        "C": _bytes(1),
-        "B": _bytes(4),
-        "\x8e": _bytes(8),
-        "\x96": _bytes(8),  # BYTEARRAY8
+        "X": _sized(4, _UTF_8),
+        "\x8c": _sized(1, _UTF_8),
+        "\x8d": _sized(8, _UTF_8),
+        "U": _sized(1, _LATIN_1),
+        "T": _sized(4, _LATIN_1),
+        "C": _sized(1, bytes),
+        "B": _sized(4, bytes),
+        "\x8e": _sized(8, bytes),
+        "\x96": _sized(8, bytes),  # BYTEARRAY8
         "]": _container(lambda _: []),
         "l": _container(lambda machine: machine.marked()),
-        "a": _taking(_Machine.add_items, 1),
+        "a": lambda machine: machine.add_items(machine.popped(1)),
         "e": lambda machine: machine.add_items(machine.marked()),
         ")": _push(lambda _: ()),
         "t": _container(lambda machine: tuple(machine.marked())),
-        "\x85": _tuple(1),
-        "\x86": _tuple(2),
-        "\x87": _tuple(3),
+        "\x85": _container(lambda machine: tuple(machine.popped(1))),
+        "\x86": _container(lambda machine: tuple(machine.popped(2))),
+        "\x87": _container(lambda machine: tuple(machine.popped(3))),
         "}": _container(lambda _: {}),
         "d": lambda machine: machine.dictionary(machine.marked()),
-        "s": _taking(_Machine.set_items, 2),
+        "s": lambda machine: machine.set_items(machine.popped(2)),
         "u": lambda machine: machine.set_items(machine.marked()),
         "\x8f": _container(lambda _: []),  # EMPTY_SET
         "\x90": lambda machine: machine.add_items(machine.marked()),
@@ -304,9 +274,9 @@ _STEPS: dict[int, Callable[[_Machine], None]] = {
         "\x92": _Machine.new_with_keywords,
         "b": _Machine.build,
         "Q": _Machine.push_storage,
-        "q": _put(1),
-        "r": _put(4),
-        "\x94": _memoize,
+        "q": lambda machine: machine.put(machine.number(1)),
+        "r": lambda machine: machine.put(machine.number(4)),
+        "\x94": lambda machine: machine.put(len(machine.memo)),
         "h": lambda machine: machine.get(machine.number(1)),
         "j": lambda machine: machine.get(machine.number(4)),
     }.items()
