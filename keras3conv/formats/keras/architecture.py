@@ -114,7 +114,7 @@ def _layer(entry: Any, where: str, depth: int) -> LayerConfig:
         kind=qualified(custom, module if isinstance(module, str) else ""),
         config=config,
         children=children,
-        calls=tuple(_sources(node) for node in inbound),
+        calls=tuple(tuple(dict.fromkeys(_histories(node))) for node in inbound),
         inputs=_input_shapes(inbound[0]) if inbound else _built_shapes(entry),
     )
 
@@ -126,17 +126,8 @@ def _walk(layers: tuple[LayerConfig, ...], prefix: str) -> Iterator[tuple[str, L
         yield from _walk(layer.children, f"{path}/")
 
 
-def _sources(node: Any) -> tuple[Call, ...]:
-    """Return the calls whose outputs are inputs of a call, each as layer name and number: (("conv", 0), ("conv", 1)).
-
-    Args:
-        node: The entry of the call in `inbound_nodes`.
-    """
-    return tuple(dict.fromkeys(_histories(node)))
-
-
 def _histories(value: Any) -> Iterator[Call]:
-    """Yield the layer calls whose output tensors occur in an argument of another call.
+    """Yield the calls whose outputs occur in an argument of another call, each as layer name and number: ("conv", 1).
 
     In files of Keras 3, the key `keras_history` marks such a tensor. In those of Keras 2, it is a list that begins with
     a layer name and two numbers.

@@ -14,15 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import (
-    BudgetExceeded,
-    FileError,
-    MalformedCheckpoint,
-    NoData,
-    UnsafeCheckpoint,
-    listed,
-    quoted,
-)
+from keras3conv.errors import BudgetExceeded, FileError, MalformedCheckpoint, NoData, UnsafeCheckpoint, listed, quoted
 from keras3conv.formats import foreign
 from keras3conv.formats.safe.source import Source, check_count, check_names, dtype_named, zero_tail
 from keras3conv.formats.safe.zip import Member, read_member, scan, verify
@@ -153,9 +145,8 @@ def _archive(source: Source) -> Stored:
 def _legacy(source: Source) -> Stored:
     """Return the content of a checkpoint in the format before torch 1.6: pickles, then the bytes of each storage."""
     where = str(source.path)
-    limit = min(source.size, pickles.MAX_PICKLE)
     with source.open() as file:
-        data = bytes(source.read(file, 0, limit))
+        data = bytes(source.read(file, 0, min(source.size, pickles.MAX_PICKLE)))
     position = len(LEGACY_MAGIC)
     version, position = pickles.parse(data, where, position)
     system, position = pickles.parse(data, where, position)
