@@ -4,6 +4,26 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that torch itself uses
 
 
+def activated(name: str, x: torch.Tensor) -> torch.Tensor:
+    """Apply the activation with a name in `torch.nn.functional`; "linear" returns the input unchanged."""
+    if name == "hard_sigmoid_of_keras_2":
+        return (0.2 * x + 0.5).clamp(0, 1)
+    result: torch.Tensor = x if name == "linear" else getattr(torch.nn.functional, name)(x)
+    return result
+
+
+def masked_softmax(scores: torch.Tensor, key_mask: torch.Tensor | None, is_causal: bool) -> torch.Tensor:
+    """Return the weights of an attention from its scores of shape (batch, queries, keys), as Keras computes them.
+
+    Keys with False in `key_mask`, of shape (batch, keys), are masked out; with `is_causal`, later ones than the query.
+    """
+    mask = torch.ones_like(scores, dtype=torch.bool)
+    mask = mask.tril() if is_causal else mask
+    mask = mask if key_mask is None else mask & key_mask[:, None, :].bool()
+    far = 65504.0 if scores.dtype == torch.float16 else 1e9
+    return torch.where(mask, scores, scores - far).softmax(-1)
+
+
 def pad_same(
     x: torch.Tensor,
     kernel_size: tuple[int, ...],
@@ -39,4 +59,4 @@ def rgb_to_hsv(x: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.stack([hue, saturation, value], dim)
 
 
-__all__ = ["pad_same", "rgb_to_hsv"]
+__all__ = ["activated", "masked_softmax", "pad_same", "rgb_to_hsv"]

@@ -1,7 +1,9 @@
-"""Define the attention layers of Keras that torch.nn lacks; they need only torch."""
+"""Define the attention layers of Keras that torch.nn lacks; they need only torch and `functions`."""
 
 import torch
 from torch import nn
+
+from keras3conv.frameworks.torch.functions import masked_softmax
 
 
 class Attention(nn.Module):
@@ -46,12 +48,7 @@ class Attention(nn.Module):
             A tensor of shape (batch, queries, width).
         """
         key = value if key is None else key
-        scores = self.scores(query, key)
-        mask = torch.ones_like(scores, dtype=torch.bool)
-        mask = mask.tril() if is_causal else mask
-        mask = mask if value_mask is None else mask & value_mask[:, None, :].bool()
-        far = 65504.0 if scores.dtype == torch.float16 else 1e9
-        weights = torch.where(mask, scores, scores - far).softmax(-1)
+        weights = masked_softmax(self.scores(query, key), value_mask, is_causal)
         return nn.functional.dropout(weights, self.dropout, self.training) @ value
 
     def scores(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -103,11 +100,7 @@ class AdditiveAttention(nn.Module):
         key = value if key is None else key
         sums = (query[..., :, None, :] + key[..., None, :, :]).tanh()
         scores = (sums if self.scale is None else self.scale * sums).sum(-1)
-        mask = torch.ones_like(scores, dtype=torch.bool)
-        mask = mask.tril() if is_causal else mask
-        mask = mask if value_mask is None else mask & value_mask[:, None, :].bool()
-        far = 65504.0 if scores.dtype == torch.float16 else 1e9
-        weights = torch.where(mask, scores, scores - far).softmax(-1)
+        weights = masked_softmax(scores, value_mask, is_causal)
         return nn.functional.dropout(weights, self.dropout, self.training) @ value
 
 

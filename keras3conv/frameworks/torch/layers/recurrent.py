@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from keras3conv.frameworks.torch.functions import pad_same
+from keras3conv.frameworks.torch.functions import activated, pad_same
 
 
 class Recurrent(nn.Module):
@@ -110,31 +110,23 @@ class Recurrent(nn.Module):
         bias_ih, bias_hh = bias if kind == "GRU" and bias is not None else (bias, None)
         given = nn.functional.linear(inputs, weight_ih, bias_ih)
         if kind == "SimpleRNN":
-            return [self.activate(activation, given + hidden @ weight_hh.T)]
+            return [activated(activation, given + hidden @ weight_hh.T)]
         if kind == "LSTM":
             i, f, c, o = (given + hidden @ weight_hh.T).chunk(4, -1)
-            carried = self.activate(recurrent_activation, f) * states[1]
-            cell = carried + self.activate(recurrent_activation, i) * self.activate(activation, c)
-            return [self.activate(recurrent_activation, o) * self.activate(activation, cell), cell]
+            carried = activated(recurrent_activation, f) * states[1]
+            cell = carried + activated(recurrent_activation, i) * activated(activation, c)
+            return [activated(recurrent_activation, o) * activated(activation, cell), cell]
         units = hidden.shape[-1]
         gates, candidate = given[..., : 2 * units], given[..., 2 * units :]
         if kind == "GRU":
             products = nn.functional.linear(hidden, weight_hh, bias_hh)
-            update, reset = self.activate(recurrent_activation, gates + products[..., : 2 * units]).chunk(2, -1)
-            new = self.activate(activation, candidate + reset * products[..., 2 * units :])
+            update, reset = activated(recurrent_activation, gates + products[..., : 2 * units]).chunk(2, -1)
+            new = activated(activation, candidate + reset * products[..., 2 * units :])
         else:
             products = hidden @ weight_hh[: 2 * units].T
-            update, reset = self.activate(recurrent_activation, gates + products).chunk(2, -1)
-            new = self.activate(activation, candidate + (reset * hidden) @ weight_hh[2 * units :].T)
+            update, reset = activated(recurrent_activation, gates + products).chunk(2, -1)
+            new = activated(activation, candidate + (reset * hidden) @ weight_hh[2 * units :].T)
         return [update * hidden + (1 - update) * new]
-
-    @staticmethod
-    def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Apply the activation with a name in `torch.nn.functional`; "linear" returns the inputs unchanged."""
-        if name == "hard_sigmoid_of_keras_2":
-            return (0.2 * inputs + 0.5).clamp(0, 1)
-        result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
-        return result
 
 
 class ConvLSTM(nn.Module):
@@ -215,9 +207,9 @@ class ConvLSTM(nn.Module):
         outputs = []
         for gates in given:
             i, f, c, o = (gates + self.convolve(hidden, self.weight_hh, None, ones, ones, "same")).chunk(4, 1)
-            carried = self.activate(self.recurrent_activation, f) * cell
-            cell = carried + self.activate(self.recurrent_activation, i) * self.activate(self.activation, c)
-            hidden = self.activate(self.recurrent_activation, o) * self.activate(self.activation, cell)
+            carried = activated(self.recurrent_activation, f) * cell
+            cell = carried + activated(self.recurrent_activation, i) * activated(self.activation, c)
+            hidden = activated(self.recurrent_activation, o) * activated(self.activation, cell)
             outputs.append(hidden)
         results = [torch.stack(outputs, 1) if self.return_sequences else hidden, hidden, cell]
         if self.channels_last:
@@ -241,11 +233,3 @@ class ConvLSTM(nn.Module):
             inputs = pad_same(inputs, weight.shape[2:], stride, dilation)
         convolve = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[len(stride) - 1]
         return convolve(inputs, weight, bias, stride, 0, dilation)
-
-    @staticmethod
-    def activate(name: str, inputs: torch.Tensor) -> torch.Tensor:
-        """Apply the activation with a name in `torch.nn.functional`; "linear" returns the inputs unchanged."""
-        if name == "hard_sigmoid_of_keras_2":
-            return (0.2 * inputs + 0.5).clamp(0, 1)
-        result: torch.Tensor = inputs if name == "linear" else getattr(nn.functional, name)(inputs)
-        return result
