@@ -92,7 +92,7 @@ def test_a_different_momentum_is_a_warning_and_fails_with_training() -> None:
     assert "momentum: 0.1 in torch, 0.1 in Keras" in report.section("hyperparameters").facts["differs in training only"]
     strict = judged(twin(momentum=0.1), training=True)
     assert failed(strict) == {"hyperparameters", "gradients"}
-    assert strict.section("hyperparameters").problems[0].fixes[0] == "momentum=0.9  # Keras: norm"
+    assert strict.section("hyperparameters").problems[0].fixes[-1] == "momentum=0.9  # Keras: norm"
 
 
 def test_validation_leaves_the_model_unchanged() -> None:

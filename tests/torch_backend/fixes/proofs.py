@@ -170,7 +170,7 @@ def transferred(folder: Path) -> Scope:
     return names
 
 
-@case("validators/hyperparameters.py:_problem", f"{VALIDATE}.raise_if_failed()", only="# norm")
+@case("validators/hyperparameters.py:_problem", f"{VALIDATE}.raise_if_failed()", only="# Keras: norm")
 def another_epsilon(_: Path) -> Scope:
     module = nn.Sequential()
     module.add_module("norm", nn.LayerNorm(4, eps=1e-5))

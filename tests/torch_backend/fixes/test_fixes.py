@@ -145,7 +145,7 @@ def apply_to_command(line: str, case: Case, again: Callable[[], None]) -> None:
 
 def apply_arguments(line: str, case: Case, names: Scope, again: Callable[[], None]) -> None:
     """Add arguments to the call, or, where a comment names a layer, to the layer."""
-    if setting := re.search(r"  # ([\w.]+)$", line):
+    if setting := re.search(r"  # (?:torch|Keras): ([\w.]+)$", line):
         names["rebuilt"](names, setting[1], eval(f"dict({line}\n)", names))  # noqa: S307 - our own message
         again()
     else:
@@ -217,7 +217,7 @@ def test_the_momentum_that_a_passed_report_prints_makes_training_equal() -> None
     module = nn.Sequential(OrderedDict(norm=nn.BatchNorm1d(4))).eval()
     report = judged(keras_model(), training=False)
     _, _, line = report.section("gradients").facts["moving statistics not compared"].partition("Fix: ")
-    assert line.endswith("# norm")
+    assert line.endswith("# Keras: norm")
     assert not judged(keras_model(), training=True).ok
     assert judged(eval(f"keras_model({line}\n)"), training=True).ok  # noqa: S307 - our own message
 
