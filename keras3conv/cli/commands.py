@@ -74,8 +74,9 @@ __all__ = [
 def main() -> None:
     """Run the command line and exit with its status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names in files can have characters that the terminal cannot encode
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            # Files have names that a terminal cannot encode. Without buffers, both streams keep order in one pipe.
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     with process_of_a_command():
         app(prog_name="keras3conv")
 

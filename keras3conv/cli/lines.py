@@ -11,6 +11,8 @@ from dataclasses import replace
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from keras3conv.cli.imported import imports
+
 if TYPE_CHECKING:
     from keras3conv.report.report import Report
 
@@ -37,6 +39,13 @@ def _option(edit: re.Match[str]) -> str:
     return f' --hint "{torch}={keras}"'
 
 
+def _rule(_: re.Match[str]) -> str:
+    """Return the `align` command for a rule of the user; if the running command imports code, the rule goes there."""
+    if code := imports.get():
+        return f"{ALIGN}  # as soon as {code[-1]} has a rule that fits these layers"
+    return f"{ALIGN} --import FILE.py  # your rule for these layers"
+
+
 def _registered(match: re.Match[str]) -> str:
     return f"--import FILE.py  # your file with the class {match[1]}"
 
@@ -59,7 +68,7 @@ _EDIT = rf'\.pair\({_NAMES}, {_NAMES}\)|\.ignore\("([^"]+)", "([^"]+)"(?:, side=
 
 _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (rf"(?:plan = )?plan(?:{_EDIT})+", _edited),
-    (r"k3c\.register\(RULE\)(?=  # your rule)", f"{ALIGN} --import FILE.py"),
+    (r"k3c\.register\(RULE\)  # your rule for these layers", _rule),
     (r'(?:plan = )?plan\.unpair\("[^"]*"\)', ALIGN),
     (r'k3c\.transfer\(source, model, plan, out="([^"]+)"\)', r"keras3conv transfer SOURCE net.py:make -o \1"),
     (r"k3c\.transfer\(source, target_model, plan, out=path\)", "keras3conv transfer SOURCE net.py:make -o FILE"),

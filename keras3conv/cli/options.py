@@ -61,7 +61,7 @@ Backends = Annotated[
 ]
 Onnx = Annotated[bool, typer.Option("--onnx", help="Also export both sides to ONNX, and compare in onnxruntime.")]
 OnnxFolder = Annotated[
-    Path | None, typer.Option("--onnx-dir", metavar="FOLDER", help="As --onnx, and keep both ONNX files in FOLDER.")
+    Path | None, typer.Option("--onnx-dir", metavar="FOLDER", help="Implies --onnx: keep both ONNX files in FOLDER.")
 ]
 ExpectedFile = Annotated[
     Path | None, typer.Option("--expected", metavar="FILE.npz", help="Expected outputs to compare both models with.")

@@ -32,7 +32,8 @@ def names_for(
     """Return the replacements of placeholders in suggested commands: {"TORCH": "net.pt", "KERAS": "net.keras"}.
 
     "TORCH" and "KERAS" are replaced by the arguments of the running command, " --plan PLAN.json" by the options for
-    the plan, the weights and the state dict, and the start of an `align` command by this command with all options.
+    the plan, the weights and the state dict, and the start of an `align` command by this command with all options. For
+    a file that Keras cannot load, `validate` takes the place of `convert`.
 
     Args:
         torch: The torch model: a file or a factory.
@@ -48,13 +49,18 @@ def names_for(
     read = weights + (f" --entry {quote(entry)}" if entry else "")
     rest = f" -o {quote(str(_new_plan(plan)))}" if again is None else "".join(f" {quote(one)}" for one in again)
     align = f"keras3conv align {quote(torch)} {quote(keras)}{read}"
+    made = "net.py:make_model"
+    planned = f" --plan {quote(str(plan))}" if plan else ""
     return {
+        f"keras3conv convert {made} --keras-weights {quote(keras)} -o FOLDER": (
+            f"keras3conv validate {quote(torch)} {made} --keras-weights {quote(keras)}{planned}{read}"
+        ),
         f"{ALIGN} -o": f"{align} -o",
         ALIGN: f"{align}{rest}",
         VALIDATE: f"keras3conv validate {quote(torch)} {quote(keras)}{read}",
         "TORCH": quote(torch),
         "KERAS": quote(keras),
-        " --plan PLAN.json": (f" --plan {quote(str(plan))}" if plan else "") + read,
+        " --plan PLAN.json": f"{planned}{read}",
     }
 
 

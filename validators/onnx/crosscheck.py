@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.numerics.judgement import Tolerance, worst_difference
+from keras3conv.numerics.judgement import Judgement, Tolerance, worst_difference
 from keras3conv.report.values import Section, Status, Table
 from keras3conv.validators.onnx import export as onnx_export
 from keras3conv.validators.onnx import session as onnx_session
@@ -191,6 +191,7 @@ def _section(
     facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
     facts |= {f"{check.name}, another batch": check.result for check in batches}
     disagreeing = [verdict for verdict in verdicts if not verdict.agrees]
+    facts |= {} if disagreeing else {"each pair": _each_pair(verdicts)}
     line = who_disagrees(verdicts)
     problems = [_problem(line, suspected_part(verdicts, exporters), disagreeing)] if disagreeing else []
     problems += [Problem(fact=f"{check.name} {check.result}") for check in batches if check.failed]
@@ -208,6 +209,14 @@ def _section(
         tables=(table(verdicts),),
         problems=tuple(problems),
     )
+
+
+def _each_pair(verdicts: list[Verdict]) -> str:
+    """Return the largest difference of every two of torch, Keras and their ONNX files, over all outputs, as text."""
+    found: dict[str, list[Judgement | None]] = {}
+    for verdict in verdicts:
+        found.setdefault(f"{verdict.first} and {verdict.second}", []).append(verdict.judgement)
+    return "; ".join(f"{pair}: {worst_difference(judgements)}" for pair, judgements in found.items())
 
 
 def _other_batches(batches: tuple[_BatchCheck, ...]) -> str:

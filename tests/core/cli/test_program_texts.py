@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -136,3 +138,12 @@ def test_tables_and_messages_fit_the_terminal_without_losing_text(width: int) ->
     assert max(len(part) for part in parts if not part.startswith("Fix:")) <= width
     assert " ".join(" ".join(parts).split()) == " ".join(message.split())
     assert parts[-1] == f"Fix:  {'plan.pair ' * 12}"
+
+
+def test_the_lines_of_both_streams_in_one_pipe_stay_in_order() -> None:
+    code = "import sys; from keras3conv.cli import commands; commands.app = lambda **_: (%s); commands.main()"
+    lines = "print('first'), print('second', file=sys.stderr), print('third')"
+    finished = subprocess.run(
+        [sys.executable, "-c", code % lines], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+    )
+    assert finished.stdout.splitlines() == ["first", "second", "third"]

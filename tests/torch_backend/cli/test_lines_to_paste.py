@@ -96,6 +96,29 @@ def test_the_arguments_of_the_command_replace_the_placeholders_and_nothing_else(
     )
 
 
+def test_validate_is_suggested_again_if_keras_cannot_load_the_file() -> None:
+    message = 'Fix:  k3c.convert(make_model(), weights="m.keras")  # make_model is your own code'
+    names = names_for("n.pt", "m.keras", None, None, entry="ema")
+    assert as_options(message, names) == (
+        "Fix:  keras3conv validate n.pt net.py:make_model --keras-weights m.keras --entry ema  "
+        "# make_model is your own code"
+    )
+
+
+def test_a_rule_that_was_imported_is_not_asked_for_again() -> None:
+    message = f"Fix:  {REGISTER}"
+    assert as_options(message) == f"Fix:  {ALIGN} --import FILE.py  # your rule for these layers"
+    token = imports.set(("own.py",))
+    try:
+        names = names_for("n.pt", "m.keras", None, None)
+        assert as_options(message, names) == (
+            "Fix:  keras3conv align n.pt m.keras --import own.py -o plan.json  "
+            "# as soon as own.py has a rule that fits these layers"
+        )
+    finally:
+        imports.reset(token)
+
+
 def test_a_line_with_a_transform_stays_python() -> None:
     line = 'plan = plan.pair("a", "b", transform=k3c.transforms.Axes("o i -> i o"))'
     assert as_options(f"Fix:  {line}") == f"Fix:  {line}"

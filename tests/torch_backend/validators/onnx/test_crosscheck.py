@@ -74,6 +74,8 @@ def test_four_equal_outputs_pass_and_the_exporters_are_named(capsys: pytest.Capt
         "agrees in a batch of 3 too"
     ] * 2
     assert len(section.tables[0].rows) == 6
+    pairs = [pair.partition(": ")[0] for pair in section.facts["each pair"].split("; ")]
+    assert pairs == [f"{row[1]} and {row[2]}" for row in section.tables[0].rows]
     assert capsys.readouterr() == ("", ""), "the output of exporters is suppressed"
 
 
