@@ -104,7 +104,9 @@ def card(  # noqa: PLR0913 - an argument for every option
     source: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="A file the model was made of; may be repeated.")
     ] = None,
-    name: Annotated[str, typer.Option(metavar="NAME", help="The name; by default that of the folder or file.")] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="The name; by default that of the model, folder or file.")
+    ] = "",
     base_model: Annotated[
         str, typer.Option(metavar="OWNER/NAME", help="The model on the hub of which this is a conversion.")
     ] = "",

@@ -38,6 +38,7 @@ class Card:
         report: The certificate: the report of the conversion's validation.
         files: The files of weights.
         code: The files besides the weights that the example code on the card needs: code and constants.
+        certificate: The file of the certificate, if it is beside the weights; else empty.
         sources: The files that the model was made of.
         licence: The licence of the weights, as the header names it ("apache-2.0"); empty if the author gives none.
         base_model: The model on the hub of which this is a conversion; empty if there is none.
@@ -53,6 +54,7 @@ class Card:
     report: Document
     files: tuple[WrittenFile, ...]
     code: tuple[WrittenFile, ...] = ()
+    certificate: tuple[WrittenFile, ...] = ()
     sources: tuple[WrittenFile, ...] = ()
     licence: str = ""
     base_model: str = ""
@@ -137,7 +139,7 @@ class Card:
     @property
     def checking(self) -> str:
         """The commands for the card that compare the files with their digests, in a shell with the files."""
-        digests = [f"{file.sha256}  {file.path}" for file in (*self.files, *self.code)]
+        digests = [f"{file.sha256}  {file.path}" for file in (*self.files, *self.code, *self.certificate)]
         verify = [f"keras3conv verify {shlex.quote(self.verified)}"] if self.verified else []
         return "\n".join(["sha256sum --check <<'END'", *digests, "END", *verify])
 

@@ -41,7 +41,7 @@ def make_card(
         report: The certificate (the report of `validate`) as JSON; by default `report.json` in the folder.
         sources: The files that the model was made of.
         licence: The licence of the weights.
-        name: The name of the model; by default that of the folder or file.
+        name: The name of the model; by default that in `metadata.json`, or else that of the folder or file.
         base_model: The name of the original model on the Hugging Face hub, such as "timm/resnet50.a1_in1k".
 
     Raises:
@@ -62,11 +62,13 @@ def make_card(
         raise InputError(f"{path} cannot be read as the JSON report that keras3conv wrote: {reason}") from error
     described = files[0].with_name(metadata.NAME)
     inputs, outputs = metadata.read_signature(described) if described.is_file() else ((), ())
+    own_name = metadata.read_name(described) if described.is_file() else ""
     card = Card(
-        name=name or model.absolute().stem,
+        name=name or own_name or model.absolute().stem,
         report=certificate,
         files=tuple(map(_digest, files)),
         code=tuple(_digest(file) for file in (files[0].with_name(name) for name in _CODE) if file.exists()),
+        certificate=(_digest(path),) if path.resolve().parent == files[0].resolve().parent else (),
         sources=tuple(map(_digest, sources)),
         licence=licence,
         base_model=base_model,

@@ -1,12 +1,16 @@
-"""Read the digests, the inputs and the outputs in `metadata.json`, which `convert` writes beside a new model."""
+"""Read the digests, the name, the inputs and the outputs in the `metadata.json` that `convert` writes."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from keras3conv.errors import FileError
 
 NAME = "metadata.json"
+
+_AUTOMATIC = re.compile(r"(functional|sequential|model)(_\d+)?", re.IGNORECASE)
+"""The pattern of the names that models have whose author gave them none."""
 
 
 def read_digests(path: Path) -> Mapping[str, str]:
@@ -23,6 +27,20 @@ def read_digests(path: Path) -> Mapping[str, str]:
     if not isinstance(digests, dict) or not all(isinstance(one, str) for one in digests.values()):
         raise FileError(f"{path} has no digests of files, so keras3conv convert did not write it")
     return digests
+
+
+def read_name(path: Path) -> str:
+    """Return the name of a converted model; empty if its author gave it none, so that it is "functional_1".
+
+    Args:
+        path: The `metadata.json`.
+
+    Raises:
+        FileError: The file cannot be read.
+    """
+    content = _read(path)
+    name = content.get("name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) and not _AUTOMATIC.fullmatch(name) else ""
 
 
 def read_signature(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -182,6 +182,24 @@ def test_the_card_says_what_the_model_takes_and_returns(folder: Path) -> None:
     )
 
 
+def test_the_card_has_the_digest_of_the_certificate_beside_the_weights(folder: Path) -> None:
+    beside, elsewhere = folder / "certificate.json", folder.parent / "certificate.json"
+    for path in (beside, elsewhere):
+        REPORT.save(path)
+    sha256 = hashlib.sha256(beside.read_bytes()).hexdigest()
+    text = run(folder, "--report", beside).stdout
+    assert f"\n{sha256}  certificate.json\nEND\n" in text
+    assert f"| certificate.json | {beside.stat().st_size:,} | `{sha256}` |" in text
+    assert sha256 not in run(folder, "--report", elsewhere).stdout
+
+
+@pytest.mark.parametrize(("name", "title"), [("resnet8", "resnet8"), ("functional_1", "net"), ("Model", "net")])
+def test_the_title_of_the_card_is_the_name_that_the_author_gave_the_model(folder: Path, name: str, title: str) -> None:
+    (folder / "metadata.json").write_text(json.dumps({"sha256": {}, "name": name}))
+    assert f"\n# {title}\n" in run(folder).stdout
+    assert "\n# own\n" in run(folder, "--name", "own").stdout
+
+
 def test_a_card_without_a_certificate_is_refused_with_a_fix(folder: Path) -> None:
     (folder / "report.json").unlink()
     finished = run(folder)
