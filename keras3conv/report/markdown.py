@@ -22,7 +22,7 @@ def write(report: Document) -> str:
     status = report.status
     blocks = [f"# {escape(report.title)}", f"**{GLYPHS[status]} {report.verdict}**: {counted(report)}"]
     if cause := first_cause(report):
-        blocks.append(_fenced(visible(lay_out("", [cause[1]]).lstrip("\n"), keep="\n")))
+        blocks.append(fenced(visible(lay_out("", [cause[1]]).lstrip("\n"), keep="\n")))
     if about := key_facts(report):
         blocks.append(_listed(about))
     certificate = [[_mark(part), escape(part.name), escape(part.outcome)] for part in report.sections]
@@ -63,9 +63,9 @@ def _section(section: Section, reference: str) -> Iterator[str]:
     if section.facts:
         yield _listed(section.facts)
     if section.problems:
-        yield _fenced(problems_of(section, reference))
+        yield fenced(problems_of(section, reference))
     for plot in section.plots:
-        yield _fenced("\n".join(sketch(plot)))
+        yield fenced("\n".join(sketch(plot)))
     for table in section.tables:
         if table.title:
             yield f"**Table**: {escape(table.title)}"
@@ -92,7 +92,7 @@ def _listed(facts: Mapping[str, str]) -> str:
     return "\n".join(f"- *{escape(name)}*: {escape(fact)}" for name, fact in facts.items())
 
 
-def _fenced(text: str) -> str:
+def fenced(text: str) -> str:
     """Return a text as a code block, with a fence longer than any run of backticks in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

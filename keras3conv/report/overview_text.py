@@ -1,11 +1,12 @@
 """Write the overview of a sweep as Markdown, and its rows as lines of text."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from keras3conv.messages import count
 from keras3conv.report.cells import visible
-from keras3conv.report.markdown import escape
+from keras3conv.report.markdown import escape, fenced
 from keras3conv.report.overview import Change, Difference, Overview, Row
 from keras3conv.report.values import GLYPHS
 
@@ -16,14 +17,19 @@ _TITLES: Mapping[Change, str] = {
     "gone": "Gone",
 }
 
+_FIX = re.compile(r"^ *(Fix:  .*(?:\n *(?:or {4}|and {3}| {6}).*)*)", re.MULTILINE)
+"""The pattern of the lines to paste in a message."""
+
 
 def to_markdown(overview: Overview) -> str:
-    """Return the overview as Markdown: tasks that got worse first, then the totals, the failures, and all tasks."""
+    """Return the overview as Markdown: what got worse, the totals, the failures, the lines to paste, all tasks."""
     blocks = [f"# Sweep {escape(overview.name)}", f"**{GLYPHS[overview.status]} {overview.verdict}**: {overview.tally}"]
     blocks += _changes(overview)
     if overview.first_failures:
         rows = [(escape(name), str(number)) for name, number in overview.first_failures.items()]
         blocks += ["## What failed first", _table(("what", "tasks"), rows)]
+    if fixes := _fixes(overview):
+        blocks += ["## Lines to paste", *fixes]
     if overview.rows:
         header = ("task", "status", "outcome", "models", "backend", "dtype", "seconds", "memory")
         blocks += ["## All tasks", _table(header, [_full(row) for row in overview.failed_first])]
@@ -85,6 +91,15 @@ def _changes(overview: Overview) -> Iterator[str]:
         if found := overview.with_change(change):
             yield f"## {title}: {count(len(found), 'task')}"
             yield _table(("task", "before", "now"), [_change(one) for one in found])
+
+
+def _fixes(overview: Overview) -> list[str]:
+    """Return the lines to paste in the messages of tasks that did not pass, each after the tasks that have it."""
+    found: dict[str, list[str]] = {}
+    for row in overview.not_passed:
+        if lines := "\n".join(dict.fromkeys(_FIX.findall(row.message))):
+            found.setdefault(visible(lines, keep="\n"), []).append(_linked(row))
+    return [f"{', '.join(tasks)}:\n\n{fenced(lines)}" for lines, tasks in found.items()]
 
 
 def _change(one: Difference) -> Sequence[str]:

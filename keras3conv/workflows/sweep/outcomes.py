@@ -28,7 +28,7 @@ def of_error(error: BaseException) -> str:
 
 
 def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
-    """Return the outcome of a failed proof and its cause, such as "2 of 3 outputs differ; conv1: the strides differ".
+    """Return the cause of a failed proof, then its outcome, such as "conv1: the strides differ; 2 of 3 outputs differ".
 
     Args:
         outcome: The outcome in one line.
@@ -45,7 +45,7 @@ def with_cause(outcome: str, cause: tuple[Section, Problem] | None) -> str:
             ],
         )
     )
-    return outcome if detail in outcome else _cut(f"{outcome}; {detail}")
+    return outcome if detail in outcome else _cut(f"{detail}; {outcome}")
 
 
 def _cut(text: str) -> str:

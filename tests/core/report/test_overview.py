@@ -88,6 +88,18 @@ def test_tasks_that_got_worse_come_first_in_every_format() -> None:
     assert markdown.index("Worse than before") < markdown.index("## What failed first")
 
 
+def test_the_markdown_has_each_line_to_paste_once_with_its_tasks() -> None:
+    message = "AlignmentError: x\nFix:  hints = { a = 1 }\nor    ignore = { a = 2 }\nProofError: y\n  Fix:  eps=1\nmore"
+    rows = [replace(CRASHED, name=name, message=message) for name in ("a", "b")]
+    text = to_markdown(overview(PASSED, *rows, CRASHED))
+    fence = "```"
+    assert (
+        "## Lines to paste\n\n[a](tasks/bad/log.txt), [b](tasks/bad/log.txt):\n\n"
+        f"{fence}text\nFix:  hints = {{ a = 1 }}\nor    ignore = {{ a = 2 }}\nFix:  eps=1\n{fence}\n\n## All tasks"
+    ) in text
+    assert "## Lines to paste" not in to_markdown(overview(PASSED, CRASHED))
+
+
 def test_the_text_counts_the_tasks_by_what_failed_first_in_them() -> None:
     assert "\nthe first thing that failed: crashed (1 task)\n" in to_text(overview(PASSED, CRASHED))
 

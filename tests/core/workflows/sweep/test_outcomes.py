@@ -29,6 +29,6 @@ def test_the_line_of_a_proof_has_the_layer_and_the_cause_once() -> None:
     problem = Problem(torch="1", keras="norm", fact="eps is 1e-5, epsilon is 0.1")
     section = Section(name="float64", status="failed", claim="", summary="they differ", problems=(problem,))
     told = with_cause("float64: they differ", (section, problem))
-    assert told == "float64: they differ; 1 <-> norm: eps is 1e-5, epsilon is 0.1"
+    assert told == "1 <-> norm: eps is 1e-5, epsilon is 0.1; float64: they differ"
     assert with_cause(told, (section, problem)) == told
     assert with_cause("float64: they differ", None) == "float64: they differ"
