@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ import typer
 
 from keras3conv.cli.app import FAILED, PASSED, command, note
 from keras3conv.cli.options import Debug, Json, Overwrite
+from keras3conv.errors import listed
 from keras3conv.messages import count
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     1 if a task did not, 2 if the file or the folder cannot be used.
     """
     from keras3conv.report.overview_text import to_text
+    from keras3conv.workflows.sweep.folder import interrupted_tasks
     from keras3conv.workflows.sweep.run import sweep as run
 
     with _interrupted_by_termination(), _progress() as (progress, started):
@@ -67,25 +70,27 @@ def sweep(  # noqa: PLR0913 - an argument for every option
             retry=retry,
             progress=progress,
             started=started,
-            kept=_tell_kept,
+            kept=partial(_tell_kept, interrupted_tasks(out)),
         )
     note(f"saved {out / 'index.html'}")
     print(overview.to_json() if as_json else to_text(overview, out))
     return PASSED if overview.ok else FAILED
 
 
-def _tell_kept(rows: "Sequence[Row]") -> None:
+def _tell_kept(interrupted: Sequence[str], rows: "Sequence[Row]") -> None:
     """Print how many tasks have a result already, and are not run: "2 tasks have a result already"; nothing for none.
 
     Args:
+        interrupted: The tasks that were running when an earlier start was killed.
         rows: The results of an earlier start that still count.
     """
-    if not rows:
+    if not rows and not interrupted:
         return
     failed = sum(row.status != "passed" for row in rows)
     again = f", of which {failed} did not pass: --retry runs {'it' if failed == 1 else 'them'} again" if failed else ""
     has = "has" if len(rows) == 1 else "have"
-    note(f"{count(len(rows), 'task')} {has} a result already{again}")
+    killed = f"; an earlier start was killed while it ran {listed(interrupted, 5)}: tasks without a result start again"
+    note(f"{count(len(rows), 'task')} {has} a result already{again}{killed if interrupted else ''}")
 
 
 @command(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from keras3conv.errors import FileError, InputError
 from keras3conv.report.overview import Overview, Row, read_rows
+from keras3conv.workflows.sweep.process import LOG
 from keras3conv.writing.outputs import replacing
 
 ROWS, FORMER = "results.jsonl", "former.jsonl"
@@ -116,11 +117,26 @@ def opened(path: Path, name: str, origin: Path | None) -> Iterator[Results]:
         if not file.read():
             file.write(json.dumps(identity) + "\n")
             file.flush()
+        _remove_parts(path)
         try:
             yield Results(path=path)
         finally:
-            for part in (path / "tasks").glob(".*.part"):
-                shutil.rmtree(part, ignore_errors=True)
+            _remove_parts(path)
+
+
+def interrupted_tasks(path: Path) -> list[str]:
+    """Return the names of the tasks that were running when the last process that wrote into a folder was killed."""
+    return sorted(part.name[1 : -len(".part")] for part in _parts(path) if (part / LOG).exists())
+
+
+def _parts(path: Path) -> Iterator[Path]:
+    """Yield the folders of unfinished tasks; if no process holds the lock, those of a process that was killed."""
+    yield from (path / "tasks").glob(".*.part")
+
+
+def _remove_parts(path: Path) -> None:
+    for part in _parts(path):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def read_results(path: Path) -> tuple[Row, ...]:

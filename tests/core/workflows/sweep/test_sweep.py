@@ -127,6 +127,13 @@ def test_sweep_uses_the_common_exit_codes_and_prints_json_on_stdout(folder: Path
     assert (
         again.stderr.splitlines()[0] == "2 tasks have a result already, of which 1 did not pass: --retry runs it again"
     )
+    for name, files in {"bad": ["task.json", "log.txt"], "gone": ["log.txt"], "waiting": []}.items():  # as after a kill
+        (folder / "one" / "tasks" / f".{name}.part").mkdir()
+        for file in files:
+            (folder / "one" / "tasks" / f".{name}.part" / file).touch()
+    resumed = run(good + bad + good.replace('"good"', '"more"'), "one").stderr.splitlines()[0]
+    assert resumed.endswith("; an earlier start was killed while it ran bad, gone: tasks without a result start again")
+    assert [*(folder / "one" / "tasks").glob(".*.part")] == []
     refused = run(good + "oops = 1\n", "two")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "some.toml: 1 problem, so nothing was run line 6 oops is not a key" in " ".join(refused.stderr.split())
