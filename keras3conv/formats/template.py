@@ -33,7 +33,7 @@ def store_in_template(
     Args:
         temporary: The file to write.
         path: The name that the file will have, for messages.
-        template: The Keras file to copy.
+        template: The Keras file to copy; for a `.weights.h5` file, this may be an archive, whose weights are copied.
         tensors: The tensors with the new weights.
         read: A function that returns the values of the tensor with a path.
         progress: A function to call before every tensor, for files whose values are written in place.
@@ -45,13 +45,17 @@ def store_in_template(
     expected = by_suffix(path)
     source = Source.pin(template)
     found = identify(by_suffix(template), source)
-    if found not in ("keras", "weights h5", "legacy h5") or CONTENTS[found] != CONTENTS[expected]:
-        raise FileError(f"{template} is {CONTENTS[found]}, which is not a template for {CONTENTS[expected]}")
+    is_member = (found, expected) == ("keras", "weights h5")
+    if found not in ("keras", "weights h5", "legacy h5") or (CONTENTS[found] != CONTENTS[expected] and not is_member):
+        raise FileError(
+            f"{template} is {CONTENTS[found]}, which is not a template for {CONTENTS[expected]}: name such a file as "
+            "the target, or a function that returns the model"
+        )
     places = archive.check_inventory(tensors, READERS[found](source))
     layout = None if found == "keras" else lay_out_copy(temporary, Hdf5File(source), places)
     if layout is None:
-        checksums = _rewritten(temporary, source, found, places, read)
-        _compare(temporary, path, found, places, checksums)
+        checksums = _rewritten(temporary, source, "member" if is_member else found, places, read)
+        _compare(temporary, path, expected if is_member else found, places, checksums)
         file = replace(digest(temporary), path=str(path))
     else:
         checksums = fill(temporary, layout, list(places.values()), read, progress)
@@ -74,7 +78,7 @@ def _rewritten(
     Args:
         temporary: The file to write.
         source: The file to copy.
-        kind: Its format.
+        kind: Its format; "member" to write the weights of an archive alone.
         places: For each path of a dataset, its new tensor.
         read: A function that returns the values of the tensor with a path.
     """
@@ -86,8 +90,9 @@ def _rewritten(
         checksums[path] = checksum(array)
         return array
 
-    if kind == "keras":
-        archive.rewrite(temporary, source, places, checked)
+    if kind in ("keras", "member"):
+        write = archive.rewrite if kind == "keras" else archive.write_weights
+        write(temporary, source, places, checked)
         return checksums
     with source.unchanged() as name:
         shutil.copyfile(name, temporary)

@@ -115,6 +115,24 @@ def rewrite(path: Path, template: Source, places: Mapping[str, TensorRef], read:
                 _copy(archive, template, member, cast("IO[bytes]", scratch) if member is weights else None)
 
 
+def write_weights(path: Path, template: Source, places: Mapping[str, TensorRef], read: Reader) -> None:
+    """Write the weights of an archive with new values to a `.weights.h5` file, which is the member of an archive.
+
+    Args:
+        path: The file to write.
+        template: The archive.
+        places: The new tensor for each dataset of the weights, by the path of the dataset.
+        read: A function that returns the values of the tensor with a path.
+    """
+    weights = _weights(template, scan(template))
+    if not weights.compressed:
+        verify(template, weights)
+    with path.open("w+b") as copy:
+        with _opened(template, weights) as file:
+            shutil.copyfileobj(file, copy)
+        overwrite_datasets(copy, Hdf5File(template, weights), places, read)
+
+
 def _check_extraction(template: Source, name: str) -> None:
     """Raise `UnsafeCheckpoint` if Keras would extract an archive member outside of its temporary folder."""
     parts = PurePosixPath(name.replace("\\", "/")).parts

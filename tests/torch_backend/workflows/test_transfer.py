@@ -211,6 +211,21 @@ def test_an_existing_file_is_a_template_and_needs_overwrite(tmp_path: Path) -> N
     assert torch.equal(again.get_layer("b").bias.value.detach(), module.second.bias.detach())
 
 
+def test_the_weights_of_an_archive_are_the_template_of_a_file_of_weights(tmp_path: Path) -> None:
+    module, model = randomize(Net()), twin()
+    archive, weights = tmp_path / "model.keras", tmp_path / "filled.weights.h5"
+    model.save(archive)
+    before = archive.read_bytes()
+    k3c.transfer(module, archive, k3c.align(module, archive), out=weights)
+    assert archive.read_bytes() == before
+    filled = twin()
+    filled.load_weights(weights)
+    k3c.transfer(module, model, k3c.align(module, model))
+    assert values(filled) == values(model)
+    with pytest.raises(FileError, match="not a template for a Keras archive: name such a file as the target"):
+        k3c.transfer(module, weights, k3c.align(module, weights), out=tmp_path / "new.keras")
+
+
 def test_a_large_permuted_kernel_is_transferred_bit_for_bit_and_autograd_detects_the_write() -> None:
     module = nn.Conv2d(64, 96, 3)
     model = keras.Sequential([keras.Input((5, 5, 64)), keras.layers.Conv2D(96, 3, name="c")])
