@@ -28,6 +28,7 @@ PASSED_ON = {
     "keras3conv/errors.py": "`Problem` holds the lines of others",
     "keras3conv/messages.py": "`lay_out` prints the lines of others",
     "keras3conv/report/json.py": "reads the lines of others",
+    "keras3conv/report/overview_text.py": "recognises the lines of others",
     "keras3conv/report/repeats.py": "leaves out the lines of others that were shown",
     "keras3conv/demo/story.py": "prints a line of a report",
     "keras3conv/width.py": "recognises the lines of others",

@@ -145,7 +145,7 @@ def apply_to_command(line: str, case: Case, again: Callable[[], None]) -> None:
 
 def apply_arguments(line: str, case: Case, names: Scope, again: Callable[[], None]) -> None:
     """Add arguments to the call, or, where a comment names a layer, to the layer."""
-    if setting := re.search(r"  # (?:torch|Keras): ([\w.]+)$", line):
+    if setting := re.search(r"  # (?:(?:torch|Keras): )?([\w.]+)$", line):
         names["rebuilt"](names, setting[1], eval(f"dict({line}\n)", names))  # noqa: S307 - our own message
         again()
     else:
