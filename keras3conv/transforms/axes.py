@@ -117,13 +117,14 @@ class Axes(Transform):
         return f'Axes("{self.pattern}"{sizes})'
 
     @cached_property
-    def _sides(self) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+    def groups(self) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+        """The names in each axis of the array and of the result: ((("h", "d"), ("i",)), (("i",), ("h",), ("d",)))."""
         return _parse(self.pattern)
 
     @cached_property
     def inverse(self) -> "Axes":
         """Return the transform with the pattern reversed: "h w i o -> o i h w" for "o i h w -> h w i o"."""
-        left, right = self._sides
+        left, right = self.groups
         return Axes(f"{write_side(right)} -> {write_side(left)}", **dict(self.sizes))
 
     def _solve(self, shape: Shape) -> dict[str, int]:
@@ -132,7 +133,7 @@ class Axes(Transform):
         Args:
             shape: The shape of the array.
         """
-        left, _ = self._sides
+        left, _ = self.groups
         if len(shape) != len(left):
             raise TransformError(
                 f"{self!r} takes an array with {len(left)} axes, but this one has {len(shape)}, with the shape {shape}"
@@ -158,13 +159,13 @@ class Axes(Transform):
         """
         (shape,) = self._require_count(1, shapes)
         sizes = self._solve(shape)
-        return (tuple(prod(sizes[name] for name in group) for group in self._sides[1]),)
+        return (tuple(prod(sizes[name] for name in group) for group in self.groups[1]),)
 
     def __call__(self, arrays: Arrays) -> Arrays:
         """Return the rearranged array: a view, unless it merges axes that are not adjacent in memory."""
         (array,) = self._require_count(1, arrays)
         sizes = self._solve(array.shape)
-        left, right = self._sides
+        left, right = self.groups
         names = [name for group in left for name in group]
         order = [names.index(name) for group in right for name in group]
         split = array.reshape([sizes[name] for name in names])

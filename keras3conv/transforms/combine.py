@@ -1,6 +1,6 @@
 """Transforms that combine other transforms, and the identity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -147,6 +147,12 @@ class Each(Transform):
     def __call__(self, arrays: Arrays) -> Arrays:
         """Return the arrays, each transformed by the same transform."""
         return tuple(_only(self.transform((array,)), self.transform) for array in arrays)
+
+
+def each_of(transforms: Sequence[Transform]) -> Transform:
+    """Return the transform that applies to each array its own transform: `Each` if all are equal, else `Beside`."""
+    same = all(transform == transforms[0] for transform in transforms)
+    return Each(transforms[0]) if same else Beside(*transforms)
 
 
 def _one(results: tuple[T, ...], transform: Transform) -> tuple[T, ...]:

@@ -18,8 +18,9 @@ from keras3conv.planner.probe.search import Search
 from keras3conv.rules.library import lookup
 from keras3conv.rules.rule import WeightMapping
 from keras3conv.rules.units import numbered
-from keras3conv.transforms import Array, Beside, Chain, Concat, Each, Split, Transform
+from keras3conv.transforms import Array, Chain, Concat, Split, Transform
 from keras3conv.transforms.base import Shapes
+from keras3conv.transforms.combine import each_of
 
 _SHOWN = 5
 
@@ -181,7 +182,7 @@ def _packed_pairs(choices: Sequence[Choice], run: TorchRun) -> Iterator[Pair]:
             transform=Chain(
                 *_reordering(choices[0].candidate, mappings[0].torch[0]),
                 split,
-                _each([entry.transform for entry in mappings]),
+                each_of([entry.transform for entry in mappings]),
             ),
         )
         yield pair_of_tensors([combined], evidence, candidates)
@@ -224,11 +225,6 @@ def _by_rule(
         if values.keys() == wanted.keys() and all(np.array_equal(values[path], wanted[path]) for path in wanted):
             return pair
     return None
-
-
-def _each(transforms: Sequence[Transform]) -> Transform:
-    same = all(transform == transforms[0] for transform in transforms)
-    return Each(transforms[0]) if same else Beside(*transforms)
 
 
 def _candidate_names(choice: Choice) -> tuple[str, ...]:

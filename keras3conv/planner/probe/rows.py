@@ -17,7 +17,7 @@ from keras3conv.rules.library import list_rules, lookup
 from keras3conv.rules.neutral import may_be_same
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered
-from keras3conv.transforms import Skip, Transform
+from keras3conv.transforms import Axes, Skip, Transform
 
 _SAME_LIMIT = 1e-9
 
@@ -136,11 +136,23 @@ def tensor_candidates(
 def _transforms(torch: TensorRef, variable: TensorRef) -> list[Transform]:
     """Return the transforms from a torch tensor to a Keras variable, the most likely one first.
 
-    A square matrix named "weight" is most likely the weight of a linear layer, (out, in), which becomes (in, out).
+    A matrix named "weight" is most likely the weight of a linear layer, (out, in). In Keras the input axes come first,
+    of which there may be several, such as heads and their channels: (in, heads, channels).
     """
     found = list(transforms_between(torch.shape, variable.shape))
-    is_square = len(torch.shape) == 2 and torch.shape == variable.shape
-    return found[::-1] if is_square and torch.role.rpartition(".")[2] == "weight" else found
+    is_linear = len(torch.shape) == 2 and "weight" in torch.role.rpartition(".")[2]
+    return sorted(found, key=lambda transform: not _moves_rows_last(transform)) if is_linear else found
+
+
+def _moves_rows_last(transform: Transform) -> bool:
+    """Return whether a transform of a matrix moves its first axis behind its second, and does nothing else.
+
+    The axes may be merged or split: "(h d) i -> i h d".
+    """
+    if not isinstance(transform, Axes):
+        return False
+    left, right = transform.groups
+    return len(left) == 2 and [*left[1], *left[0]] == [name for group in right for name in group]
 
 
 def _orders(torch_tensors: Sequence[TensorRef], variables: Sequence[TensorRef]) -> Iterator[tuple[TensorRef, ...]]:

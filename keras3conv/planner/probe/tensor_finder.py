@@ -3,7 +3,7 @@
 A candidate has all tensors of a module, a single tensor, a slice of one, or several joined.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, islice
@@ -12,6 +12,7 @@ from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import Fingerprint, size_of
 from keras3conv.planner.evidence.names import words
 from keras3conv.planner.evidence.parameters import Held
+from keras3conv.planner.probe.containers import consecutive_layers, have_sizes, module_candidates
 from keras3conv.planner.probe.layer_finder import LayerFinder
 from keras3conv.planner.probe.layouts import same_sizes
 from keras3conv.planner.probe.option import Candidate
@@ -98,10 +99,8 @@ class TensorFinder:
     def by_tensors(self, keras: LayerView) -> Iterator[Candidate]:
         """Yield candidates from torch modules of any class with tensors of the sizes of a Keras layer's variables."""
         wanted = [tensor for tensor in keras.tensors if not tensor.is_seed]
-        for module in self.modules:
-            if module.path in self.layers.run.calls and same_sizes(_shapes(module.tensors), _shapes(wanted)):
-                found = tensor_candidates((module,), module.tensors, keras, wanted, "tensors")
-                yield from islice(found, _MOST_WAYS)
+        for layers in self._layers_like(wanted):
+            yield from islice(module_candidates(layers, keras, wanted), _MOST_WAYS)
         for layer in self._leaves:
             own = [tensor for tensor in layer.tensors if is_weight(tensor)]
             if same_sizes(_shapes(own), _shapes(wanted)):
@@ -112,6 +111,15 @@ class TensorFinder:
                 for chosen in combinations(wanted, len(own)):
                     if same_sizes(_shapes(own), _shapes(chosen)):
                         yield from islice(tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
+
+    def _layers_like(self, wanted: Sequence[TensorRef]) -> list[tuple[LayerView, ...]]:
+        """Return the torch modules with tensors of the sizes of these variables, or layers called one after another."""
+        calls = self.layers.run.calls
+        called = [(module,) for module in self.modules if module.path in calls]
+        if modules := [layers for layers in called if have_sizes(layers, wanted)]:
+            return modules
+        leaves = sorted(self._leaves, key=lambda layer: calls[layer.path][0].index)
+        return list(consecutive_layers(leaves, wanted))
 
     def by_name(self, keras: LayerView) -> Iterator[Candidate]:
         """Yield a candidate for each torch parameter with the name of a Keras layer and each transform that fits."""
