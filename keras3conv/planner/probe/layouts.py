@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 
 from keras3conv.alignment.shapes import reshaping, same_axes, without_ones
+from keras3conv.model.views import TensorRef
 from keras3conv.transforms import Array, Axes, Shape, Transform
 from keras3conv.transforms.axes import side_of
 
@@ -61,6 +62,28 @@ def transforms_between(torch: Shape, keras: Shape) -> Iterator[Transform]:
         yield from _permuted(torch, keras)
     elif prod(given) == prod(wanted) and len(given) != len(wanted):
         yield from _regrouped(torch, keras)
+
+
+def likely_first(torch: TensorRef, keras: Shape) -> list[Transform]:
+    """Return the transforms from a torch tensor to the shape of a Keras variable, the most likely one first.
+
+    A matrix named "weight" is most likely the weight of a linear layer, (out, in). In Keras the input axes come first,
+    of which there may be several, such as heads and their channels: (in, heads, channels).
+    """
+    found = list(transforms_between(torch.shape, keras))
+    is_linear = len(torch.shape) == 2 and "weight" in torch.role.rpartition(".")[2]
+    return sorted(found, key=lambda transform: not _moves_rows_last(transform)) if is_linear else found
+
+
+def _moves_rows_last(transform: Transform) -> bool:
+    """Return whether a transform of a matrix moves its first axis behind its second, and does nothing else.
+
+    The axes may be merged or split: "(h d) i -> i h d".
+    """
+    if not isinstance(transform, Axes):
+        return False
+    left, right = transform.groups
+    return len(left) == 2 and [*left[1], *left[0]] == [name for group in right for name in group]
 
 
 def _permuted(torch: Shape, keras: Shape) -> Iterator[Transform]:

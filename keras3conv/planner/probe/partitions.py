@@ -5,12 +5,12 @@ kernel for two joined inputs (a recurrent cell, an additive attention) is two ke
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice, takewhile
 from math import prod
 
 from keras3conv.model.views import LayerView, TensorRef
-from keras3conv.planner.probe.layouts import transforms_between
+from keras3conv.planner.probe.layouts import likely_first
 from keras3conv.planner.probe.option import Candidate, Owned, TensorSlice, variable_candidate
 from keras3conv.planner.probe.weights import is_weight
 from keras3conv.transforms import Axes, Chain, Concat, Shape, Transform
@@ -100,14 +100,15 @@ def _cut_candidates(cut: _Cut, keras: LayerView, variable: TensorRef) -> Iterato
     shape = (*tensor.shape[: cut.axis], cut.size, *tensor.shape[cut.axis + 1 :])
     stop = cut.start + cut.size
     part = TensorSlice(path=tensor.path, axis=cut.axis, start=cut.start, stop=stop, storage=tensor.storage)
-    for transform in _likely_transforms(shape, variable.shape):
+    for transform in _likely_transforms(replace(tensor, shape=shape), variable.shape):
         yield variable_candidate([cut.owned], keras, variable, transform, part=part)
 
 
 def _joined_candidates(join: _Join, keras: LayerView, variable: TensorRef) -> Iterator[Candidate]:
     shapes = tuple(tensor.shape for _, tensor in join.owned)
     concat = Concat(join.axis, tuple(shape[join.axis] for shape in shapes))
-    for transform in _likely_transforms(concat.shapes(shapes)[0], variable.shape):
+    joined = replace(join.owned[0][1], shape=concat.shapes(shapes)[0])
+    for transform in _likely_transforms(joined, variable.shape):
         yield variable_candidate(join.owned, keras, variable, Chain(concat, transform))
 
 
@@ -115,13 +116,13 @@ _KERNELS = {3: Axes("o i w -> w i o"), 4: Axes("o i h w -> h w i o"), 5: Axes("o
 """The transforms of the kernels of convolutions, by the number of axes."""
 
 
-def _likely_transforms(shape: Shape, wanted: Shape) -> Iterator[Transform]:
-    """Yield the transforms between two shapes; of three axes or more only one, that of a kernel if it fits."""
-    kernel = _KERNELS.get(len(shape))
-    if kernel is not None and kernel.shapes((shape,)) == (wanted,):
+def _likely_transforms(torch: TensorRef, wanted: Shape) -> Iterator[Transform]:
+    """Yield the transforms from a tensor to a shape; of three axes or more only one, that of a kernel if it fits."""
+    kernel = _KERNELS.get(len(torch.shape))
+    if kernel is not None and kernel.shapes((torch.shape,)) == (wanted,):
         yield kernel
     else:
-        yield from islice(transforms_between(shape, wanted), 1 if len(shape) > 2 else None)
+        yield from islice(likely_first(torch, wanted), 1 if len(torch.shape) > 2 else None)
 
 
 def _groups(layers: Iterable[LayerView]) -> Iterator[tuple[Owned, ...]]:

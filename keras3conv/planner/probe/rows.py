@@ -8,7 +8,7 @@ from keras3conv.alignment.binding import make_pair
 from keras3conv.alignment.pair import misfit
 from keras3conv.model.views import LayerView, TensorRef
 from keras3conv.numerics.fingerprint import fingerprint_of
-from keras3conv.planner.probe.layouts import transforms_between
+from keras3conv.planner.probe.layouts import likely_first
 from keras3conv.planner.probe.nearness import name_distance
 from keras3conv.planner.probe.option import Candidate, Kind, variable_candidate, whole_tensor
 from keras3conv.planner.probe.record import TorchRun
@@ -17,7 +17,7 @@ from keras3conv.rules.library import list_rules, lookup
 from keras3conv.rules.neutral import may_be_same
 from keras3conv.rules.rule import Rule, WeightMapping
 from keras3conv.rules.units import numbered
-from keras3conv.transforms import Axes, Skip, Transform
+from keras3conv.transforms import Skip
 
 _SAME_LIMIT = 1e-9
 
@@ -123,7 +123,7 @@ def tensor_candidates(
         kind: The kind of the candidates.
     """
     for order in _orders(torch_tensors, variables):
-        ways = [_transforms(torch, tensor) for torch, tensor in zip(order, variables, strict=True)]
+        ways = [likely_first(torch, tensor.shape) for torch, tensor in zip(order, variables, strict=True)]
         for transforms in product(*ways):
             mappings = tuple(
                 WeightMapping(torch=(torch.path,), keras=(tensor.path,), transform=transform)
@@ -131,28 +131,6 @@ def tensor_candidates(
             )
             sources = {tensor.path: whole_tensor(tensor) for tensor in torch_tensors}
             yield Candidate(kind=kind, layers=layers, keras=keras, rule=None, mappings=mappings, sources=sources)
-
-
-def _transforms(torch: TensorRef, variable: TensorRef) -> list[Transform]:
-    """Return the transforms from a torch tensor to a Keras variable, the most likely one first.
-
-    A matrix named "weight" is most likely the weight of a linear layer, (out, in). In Keras the input axes come first,
-    of which there may be several, such as heads and their channels: (in, heads, channels).
-    """
-    found = list(transforms_between(torch.shape, variable.shape))
-    is_linear = len(torch.shape) == 2 and "weight" in torch.role.rpartition(".")[2]
-    return sorted(found, key=lambda transform: not _moves_rows_last(transform)) if is_linear else found
-
-
-def _moves_rows_last(transform: Transform) -> bool:
-    """Return whether a transform of a matrix moves its first axis behind its second, and does nothing else.
-
-    The axes may be merged or split: "(h d) i -> i h d".
-    """
-    if not isinstance(transform, Axes):
-        return False
-    left, right = transform.groups
-    return len(left) == 2 and [*left[1], *left[0]] == [name for group in right for name in group]
 
 
 def _orders(torch_tensors: Sequence[TensorRef], variables: Sequence[TensorRef]) -> Iterator[tuple[TensorRef, ...]]:
