@@ -112,14 +112,14 @@ class TensorFinder:
                     if same_sizes(_shapes(own), _shapes(chosen)):
                         yield from islice(tensor_candidates((layer,), own, keras, chosen, "tensors"), _MOST_WAYS)
 
-    def _layers_like(self, wanted: Sequence[TensorRef]) -> list[tuple[LayerView, ...]]:
+    def _layers_like(self, wanted: Sequence[TensorRef]) -> Sequence[tuple[LayerView, ...]]:
         """Return the torch modules with tensors of the sizes of these variables, or layers called one after another."""
         calls = self.layers.run.calls
         called = [(module,) for module in self.modules if module.path in calls]
         if modules := [layers for layers in called if have_sizes(layers, wanted)]:
             return modules
         leaves = sorted(self._leaves, key=lambda layer: calls[layer.path][0].index)
-        return list(consecutive_layers(leaves, wanted))
+        return tuple(consecutive_layers(leaves, wanted))
 
     def by_name(self, keras: LayerView) -> Iterator[Candidate]:
         """Yield a candidate for each torch parameter with the name of a Keras layer and each transform that fits."""
