@@ -10,7 +10,7 @@ A message has a headline, then one line for each problem in aligned columns, the
 
 import reprlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
@@ -77,6 +77,12 @@ def listed(values: Iterable[object], limit: int = 10) -> str:
     """Return the first values of a file for a message: escaped, cut to 60 characters, separated by commas."""
     texts = [printable(str(value), 60) for value in islice(values, limit + 1)]
     return ", ".join(texts[:limit]) + (", ..." if len(texts) > limit else "")
+
+
+def first_of(texts: Sequence[str], limit: int, separator: str = ", ") -> str:
+    """Return the first of some texts, joined, and the number of the others, such as "a, b and 3 more"."""
+    more = f" and {len(texts) - limit} more" if len(texts) > limit else ""
+    return separator.join(texts[:limit]) + more
 
 
 def printable(text: str, limit: int = _LONGEST_LINE) -> str:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from keras3conv.errors import first_of
+
 _COMMENT = "  # "
 
 _FRAMEWORKS: Mapping[str, str] = {"torch": "torch", "keras": "Keras"}
@@ -84,8 +86,7 @@ def _joined_line(lines: tuple[str, ...]) -> str:
     is_one = all(len(set(texts)) == 1 for texts in ([code for code, _, _ in parts], frameworks, details))
     if not is_one or len(distinct) < 2:
         return lines[0]
-    more = f" and {len(distinct) - _MOST_PLACES} more" if len(distinct) > _MOST_PLACES else ""
-    named = f"{', '.join(distinct[:_MOST_PLACES])}{more}"
+    named = first_of(distinct, _MOST_PLACES)
     return f"{parts[0][0]}{_COMMENT}{frameworks[0]}{named}{', ' if details[0] else ''}{details[0]}"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from keras3conv.collapsing import collapse
-from keras3conv.errors import Problem
+from keras3conv.errors import Problem, first_of
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import count, how_many_differ
 from keras3conv.numerics.difference import noise_floor
@@ -73,9 +73,8 @@ class _JudgedCall:
     @property
     def may_be_chance(self) -> bool:
         """True if the call exceeds its noise floor by so little that the floor may be too small by chance."""
-        judgements = [judgement for judgement in (self.whole, self.isolated) if judgement is not None]
-        failed = [judgement for judgement in judgements if not judgement.passed]
-        return self.whole is not None and all(may_be_chance(judgement) for judgement in failed)
+        failed = [one for one in (self.whole, self.isolated) if one is not None and not one.passed]
+        return self.whole is not None and all(map(may_be_chance, failed))
 
     def with_larger_floor(self, rounded: Array | None, exact: Array | None) -> "_JudgedCall":
         """Return the call with both judgements by the larger of two noise floors; see `with_larger_floor`."""
@@ -119,9 +118,7 @@ def _by_outputs(subject: Subject, calls: list[_JudgedCall]) -> dict[str, str]:
     """Return a line for the report that names the layers without a call to compare; empty if there are none."""
     paths = [(path,) for path in judged_by_outputs(subject, {judged.call.key for judged in calls})]
     lines = [line.paths[0] for line in collapse(paths)]
-    more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    names = f"{', '.join(lines[:_SHOWN])}{more}"
-    return {"judged by the outputs alone": f"{names}: {_NO_CALL}"} if lines else {}
+    return {"judged by the outputs alone": f"{first_of(lines, _SHOWN)}: {_NO_CALL}"} if lines else {}
 
 
 def _judged_calls(subject: Subject) -> list[_JudgedCall]:
@@ -137,7 +134,7 @@ def _judged_calls(subject: Subject) -> list[_JudgedCall]:
             judged if judged.agrees else _judged_by_rounding_of_keras(subject, judged, isolated, truth, other)
             for judged, isolated, truth, other in zip(calls, isolated_calls, truths, rounded, strict=True)
         ]
-        calls = _judged_by_repeated_noise(subject, calls, whole_calls)
+        calls = _judged_by_repeated_noise(subject, calls)
     compensated = compensated_pairs(subject)
     return [replace(judged, is_compensated=judged.call.key in compensated) for judged in calls]
 
@@ -184,9 +181,7 @@ def _judged_by_rounding_of_keras(
     return _judged_call(subject, judged.call, isolated, truth, rounded_floor(subject, rounded, truth))
 
 
-def _judged_by_repeated_noise(
-    subject: Subject, calls: list[_JudgedCall], whole_calls: list[CallPair]
-) -> list[_JudgedCall]:
+def _judged_by_repeated_noise(subject: Subject, calls: list[_JudgedCall]) -> list[_JudgedCall]:
     """Measure the noise floor again while layer calls exceed it by little, and judge them by the largest floor so far.
 
     It stops as soon as all calls pass. If a call exceeds its noise floor by much, all calls are returned unchanged.
@@ -194,11 +189,11 @@ def _judged_by_repeated_noise(
     Args:
         subject: The two models.
         calls: All layer calls with their judgements by one noise floor.
-        whole_calls: The same calls in the whole models.
     """
     failed = [judged for judged in calls if judged.failed]
     if not failed or not all(judged.may_be_chance for judged in failed):
         return calls
+    whole_calls = [judged.call for judged in calls]
     for run, truth in subject.once(NoiseRuns):
         outputs = zip(*(_outputs_of(subject, recording, whole_calls) for recording in (run, truth)), strict=True)
         calls = [

@@ -10,7 +10,7 @@ from keras3conv.alignment.forced import is_forced
 from keras3conv.alignment.made_for import made_for_others
 from keras3conv.alignment.pair import tensors_by_path
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import Problem, TransferError, TransformError, message_of
+from keras3conv.errors import Problem, TransferError, TransformError, first_of, message_of
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, TensorRef
 from keras3conv.model.wrappers import named_as
@@ -172,9 +172,8 @@ class Staging:
         warning = self.source.facts.get("warning")
         found = [f"{path} ({number:,})" for path, number in self.not_finite.items()]
         total = sum(self.not_finite.values())
-        moved = f"{count(total, 'value')} NaN or infinite, moved as they are: {', '.join(found[:5])}"
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        return (*([warning] if warning else ()), *([moved + more] if found else ()))
+        moved = f"{count(total, 'value')} NaN or infinite, moved as they are: {first_of(found, 5)}"
+        return (*([warning] if warning else ()), *([moved] if found else ()))
 
     def _apply(self, mapping: WeightMapping, *, counted: bool = True) -> dict[str, Array]:
         """Return the new values of the target tensors of one mapping, by path.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from keras3conv.alignment.pair import Pair, Plan
 from keras3conv.collapsing import collapse
+from keras3conv.errors import first_of
 from keras3conv.messages import count, lay_out
 from keras3conv.report import notebook
 from keras3conv.report.cells import visible
@@ -108,7 +109,7 @@ def declared_loss(mappings: Iterable[WeightMapping]) -> str:
         if not mapping.transform.lossless:
             where = f"{', '.join(mapping.torch)} <-> {', '.join(mapping.keras)}"
             found.setdefault(mapping.transform.loss, []).append(where)
-    return "; ".join(f"{loss}: {_first(places, '; ')}" for loss, places in found.items())
+    return "; ".join(f"{loss}: {first_of(places, _SHOWN_PAIRS, '; ')}" for loss, places in found.items())
 
 
 def accepted_difference(plan: Plan) -> dict[str, str]:
@@ -134,7 +135,7 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
 
 def _named(pairs: Sequence[Pair]) -> str:
     """Return the torch paths of some pairs as text; paths that differ in a number are joined: "c{1..2}, fc"."""
-    return _first([line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])], ", ")
+    return first_of([line.paths[0] for line in collapse([(pair.torch,) for pair in pairs])], _SHOWN_PAIRS)
 
 
 def _doubts(pairs: Sequence[Pair]) -> str:
@@ -146,12 +147,6 @@ def _unknown_order(pair: Pair) -> str:
     """Return what the shapes of a pair of tensors leave unknown, such as the order of equal axes; "" for nothing."""
     is_alone = len(pair.weights) == 1 and (pair.torch, pair.keras) == (*pair.weights[0].torch, *pair.weights[0].keras)
     return next((one.detail for one in pair.evidence if is_alone and one.kind == "interchangeable"), "")
-
-
-def _first(texts: Sequence[str], separator: str) -> str:
-    """Return the first of some texts, joined, and the number of the others, such as "a, b and 3 more"."""
-    more = f" and {len(texts) - _SHOWN_PAIRS} more" if len(texts) > _SHOWN_PAIRS else ""
-    return separator.join(texts[:_SHOWN_PAIRS]) + more
 
 
 def _table(part: _Part) -> list[str]:

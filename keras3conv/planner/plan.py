@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from keras3conv.alignment.pair import Ignored, Pair
 from keras3conv.alignment.plan import Alignment
+from keras3conv.errors import first_of
 from keras3conv.model.views import LayerView, ModelView
 from keras3conv.planner.evidence.attention import attention_pairs
 from keras3conv.planner.evidence.bare import bare_pairs
@@ -131,8 +132,7 @@ def _unused_notes(
 ) -> Iterator[str]:
     """Yield a note that names the unpaired torch tensors on which no output of the torch model depends."""
     if unused := [path for path in _left_out(torch, pairs, ignored) if path in probed.unused]:
-        more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
-        yield f"with these inputs no output of the module depends on {', '.join(unused[:_SHOWN])}{more}"
+        yield f"with these inputs no output of the module depends on {first_of(unused, _SHOWN)}"
 
 
 def _unused_rules(torch: ModelView, keras: ModelView, pairs: Sequence[Pair]) -> Iterator[str]:

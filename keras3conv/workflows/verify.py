@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv import formats
-from keras3conv.errors import FileError, Problem, printable
+from keras3conv.errors import FileError, Problem, first_of, printable
 from keras3conv.formats.safe.streaming import checksum
 from keras3conv.messages import count
 from keras3conv.report.report import Report, current_environment
@@ -145,8 +145,7 @@ def _not_covered(record: Path, stated: Collection[str]) -> str:
     """
     beside = sorted(path.name for path in record.parent.iterdir() if path.is_file() and path.name != record.name)
     others = [name for name in beside if name not in stated]
-    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-    return ", ".join(map(printable, others[:_SHOWN])) + more
+    return first_of(list(map(printable, others)), _SHOWN)
 
 
 def _beside(manifest: Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from keras3conv.alignment.pair import Pair
-from keras3conv.errors import Problem
+from keras3conv.errors import Problem, first_of
 from keras3conv.fixes import in_framework
 from keras3conv.messages import count
 from keras3conv.report.values import UNLIKE
@@ -25,8 +25,7 @@ def not_alike(norms: tuple[BatchNorm, ...], unlike: list[Problem], computed: lis
     texts = []
     other = [norm.pair.torch for norm in norms if not norm.same_momentum]
     if other:
-        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
-        texts.append(f"the momentum of {other[0]}{more}, and so the moving statistics")
+        texts.append(f"the momentum of {first_of(other, 1)}, and so the moving statistics")
     if unlike:
         texts.append(f"{count(len(unlike), 'batch normalisation')} not alike in training mode")
     if computed:

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras3conv.errors import first_of
 from keras3conv.frameworks.keras.tree import named_layers
 from keras3conv.rules.unsupported import AUGMENTATIONS
 
@@ -31,7 +32,7 @@ def training_only(
         added = ["adds a term to the loss by add_loss, which is not converted"] if path in losses else []
         for sentence in (*_sentences(layer), *(_of_operations(layer) if path in entered else ()), *added):
             layers.setdefault(sentence, []).append(written.get(path, path) or layer.name)
-    return tuple(f"{_listed(paths)}: {sentence}" for sentence, paths in layers.items())
+    return tuple(f"{first_of(paths, _LISTED)}: {sentence}" for sentence, paths in layers.items())
 
 
 def penalties(model: keras.layers.Layer) -> tuple[str, ...]:
@@ -40,12 +41,7 @@ def penalties(model: keras.layers.Layer) -> tuple[str, ...]:
     for path, layer in named_layers(model):
         for sentence in _penalties(layer):
             layers.setdefault(sentence, []).append(path or layer.name)
-    return tuple(f"{_listed(paths)}: {sentence}" for sentence, paths in layers.items())
-
-
-def _listed(paths: list[str]) -> str:
-    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
-    return ", ".join(paths[:_LISTED]) + more
+    return tuple(f"{first_of(paths, _LISTED)}: {sentence}" for sentence, paths in layers.items())
 
 
 def _sentences(layer: keras.layers.Layer) -> Iterator[str]:

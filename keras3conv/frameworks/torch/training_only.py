@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from keras3conv.errors import RAISED_BY_MODELS
+from keras3conv.errors import RAISED_BY_MODELS, first_of
 from keras3conv.frameworks.torch.modes import attributes_restored
 from keras3conv.frameworks.torch.observing import Arguments
 from keras3conv.frameworks.torch.opaque import recorded_calls
@@ -64,14 +64,10 @@ def training_only(module: nn.Module, arguments: Arguments, converted: Collection
         if calls.of(path) and _differs(child, calls.of(path)[0].arguments):
             found.setdefault(type(child).__name__, []).append(path or type(module).__name__)
     return tuple(
-        f"{_listed(paths)} ({kind}): its code computes something else in training mode, which is not converted"
+        f"{first_of(paths, _LISTED)} ({kind}): its code computes something else in training mode, "
+        "which is not converted"
         for kind, paths in found.items()
     )
-
-
-def _listed(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
-    return ", ".join(paths[:_LISTED]) + more
 
 
 def _reads_the_mode(kind: type[nn.Module]) -> bool:

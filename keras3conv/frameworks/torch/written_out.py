@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 
 from torch import nn
 
+from keras3conv.errors import first_of
 from keras3conv.frameworks.torch.derived import derived_tensors, is_parametrized
 from keras3conv.frameworks.torch.tensors import named_modules
 
@@ -45,5 +46,4 @@ def _attentions(module: nn.Module, converted: Collection[str]) -> Iterator[str]:
 
 
 def _named(paths: list[str]) -> str:
-    shown = ", ".join(path or "the module itself" for path in paths[:_SHOWN])
-    return shown + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+    return first_of([path or "the module itself" for path in paths], _SHOWN)

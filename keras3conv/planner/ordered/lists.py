@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from keras3conv.alignment.pair import Evidence, Ignored, Pair, ignored_seeds, misfit, tensors_by_path
 from keras3conv.alignment.plan import Alignment
-from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError
+from keras3conv.errors import AlignmentError, Problem, RuleError, TransformError, first_of
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import LayerView, ModelView, TensorRef
 from keras3conv.planner.evidence.structure import ignored_tensors
@@ -129,10 +129,10 @@ def _unequal_lengths(torch: Sequence[Entry], keras: Sequence[Entry]) -> Problem:
     """Return the problem to report if the lists differ in length: the lengths, and the entries without a partner."""
     longer, side = (torch, "torch") if len(torch) > len(keras) else (keras, "Keras")
     extra = [entry.name for entry in longer[min(len(torch), len(keras)) :]]
-    shown = ", ".join(extra[:4]) + (f" and {len(extra) - 4} more" if len(extra) > 4 else "")
     fact = (
         f"the torch list has {count(len(torch), 'entry', 'entries')}, the Keras list {len(keras)}; "
-        f"{shown} of the {side} list would have no partner; skip_weights and unstack_weights change the torch list"
+        f"{first_of(extra, 4)} of the {side} list would have no partner; "
+        "skip_weights and unstack_weights change the torch list"
     )
     return Problem(fact=fact, fixes=_FIXES)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from keras3conv.errors import ModelError
+from keras3conv.errors import ModelError, first_of
 from keras3conv.frameworks.exact_constants import exact_constants
 from keras3conv.frameworks.shared.inputs import Inputs, first_samples
 from keras3conv.frameworks.shared.recording import Recording, traced
@@ -168,11 +168,10 @@ def _difference_notes(search: Search) -> Iterator[str]:
         if choice.replaces_output and choice.outcome.comparison and not isinstance(choice.outcome, Forced | Compensated)
     }
     if errors:
-        shown = ", ".join(f"{path} by {error:.2g}" for path, error in list(errors.items())[:_SHOWN])
-        more = f" and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+        shown = first_of([f"{path} by {error:.2g}" for path, error in errors.items()], _SHOWN)
         yield (
             f"{count(len(errors), 'layer')} with the same weights as torch returned different values, by up to 1 % of "
-            f"the largest value: {shown}{more}"
+            f"the largest value: {shown}"
         )
 
 
@@ -182,9 +181,8 @@ def _float32_notes(run: TorchRun) -> Iterator[str]:
     for function, path in run.float32_functions:
         by_function.setdefault(function, []).append(path or "the module itself")
     for function, paths in by_function.items():
-        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
         yield (
-            f"torch has no float64 kernel for {function} (in {', '.join(paths[:_SHOWN])}{more}): it ran in float32, "
+            f"torch has no float64 kernel for {function} (in {first_of(paths, _SHOWN)}): it ran in float32, "
             f"and values that depend on it are compared up to {ROUNDED:.0e} only"
         )
 
