@@ -13,6 +13,7 @@ from keras3conv.validators.diagnosis.blame import layer_problem
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import explain_output
 from keras3conv.validators.running.call_pairs import CallPair, probe_calls
+from keras3conv.validators.running.exercised import exercised, unreached_in_words
 from keras3conv.validators.running.float64_run import Float64Run
 from keras3conv.validators.running.nearby import NOTE as ROUNDING
 from keras3conv.validators.running.nearby import NearbyRun
@@ -20,7 +21,7 @@ from keras3conv.validators.running.neighbours import NOTE, agrees, compensated_p
 from keras3conv.validators.running.output_pairs import output_pairs, shown_name
 from keras3conv.validators.running.rounded_constants import CONSTANTS, SINES, sines_rounded
 from keras3conv.validators.running.subject import Subject
-from keras3conv.validators.running.variants import Variant, exercised, unreached_in_words, variants
+from keras3conv.validators.running.variants import Variant, variants
 
 CLAIM = (
     "Both models compute the same function: in float64, under probe weights, every layer and every output agree "

@@ -1,6 +1,6 @@
 """The runs of the proof in float64 that differ in one number are listed together."""
 
-from keras3conv.validators.running.variants import in_groups
+from keras3conv.validators.running.exercised import in_groups
 
 
 def test_runs_that_differ_in_one_number_are_listed_together() -> None:
