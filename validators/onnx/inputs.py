@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import InputError
-from keras3conv.frameworks.shared.inputs import Inputs, flatten
+from keras3conv.frameworks.shared.inputs import Inputs, as_array, flatten, map_arrays
 from keras3conv.messages import count
 from keras3conv.transforms import Array
 
@@ -111,29 +111,13 @@ def with_one_more_sample(inputs: Inputs, arrays: Sequence[Array]) -> tuple[Input
     sizes = {array.shape[:1] for array in arrays}
     if len(sizes) != 1 or () in sizes:
         return None, 0
-    larger = Inputs(torch=_with_first_twice(inputs.torch), keras=_with_first_twice(inputs.keras), note=inputs.note)
-    return larger, next(iter(sizes))[0] + 1
+    torch, keras = (map_arrays(side, _with_first_twice) for side in (inputs.torch, inputs.keras))
+    return Inputs(torch=torch, keras=keras, note=inputs.note), next(iter(sizes))[0] + 1
 
 
-def _with_first_twice(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _with_first_twice(item) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(_with_first_twice(item) for item in value)
-    if not hasattr(value, "shape"):
-        return value
-    array = _array(value)
+def _with_first_twice(value: Any) -> Array:
+    array = as_array(value)
     return np.concatenate([array, array[:1]])
-
-
-def _array(value: Any) -> Array:
-    if isinstance(value, np.ndarray):
-        return value
-    from keras3conv.frameworks.keras import model as keras_side
-
-    if type(value).__module__.partition(".")[0] == "torch":
-        return torch_feeds(value)["0"]
-    return keras_side.to_numpy(value)
 
 
 def in_file_order(feeds: Mapping[str, Array] | Sequence[Array], names: Sequence[str], file: str) -> list[Array]:

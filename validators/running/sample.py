@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras3conv.errors import ModelError
-from keras3conv.frameworks.shared.inputs import Inputs, flatten
+from keras3conv.frameworks.shared.inputs import Inputs, arrays_of, map_arrays
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.numerics.difference import noise_floor
 from keras3conv.numerics.judgement import judge
@@ -99,7 +99,7 @@ def sampled_inputs(inputs: Inputs) -> tuple[Any, str] | None:
     from keras3conv.frameworks.torch import module as torch_side
 
     torch_arrays = list(torch_side.input_arrays(inputs.torch).values())
-    keras_arrays = [_array(value) for _, value in flatten(inputs.keras, lambda item: hasattr(item, "shape"))]
+    keras_arrays = arrays_of(inputs.keras)
     sizes = {array.shape[:1] for array in (*torch_arrays, *keras_arrays)}
     if len(sizes) != 1 or sizes == {()} or len(torch_arrays) != len(keras_arrays):
         return None
@@ -110,23 +110,9 @@ def sampled_inputs(inputs: Inputs) -> tuple[Any, str] | None:
     for torch_array, keras_array in zip(torch_arrays, keras_arrays, strict=True):
         if not _same_values(torch_array[:number], keras_array[:number]):
             return None
-    return _cut(inputs.torch, number), f"{number} of {size} samples"
-
-
-def _array(value: Any) -> Array:
-    from keras3conv.frameworks.keras import model as keras_side
-
-    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else keras_side.to_numpy(value)
+    return map_arrays(inputs.torch, lambda array: array[:number]), f"{number} of {size} samples"
 
 
 def _same_values(first: Array, second: Array) -> bool:
     """Return whether two arrays have the same values, in any order."""
     return first.size == second.size and np.array_equal(np.sort(first, axis=None), np.sort(second, axis=None))
-
-
-def _cut(value: Any, number: int) -> Any:
-    if isinstance(value, dict):
-        return {name: _cut(item, number) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(_cut(item, number) for item in value)
-    return value[:number] if hasattr(value, "shape") else value

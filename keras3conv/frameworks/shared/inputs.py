@@ -225,22 +225,28 @@ def first_samples(inputs: Inputs, specs: Sequence[InputSpec], number: int = SAMP
         return None
     first = "first" if number == 1 else f"first {number}"
     samples = f" with the {first} of {min(counts)} samples"
-    return Inputs(torch=_cut(inputs.torch, number), keras=_cut(inputs.keras, number), note=inputs.note, samples=samples)
+    torch, keras = (map_arrays(side, lambda array: array[:number]) for side in (inputs.torch, inputs.keras))
+    return Inputs(torch=torch, keras=keras, note=inputs.note, samples=samples)
 
 
 def _alike(one: Fingerprint, other: Fingerprint) -> bool:
     return one.agrees(other, _ROUNDING)
 
 
-def _cut(inputs: Any, number: int) -> Any:
-    """Return nested inputs of one side with only the first samples of each array."""
+def map_arrays(inputs: Any, function: Callable[[Any], Any]) -> Any:
+    """Return nested inputs of one side with a function applied to each array, in the order of `flatten`."""
     if is_array(inputs):
-        return inputs[:number]
+        return function(inputs)
     if isinstance(inputs, Mapping):
-        return {name: _cut(value, number) for name, value in inputs.items()}
+        return {name: map_arrays(value, function) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
-        return type(inputs)(_cut(value, number) for value in inputs)
+        return type(inputs)(map_arrays(value, function) for value in inputs)
     return inputs
+
+
+def arrays_of(inputs: Any) -> list[Array]:
+    """Return the arrays in nested inputs of one side, as numpy arrays in the order of `flatten`."""
+    return [as_array(value) for _, value in flatten(inputs, is_array)]
 
 
 def is_array(value: object) -> bool:

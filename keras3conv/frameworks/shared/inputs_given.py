@@ -10,6 +10,7 @@ from keras3conv.errors import InputError
 from keras3conv.frameworks.shared.inputs import (
     Accepts,
     Inputs,
+    arrays_of,
     as_array,
     flatten,
     is_array,
@@ -146,7 +147,7 @@ def _from_keras(torch: ModelView, keras: ModelView, keras_inputs: Any, accepts: 
     names = [spec.argument for spec in specs]
     is_named = isinstance(keras_inputs, dict) and set(keras_inputs) == set(names)
     ordered = [keras_inputs[name] for name in names] if is_named else keras_inputs
-    arrays = [as_array(value) for _, value in flatten([ordered] if is_array(ordered) else ordered, is_array)]
+    arrays = arrays_of(ordered)
     if not specs or len(arrays) != len(specs):
         raise InputError(
             f"keras_inputs has {count(len(arrays), 'array')}, and the input specification of {keras.title} has "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import Inputs, as_array, flatten, is_array
+from keras3conv.frameworks.shared.inputs import Inputs, arrays_of, as_array, flatten, is_array
 from keras3conv.frameworks.shared.inputs_random import SEED, padded, random_mask
 from keras3conv.frameworks.shared.inputs_scaled import with_arrays
 from keras3conv.frameworks.shared.layout import channels_first
@@ -48,8 +48,8 @@ def with_padding(inputs: Inputs, specs: Sequence[InputSpec], mask_values: Sequen
         specs: The input specification of the Keras model.
         mask_values: The values that the Keras model masks.
     """
-    keras = [as_array(value) for _, value in flatten(inputs.keras, is_array)]
-    torch = [as_array(value) for _, value in flatten(inputs.torch, is_array)]
+    keras = arrays_of(inputs.keras)
+    torch = arrays_of(inputs.torch)
     values = [_padding_of(array, mask_values) for array in keras]
     if len(keras) > 1 and (len(specs) != len(keras) or any(spec.padding is None for spec in specs)):
         return None
@@ -105,7 +105,7 @@ def padded_at_the_start(inputs: Inputs, mask_values: Sequence[float]) -> Inputs 
     """
     if not has_padding(inputs, mask_values):
         return None
-    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras))
+    torch, keras = map(arrays_of, (inputs.torch, inputs.keras))
     if len(torch) != len(keras) or any(first.shape != other.shape for first, other in zip(torch, keras, strict=True)):
         return None
 
@@ -117,7 +117,7 @@ def padded_at_the_start(inputs: Inputs, mask_values: Sequence[float]) -> Inputs 
 
 def with_masks(inputs: Inputs) -> Inputs | None:
     """Replace each input of ones only, which may be a mask, by a random mask; None if there is no such input."""
-    sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras)]
+    sides = [arrays_of(side) for side in (inputs.torch, inputs.keras)]
     changed = [[_pattern(array) for array in side] for side in sides]
     if all(new is None for side in changed for new in side):
         return None
@@ -139,7 +139,7 @@ def wider_integers(inputs: Inputs, rows: Iterable[int] = (), *, is_masked: bool 
         rows: The sizes of the embedding tables of the model, which are tried as well.
         is_masked: Whether the Keras model masks 0 as padding, which is only at the end of a sequence.
     """
-    sides = [[as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras)]
+    sides = [arrays_of(side) for side in (inputs.torch, inputs.keras)]
     for place, array in enumerate(sides[1]):
         layouts = [(other, in_torch) for other, values in enumerate(sides[0]) if (in_torch := _layout(values, array))]
         if array.dtype.kind in "iu" and array.size and len(layouts) == 1:

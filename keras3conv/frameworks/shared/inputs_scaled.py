@@ -4,14 +4,14 @@ Two models that compute the same function agree on all inputs, also on scaled on
 measurements, are not scaled: integers, masks, time steps.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import log2
 from typing import Any
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import Inputs, as_array, flatten, is_array
+from keras3conv.frameworks.shared.inputs import Inputs, arrays_of, map_arrays
 from keras3conv.transforms import Array
 
 _SCALED = ("float32", "float64")
@@ -59,7 +59,7 @@ def changed(inputs: Inputs, change: Callable[[Array], Array]) -> Inputs:
 
 
 def _arrays(inputs: Inputs) -> tuple[list[Array], list[Array]]:
-    first, second = ([as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras))
+    first, second = map(arrays_of, (inputs.torch, inputs.keras))
     return first, second
 
 
@@ -106,16 +106,9 @@ def with_arrays(inputs: Inputs, torch: Iterable[Array | None], keras: Iterable[A
         torch: The new arrays of the torch side, in the order of `flatten`; None keeps the old array.
         keras: The new arrays of the Keras side, in the same order and with the same meaning of None.
     """
-    in_torch, in_keras = iter(torch), iter(keras)
-    return replace(inputs, torch=_replaced(inputs.torch, in_torch), keras=_replaced(inputs.keras, in_keras))
+    return replace(inputs, torch=_replaced(inputs.torch, torch), keras=_replaced(inputs.keras, keras))
 
 
-def _replaced(inputs: Any, arrays: Iterator[Array | None]) -> Any:
-    if is_array(inputs):
-        array = next(arrays)
-        return inputs if array is None else array
-    if isinstance(inputs, Mapping):
-        return {name: _replaced(value, arrays) for name, value in inputs.items()}
-    if isinstance(inputs, tuple | list):
-        return type(inputs)(_replaced(value, arrays) for value in inputs)
-    return inputs
+def _replaced(inputs: Any, arrays: Iterable[Array | None]) -> Any:
+    new = iter(arrays)
+    return map_arrays(inputs, lambda old: old if (array := next(new)) is None else array)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras3conv.frameworks.shared.inputs import Inputs, as_array, first_samples, flatten, is_array
+from keras3conv.frameworks.shared.inputs import Inputs, arrays_of, first_samples
 from keras3conv.frameworks.shared.inputs_scaled import changed, with_arrays
 from keras3conv.frameworks.shared.layout import channels_first
 from keras3conv.model.views import InputSpec
@@ -82,7 +82,7 @@ def repeated(inputs: Inputs, specs: Sequence[InputSpec], most: int = _SMALL_INPU
     """
     if first_samples(inputs, specs, 1) is None:
         return None
-    torch, keras = ([as_array(value) for _, value in flatten(side, is_array)] for side in (inputs.torch, inputs.keras))
+    torch, keras = map(arrays_of, (inputs.torch, inputs.keras))
     if sum(array[:1].size for array in keras) * STRENGTHS > most:
         return None
     in_torch, in_keras = (
@@ -157,7 +157,7 @@ def _dynamic_axes(specs: Sequence[InputSpec]) -> list[tuple[int, ...]]:
 
 def _arrays_of(inputs: Inputs) -> tuple[list[Array], list[Array]]:
     """Return the arrays of the Keras inputs and those of the torch inputs."""
-    keras, torch = ([as_array(array) for _, array in flatten(side, is_array)] for side in (inputs.keras, inputs.torch))
+    keras, torch = map(arrays_of, (inputs.keras, inputs.torch))
     return keras, torch
 
 
@@ -182,7 +182,7 @@ def _with_sizes(inputs: Inputs, specs: Sequence[InputSpec], change: "_Change") -
 
 def integers_in_words(inputs: Inputs) -> str:
     """Return the range of the integers in the Keras inputs, "integers from 0 to 99"; empty if there are no integers."""
-    arrays = [as_array(array) for _, array in flatten(inputs.keras, is_array)]
+    arrays = arrays_of(inputs.keras)
     integers = [array for array in arrays if array.dtype.kind in "iu" and array.size]
     if not integers:
         return ""
@@ -198,7 +198,7 @@ def sizes_in_words(inputs: Inputs, specs: Sequence[InputSpec]) -> str:
         inputs: The inputs of both sides.
         specs: The input specification of the Keras model.
     """
-    keras = [as_array(array) for _, array in flatten(inputs.keras, is_array)]
+    keras = arrays_of(inputs.keras)
     words = set()
     for array, spec in zip(keras, specs, strict=False):
         free = tuple(axis for axis, size in enumerate(spec.shape) if axis and size is None)
