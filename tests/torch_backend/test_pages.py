@@ -25,6 +25,7 @@ import keras
 import pytest
 
 from keras3conv.report.limits import LIMITS
+from tests.support.registered import keep_rules
 
 pytestmark = pytest.mark.slow
 
@@ -175,13 +176,9 @@ def outputs(page: Path) -> Iterator[tuple[Block, str]]:
 @pytest.fixture(autouse=True)
 def unregistered() -> Iterator[None]:
     """Remove the rules that a page registers."""
-    from keras3conv.rules import library, registry
-
-    library.list_rules()  # registers the rules of the library
-    before = dict(registry.registered)
+    take_back = keep_rules()
     yield
-    registry.registered.clear()
-    registry.registered.update(before)
+    take_back()
 
 
 @pytest.fixture(autouse=True)

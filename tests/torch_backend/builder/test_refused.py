@@ -11,7 +11,7 @@ import torch
 
 import keras3conv as k3c
 from keras3conv.errors import UnsupportedLayerError
-from keras3conv.rules import registry
+from tests.support.registered import keep_rules
 from tests.torch_backend.builder.test_convert import randomised
 
 layers = keras.layers
@@ -133,14 +133,12 @@ def test_the_suggested_rule_works_unchanged(tmp_path: Path, monkeypatch: pytest.
     model = randomised(keras.Model(given, layers.Dense(3, name="dense")(Values(name="values")(given))))
     said = refused(model)
     pasted = said.partition("Fix:  ")[2]
-    before = dict(registry.registered)
+    take_back = keep_rules()
     try:
         exec(pasted, {"k3c": k3c})  # noqa: S102 - our own message
         conversion = k3c.convert(model)
     finally:
-        registry.registered.clear()
-        registry.registered.update(before)
-        registry.ranked.cache_clear()
+        take_back()
     assert "from my_package import MyLayer" in conversion.source
     assert conversion.report is not None
     conversion.report.raise_if_failed()

@@ -13,8 +13,8 @@ from keras import layers
 from torch import nn
 
 import keras3conv as k3c
-from keras3conv.rules import registry
 from tests.support.fixes import Scope, case
+from tests.support.registered import keep_rules
 from tests.torch_backend.fixes.plans import NAMES
 
 
@@ -54,13 +54,11 @@ def in_package(**classes: Any) -> Any:
         cls.__module__, cls.__qualname__ = "my_package", name
         setattr(package, name, cls)
     sys.modules["my_package"] = package
-    before = dict(registry.registered)
+    take_back = keep_rules()
 
     def undo() -> None:
         del sys.modules["my_package"]
-        registry.registered.clear()
-        registry.registered.update(before)
-        registry.ranked.cache_clear()
+        take_back()
 
     return undo
 

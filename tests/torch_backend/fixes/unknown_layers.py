@@ -10,6 +10,7 @@ from torch import nn
 
 import keras3conv as k3c
 from tests.support.fixes import Scope, case
+from tests.support.registered import keep_rules
 from tests.torch_backend.fixes.plans import NAMES
 
 
@@ -32,19 +33,11 @@ class KerasPeriodic(layers.Layer):
 
 def weights_of_own_layers(folder: Path) -> Scope:
     """Two files of weights: their layer `num` is of classes that no rule knows."""
-    from keras3conv.rules import registry
-
     module, model = nn.Sequential(), keras.Sequential([keras.Input((3,)), KerasPeriodic(name="num")])
     module.add_module("num", Periodic())
     torch.save(module.state_dict(), folder / "net.pt")
     model.save_weights(folder / "net.weights.h5")
-    before = dict(registry.registered)
-
-    def undo() -> None:
-        registry.registered.clear()
-        registry.registered.update(before)
-        registry.ranked.cache_clear()
-
+    undo = keep_rules()
     axes = {name: k3c.transforms.Axes("a b -> b a") for name in ("freq", "phase")}
     mappings = tuple(
         k3c.WeightMapping(torch=(name,), keras=(name,), transform=transform) for name, transform in axes.items()
