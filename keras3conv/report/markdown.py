@@ -8,8 +8,8 @@ from keras3conv.report.cells import show, visible
 from keras3conv.report.grids import arrange
 from keras3conv.report.headline import counted, first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, PAGE, TITLE
-from keras3conv.report.plot import sketch
 from keras3conv.report.repeats import told_once
+from keras3conv.report.sketch import sketch
 from keras3conv.report.text import ANSWER_COLUMNS, answer_rows, problems_of
 from keras3conv.report.values import GLYPHS, Document, Section, Table
 

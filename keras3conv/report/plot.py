@@ -1,4 +1,4 @@
-"""Compute the geometry of a plot for the HTML page, and a sketch of the plot for text.
+"""Compute the geometry of a plot for the HTML page.
 
 The x axis is the depth in the model, the y axis is a log scale in decades. If needed, a strip below the scale shows
 zeros (bit-identical), and a strip above the scale shows NaN and infinity.
@@ -6,10 +6,8 @@ zeros (bit-identical), and a strip above the scale shows NaN and infinity.
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 from keras3conv.messages import count
-from keras3conv.report.cells import visible
 from keras3conv.report.values import Plot, Series
 
 WIDTH = 960.0
@@ -21,9 +19,6 @@ _NAME_LENGTH = 20
 _MOST_TICKS = 7
 _COLORS = 5
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_SKETCH_WIDTH = 72
-_LEAST_BLOCKS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +120,7 @@ class _Scale:
 
 def draw(plot: Plot) -> Drawing:
     """Return the geometry of a plot for the HTML page."""
-    values = _values(plot)
+    values = values_of(plot)
     low, high = _decades(values)
     infinite = any(not math.isfinite(value) for value in values)
     scale = _Scale(low, high, _TOP + (_STRIP if infinite else 0.0), 0.0 in values, len(plot.labels))
@@ -149,31 +144,12 @@ def draw(plot: Plot) -> Drawing:
         infinite=_TOP if infinite else None,
         failed=tuple(scale.x(place) for place in plot.failed),
         lines=tuple(lines),
-        remarks=_remarks(plot),
+        remarks=remarks_on(plot),
     )
 
 
-def sketch(plot: Plot, width: int = 110) -> list[str]:
-    """Return a plot as lines of text: a heading, a row of block characters for every series, and remarks.
-
-    Args:
-        plot: The plot.
-        width: The largest width of a row; long names can make it wider, because a row has some blocks at least.
-    """
-    positive = [value for value in _values(plot) if 0 < value < math.inf]
-    scale = f"log scale from {min(positive):.2g} to {max(positive):.2g}" if positive else "log scale"
-    lines = [f"{visible(plot.title)} ({visible(plot.unit)}, {scale})"]
-    names = max((len(visible(series.name)) for series in plot.series), default=0)
-    blocks = min(_SKETCH_WIDTH, max(_LEAST_BLOCKS, width - names - 4))
-    lines += [
-        f"  {visible(series.name):<{names}}  {_blocks(series, positive, blocks)}".rstrip() for series in plot.series
-    ]
-    if remarks := _remarks(plot, zero="·", infinite="×"):
-        lines.append("  " + "; ".join(remarks))
-    return lines
-
-
-def _values(plot: Plot) -> list[float]:
+def values_of(plot: Plot) -> list[float]:
+    """Return the measured values of all series."""
     return [value for series in plot.series for value in series.values if value is not None]
 
 
@@ -262,7 +238,14 @@ def _dots(plot: Plot, series: Series, scale: _Scale) -> tuple[Dot, ...]:
     )
 
 
-def _remarks(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge") -> tuple[str, ...]:
+def remarks_on(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge") -> tuple[str, ...]:
+    """Return remarks on the values that the scale does not have.
+
+    Args:
+        plot: The plot.
+        zero: The mark of a difference of zero in the drawing.
+        infinite: The mark of a value that is not finite.
+    """
     values = [value for series in plot.series if not series.is_floor for value in series.values]
     remarks = []
     zeros = values.count(0.0)
@@ -275,29 +258,3 @@ def _remarks(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge") 
     if gaps := values.count(None):
         remarks.append(f"{count(gaps, 'value')} missing: the table notes why")
     return tuple(remarks)
-
-
-def _blocks(series: Series, positive: list[float], most: int) -> str:
-    number = len(series.values)
-    width = min(number, most)
-    cuts = [round(place * number / width) for place in range(width + 1)] if width else []
-    return "".join(_block(series.values[start:stop], positive) for start, stop in pairwise(cuts))
-
-
-def _block(values: tuple[float | None, ...], positive: list[float]) -> str:
-    """Return the block character whose height shows the largest of some values.
-
-    Args:
-        values: The values; None if one was not measured.
-        positive: All positive values of the plot, which decide the height of a block.
-    """
-    known = [value for value in values if value is not None]
-    if not known:
-        return " "
-    if any(not math.isfinite(value) for value in known):
-        return "×"
-    if max(known) == 0:
-        return "·"
-    low, high = math.log(min(positive)), math.log(max(positive))
-    share = (math.log(max(known)) - low) / (high - low) if high > low else 0.0
-    return _BLOCKS[round(share * (len(_BLOCKS) - 1))]

@@ -11,8 +11,8 @@ from keras3conv.report.fitting import SENTENCE, STEP, fitted_grid, lines_of
 from keras3conv.report.grids import arrange
 from keras3conv.report.headline import counted, first_cause, is_certificate, key_facts
 from keras3conv.report.limits import LIMITS, TITLE
-from keras3conv.report.plot import sketch
 from keras3conv.report.repeats import told_once
+from keras3conv.report.sketch import sketch
 from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
 from keras3conv.width import folded
 from keras3conv.writing.digests import WrittenFile

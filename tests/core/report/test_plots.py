@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from keras3conv.report.plot import draw, sketch
+from keras3conv.report.plot import draw
+from keras3conv.report.sketch import sketch
 from keras3conv.report.values import Plot, Series
 
 
