@@ -124,8 +124,8 @@ def unconfirmed_reason(pairs: Sequence[Pair]) -> str:
         return ""
     differing = [pair for pair in pairs if pair.decided_by == "forced"]
     others = [pair for pair in pairs if pair not in differing]
-    change = ". As paired, the rows keep their order; if they must be reordered, change the plan in Python: "
-    order = next((change + line for line in other_orders(others)), "")
+    kept = ". As paired, the rows keep their order, which may be wrong; the printed plan has a line that reorders them"
+    order = kept if other_orders(others) else ""
     reasons = [f"in the run of both models the outputs of {_named(differing)} differed"] if differing else []
     if others:
         named = f"{_named(others)}{_doubts(others)}"

@@ -211,8 +211,8 @@ def transfer(  # noqa: PLR0913 - an argument for every option
         with aligned_first(given, read, plan):
             report = run(ends[0].source, ends[1].source, found, options, entry=entry, loaded=loaded)
     print(report.to_json()) if as_json else print_report(report)
-    for line in after_transfer(report, found, (source, target), ends, out or (), (torch_weights, keras_weights)):
-        note(f"{line}{named or entry_read(report, saved)}" if "keras3conv" in line else line)
+    weights, named = (torch_weights, keras_weights), named or entry_read(report, saved)
+    note("\n".join(after_transfer(report, found, (source, target), ends, out or (), weights, named)))
     return status_of(report)
 
 

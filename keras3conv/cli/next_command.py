@@ -1,5 +1,6 @@
 """Write the command that compares two models after a transfer between them."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
@@ -87,8 +88,9 @@ def after_transfer(
     adapters: "tuple[Adapter, Adapter]",
     out: Sequence[Path],
     weights: tuple[Path | None, Path | None],
+    entry: str,
 ) -> Iterator[str]:
-    """Yield the sentences that end a transfer: they name the commands that confirm its pairs and compare the outputs.
+    """Yield the lines that end a transfer: they name the commands that confirm its pairs and compare the outputs.
 
     Args:
         report: The report of the transfer.
@@ -97,11 +99,14 @@ def after_transfer(
         adapters: The adapters (the interface to a model) of the source and of the target.
         out: The files that were written.
         weights: The files of weights that were loaded into the torch and the Keras model of a factory.
+        entry: The option for the state dict that was read, " --entry ema"; may be empty.
     """
     source, target = zip(arguments, adapters, strict=True)
     given: dict[Side, Path | None] = {"torch": weights[0], "keras": weights[1]}
     if report.status == "unconfirmed" and (again := probed(source, target, out, given)):
-        yield f"a transfer between two models that run confirms the pairs:  {again}"
+        yield f"a transfer between two models that run confirms the pairs:  {again}{entry}"
+    if report.status == "unconfirmed":
+        yield from _reordering(plan, source, target, out)
     compared_by = validation(source, target, out, given)
     if known := plan.accepted_difference or plan.difference:
         purpose = f"{known}; the command that names the cause"
@@ -109,9 +114,43 @@ def after_transfer(
         purpose = "the plan compared them with random weights, not with these; to compare the outputs of both models"
     else:
         purpose = "no output was compared; to compare the outputs of both models"
-    yield f"{purpose}:  {compared_by}"
+    yield f"{purpose}:  {compared_by}{entry}"
     yield from _placeholders(compared_by)
     yield from _new_weights(source, given)
+
+
+def _reordering(
+    plan: "Alignment", source: "tuple[str, Adapter]", target: "tuple[str, Adapter]", out: Sequence[Path]
+) -> Iterator[str]:
+    """Yield a program that transfers with the rows of a layer in another order, if the order of rows is unknown.
+
+    Args:
+        plan: The plan that was followed.
+        source: The argument of the model that was read, and its adapter (the interface to a model).
+        target: The argument of the model that was written, and its adapter (the interface to a model).
+        out: The files that were written.
+    """
+    from keras3conv.alignment.text import other_orders
+    from keras3conv.workflows.factories import factory_of
+
+    lines = other_orders(plan.unconfirmed)
+    if not lines:
+        return
+    program, values = ["import keras3conv as k3c"], {}
+    for argument, model in (source, target):
+        values[model.side] = json.dumps(argument)
+        if factory := factory_of(argument):
+            where = Path(factory[0])
+            values[model.side] = {"torch": "module", "keras": "model"}[model.side]
+            if where.parent != Path():
+                program += ["import sys", f"sys.path.insert(0, {json.dumps(str(where.parent))})"]
+            program.append(f"from {where.name.removesuffix('.py')} import {factory[1]}")
+            program.append(f"{values[model.side]} = {factory[1]}()")
+    written = f", out={json.dumps(str(out[0]))}, overwrite=True" if out else ", overwrite=True"
+    program += [f"plan = k3c.align({values['torch']}, {values['keras']})", *lines]
+    program.append(f"k3c.transfer({values[source[1].side]}, {values[target[1].side]}, plan{written})")
+    yield "if the rows must be reordered, the same transfer in Python:"
+    yield from (f"    {line}" for line in program)
 
 
 def _new_weights(source: "tuple[str, Adapter]", weights: "Mapping[Side, Path | None]") -> Iterator[str]:

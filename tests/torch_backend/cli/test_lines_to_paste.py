@@ -2,15 +2,18 @@
 
 import json
 import shlex
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import h5py
 import keras
+import numpy as np
 import pytest
 import torch
 from keras import layers
+from safetensors.torch import load_file
 from torch import nn
 
 import keras3conv as k3c
@@ -323,3 +326,24 @@ def test_the_command_after_a_transfer_from_an_h5_file_of_weights_asks_for_the_co
     expected = [f"{tmp_path}/{named}" if whole else named, "--torch-weights", f"{tmp_path}/new.pt"]
     assert shlex.split(line)[3:6] == expected
     assert ("--keras-weights" in line) != whole
+
+
+def test_the_program_that_reorders_rows_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "code").mkdir()
+    net = "nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 5))"
+    (tmp_path / "code" / "flat_net.py").write_text(f"from torch import nn\ndef make():\n    return {net}\n")
+    model = keras.Sequential([keras.Input((6, 6, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(5)])
+    model.save_weights("w.weights.h5")
+    done = run("transfer", "w.weights.h5", "code/flat_net.py:make", "-o", "net.safetensors")
+    assert done.exit_code == 3
+    _, _, lines = done.output.partition("the same transfer in Python:\n")
+    program = [line.removeprefix("    ") for line in lines.split("\n") if line.startswith("    ")]
+    last = next(number for number, line in enumerate(program, 1) if "k3c.transfer" in line)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    exec("\n".join(program[:last]), {})  # noqa: S102 - our own message
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 5))
+    module.load_state_dict(load_file("net.safetensors"))
+    images = torch.randn(2, 6, 6, 3)
+    expected = keras.ops.convert_to_numpy(model(images))
+    assert np.allclose(module(images.permute(0, 3, 1, 2)).detach().numpy(), expected, atol=1e-5)
