@@ -93,9 +93,9 @@ def test_validate_names_the_layer_and_the_cause_if_align_knows_a_difference(tmp_
         ("validate", "failed"),
     ]
     assert result["status"] == "failed"
-    assert result["outcome"].startswith("float64: ")
-    assert "norm" in result["outcome"]
+    assert result["outcome"].startswith("1 <-> norm: ")
     assert "eps" in result["outcome"]
+    assert "; float64: " in result["outcome"]
     assert {proof["name"]: proof["status"] for proof in result["proofs"]}["roundtrip"] == "passed"
     assert (tmp_path / "report.html").is_file()
     assert not (tmp_path / "net.weights.h5").exists()

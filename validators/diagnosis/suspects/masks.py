@@ -77,11 +77,21 @@ def _recurrent(case: Case) -> Iterator[Hypothesis]:
                     yield Hypothesis(
                         cause=f"Keras skips the steps that are masked as padding in {path}, and {after} there; torch "
                         "does not",
-                        fix="x = nn.utils.rnn.pack_padded_sequence(x, mask.sum(1), "
-                        f"batch_first={is_first}, enforce_sorted=False)  # {case.before(operation)}",
+                        fix=_packed(operation),
                         keras=case.keras.without_masks,
                         changes={operation.key: replaced_by(_skipping, mask, zeros)},
                     )
+
+
+def _packed(operation: Operation) -> str:
+    """Return the statements that call a recurrent torch layer with packed sequences, in the place of its call."""
+    layer, is_first = f"self.{operation.owner}", bool(operation.get("batch_first"))
+    sequence = f"packed = nn.utils.rnn.pack_padded_sequence(x, mask.sum(1).clamp(min=1), batch_first={is_first}"
+    steps = f"x, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first={is_first}, total_length=x.shape"
+    return (
+        f"{sequence}, enforce_sorted=False); packed, states = {layer}(packed); {steps}[{int(is_first)}])"
+        f"  # instead of x, states = {layer}(x), with mask: True at real steps, which come first"
+    )
 
 
 def _skipping(call: TorchCall, mask: Array, zeros: bool) -> Any:

@@ -50,7 +50,7 @@ ATTENTION = [
     Case(
         site="masks._recurrent.fix",
         parts=f"lstm=nn.LSTM(4, 4, batch_first=True), {TABLE}",
-        torch="mask = x != 0\nx = self.table(x)\n<<pass>>\nx = self.b(self.lstm(x)[1][0][-1])",
+        torch="mask = x != 0\nx = self.table(x)\n<<x, states = self.lstm(x)>>\nx = self.b(states[0][-1])",
         keras='x = layers.Embedding(9, 4, mask_zero=True, name="table")(x)\n'
         f'x = layers.LSTM(4, name="lstm")(x)\n{KERAS_HEAD}',
         **WORDS,
