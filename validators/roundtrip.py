@@ -1,6 +1,6 @@
 """Prove that both models have the same weights, bit for bit, except for losses that a transform declares."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -42,12 +42,12 @@ def check(subject: Subject) -> Section:
                 problems.append(Problem(torch=pair.torch, keras=pair.keras, fact=fact))
     total = sum(len(mapping.keras) for mapping in subject.plan.mappings)
     differing = len(problems)
-    new = list(_new_weights(subject.options.factories, drawn)) if problems else []
+    new = _new_weights(subject.options.factories, drawn) if problems else {}
     again = transfers(subject.port)
-    problems = [*new, *problems] if new else [replace(problem, fixes=again) for problem in problems]
+    problems = [_without_file(new), *problems] if new else [replace(problem, fixes=again) for problem in problems]
     facts = {"declared loss": declared_loss(subject.plan.mappings)} if lossy else {}
     facts |= {"NaN or infinities": f"in {', '.join(nonfinite)} (torch)"} if nonfinite else {}
-    facts |= {WITHOUT_WEIGHTS: " and ".join(problem.where for problem in new)} if new else {}
+    facts |= {WITHOUT_WEIGHTS: " and ".join(new.values())} if new else {}
     losses = {"declared loss": tuple(lossy), _COMPUTED: _computed_weights(subject)}
     tables = tuple(Table(title=title, columns=("torch", "keras"), rows=rows) for title, rows in losses.items() if rows)
     return Section(
@@ -71,12 +71,9 @@ def _summary(differing: int, total: int, elements: int) -> str:
     return how_many_differ(differing, total, "variable")
 
 
-def _without_weights(new: Sequence[Problem]) -> str:
-    """Return the end of the summary: ": net.py:build was called without ..."; "" if `new` is empty.
-
-    `new` has a problem for each factory that was called without its weights.
-    """
-    names = " and ".join(problem.where for problem in new)
+def _without_weights(new: Mapping[Side, str]) -> str:
+    """Return the end of the summary: ": net.py:build was called without ..."; "" without such factories."""
+    names = " and ".join(new.values())
     return (
         f": {names} {'was' if len(new) == 1 else 'were'} called without a file of weights, so these are random ones"
         if new
@@ -88,8 +85,8 @@ _NEARLY_ALL = 0.9
 """The share of differing tensors from which the weights count as newly drawn; a few may differ for another reason."""
 
 
-def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]) -> Iterator[Problem]:
-    """Yield a problem for each factory whose model does not have the weights that were transferred.
+def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]) -> dict[Side, str]:
+    """Return the factories, by side, whose models do not have the weights that were transferred.
 
     A factory without a file of weights draws new random weights in every call. Tensors with a single value are left
     out: biases and the statistics of a batch normalisation start with constants, which are equal after every call.
@@ -99,14 +96,30 @@ def _new_weights(factories: Mapping[Side, str], drawn: Mapping[Side, list[bool]]
         drawn: For each side, a boolean for each of its tensors with several values: whether it differs from the other
             side's.
     """
-    for side, name in factories.items():
-        if sum(drawn[side]) >= max(1, _NEARLY_ALL * len(drawn[side])):
-            option = f"--{side}-weights"
-            fact = (
-                f"was called without {option}, so its weights are new random ones, not those of the other model. "
-                "Give the file of its weights, or let the function load or seed them"
-            )
-            yield Problem.on(side, name, fact, (f"{option} FILE",))
+    return {
+        side: name for side, name in factories.items() if sum(drawn[side]) >= max(1, _NEARLY_ALL * len(drawn[side]))
+    }
+
+
+def _without_file(new: Mapping[Side, str]) -> Problem:
+    """Return the problem of factories that were called without files of weights.
+
+    Args:
+        new: The factories, by side.
+    """
+    options = [f"--{side}-weights" for side in new]
+    if len(new) == 1:
+        (side,) = new
+        fact = (
+            f"was called without {options[0]}, so its weights are new random ones, not those of the other model. "
+            "Give the file of its weights, or let the function load them"
+        )
+        return Problem.on(side, new[side], fact, (f"{options[0]} FILE",))
+    fact = f"were called without {' and '.join(options)}, so neither model has the weights of the other: transfer them"
+    line = (
+        "keras3conv transfer TORCH KERAS -o keras.weights.h5  # then this command with --keras-weights keras.weights.h5"
+    )
+    return Problem(torch=new["torch"], keras=new["keras"], fact=fact, fixes=(line,))
 
 
 def _varies(array: Array) -> bool:

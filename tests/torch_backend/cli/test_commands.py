@@ -161,7 +161,7 @@ def test_a_factory_that_draws_new_weights_is_named_first(
     assert failed.exit_code == 1
     reason = "models.py:make (torch) was called without --torch-weights, so its weights are new random ones, not those"
     assert 0 < said.index(reason) < said.index("structure")
-    assert "load or seed them" in said
+    assert "let the function load them" in said
     assert "transfer" not in said  # that is what the user has just done
     assert set(re.findall(r"Fix: +(.+)", failed.stdout)) == {"--torch-weights FILE"}
     assert run("validate", *sides, "--torch-weights", moved).exit_code == 0

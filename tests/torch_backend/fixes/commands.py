@@ -32,6 +32,11 @@ def make():
     return Net()
 
 
+def make_seeded():
+    torch.manual_seed(0)
+    return Net()
+
+
 def make_keras():
     given = keras.Input((3,))
     hidden = keras.layers.Dense(4, activation="relu", name="a")(given)

@@ -145,7 +145,7 @@ def weights_that_were_not_moved(_: Path) -> Scope:
 
 
 @case(
-    "validators/roundtrip.py:_new_weights",
+    "validators/roundtrip.py:_without_file",
     "keras3conv validate net.py:make model.keras --proof roundtrip",
     edit=lambda line, names: line.replace("FILE", "net.safetensors"),
 )
@@ -154,11 +154,20 @@ def a_torch_factory_without_its_weights(folder: Path) -> Scope:
 
 
 @case(
-    "validators/roundtrip.py:_new_weights",
+    "validators/roundtrip.py:_without_file",
     "keras3conv validate net.safetensors net.py:make_keras --proof roundtrip",
     edit=lambda line, names: line.replace("FILE", "model.keras"),
 )
 def a_keras_factory_without_its_weights(folder: Path) -> Scope:
+    return transferred(folder)
+
+
+@case(
+    "validators/roundtrip.py:_without_file#2",
+    "keras3conv validate net.py:make_seeded net.py:make_keras --proof roundtrip",
+    then="keras3conv validate net.py:make_seeded net.py:make_keras --proof roundtrip --keras-weights keras.weights.h5",
+)
+def two_factories_without_weights(folder: Path) -> Scope:
     return transferred(folder)
 
 
