@@ -91,7 +91,13 @@ _MODULE_OF = {
 """The module that defines each public name; it is imported when the name is first used."""
 
 
+_MODULES = ("errors", "transforms")
+"""The modules that are used as `k3c.transforms`; they are imported when first used, too."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"keras3conv.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'keras3conv' has no attribute {name!r}")
     value = getattr(import_module(f"keras3conv.{_MODULE_OF[name]}"), name)

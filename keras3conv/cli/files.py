@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from keras3conv.alignment.plan import Alignment
+from keras3conv.cli.lines import ROOT
 from keras3conv.errors import InputError
 from keras3conv.model.views import Side
 from keras3conv.numerics.judgement import Tolerance
 from keras3conv.report.files import require_replaceable
 from keras3conv.workflows.files import random_inputs, read_inputs, read_plan
-
-ROOT = "."
-"""The name by which --hint refers to the model itself, whose path is empty in Python."""
 
 REPORT_SUFFIXES = (".html", ".md", ".json", ".txt")
 """The suffixes of a report file. They are checked before the proofs, which may take minutes."""

@@ -16,6 +16,9 @@ from keras3conv.cli.imported import imports
 if TYPE_CHECKING:
     from keras3conv.report.report import Report
 
+ROOT = "."
+"""The name by which --hint refers to the model itself, whose path is empty in Python."""
+
 ALIGN = "keras3conv align TORCH KERAS"
 """The start of a command that makes a plan, with placeholders for the two models."""
 
@@ -29,7 +32,6 @@ def _edited(match: re.Match[str]) -> str:
 
 
 def _option(edit: re.Match[str]) -> str:
-    from keras3conv.cli.files import ROOT
     from keras3conv.model.paths import join_layers
 
     *layers, path, reason, side = edit.groups()

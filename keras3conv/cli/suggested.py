@@ -7,9 +7,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.cli.files import ROOT
 from keras3conv.cli.imported import import_options
-from keras3conv.cli.lines import ALIGN, VALIDATE, as_options
+from keras3conv.cli.lines import ALIGN, ROOT, VALIDATE, as_options
 from keras3conv.errors import TransferError
 
 if TYPE_CHECKING:

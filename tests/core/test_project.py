@@ -349,3 +349,8 @@ def test_every_public_name_is_importable_from_the_module_that_is_listed_for_it()
 
     assert k3c._MODULE_OF.keys() == set(k3c.__all__)
     assert all(callable(getattr(k3c, name)) for name in k3c.__all__)
+
+
+def test_the_transforms_are_an_attribute_of_the_package_in_a_new_process() -> None:
+    code = "import keras3conv as k3c; k3c.transforms.Concat; k3c.errors.FileError"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -27,9 +27,6 @@ FILES = [
 ]
 """One file of every network, some archives of every version, and every architecture that has its weights beside it."""
 
-SPLIT = frozenset({"bidirectional"})
-"""Networks with a layer that becomes two torch layers, which a probe does not confirm separately."""
-
 
 @contextmanager
 def emptied(module: Any) -> Iterator[None]:
@@ -54,10 +51,6 @@ def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile
         for tensor in plan.torch.tensors():
             if tensor.path.startswith("constant_"):
                 plan = plan.ignore(tensor.path, "a constant that convert wrote")
-        if file.name in SPLIT:
-            assert any(pair.unconfirmed for pair in plan.pairs)
-            assert plan.difference
-            plan = made.conversion.alignment
         moved = k3c.transfer(file.path, made.module, plan.check(), keras_weights=file.weights)
         assert_golden(made.returned(made.module), file)
         report = k3c.validate(
@@ -72,7 +65,7 @@ def test_align_transfer_and_validate_read_the_file_as_convert_does(file: OldFile
     report.raise_if_failed()
     version = ".".join(file.version.split(".")[:2])
     assert [section.name for section in report.sections] == ["structure", "outputs", "expected"]
-    for said in (moved.notes, report.notes) if file.name in SPLIT else (plan.notes, moved.notes, report.notes):
+    for said in (plan.notes, moved.notes, report.notes):
         assert any(f"was saved by Keras {version}" in note for note in said)
     assert f"that of Keras {version}" in report.sections[-1].facts["meaning"]
 

@@ -101,7 +101,7 @@ def _trials(search: Search, orders: RowOrders, integers: frozenset[int]) -> Iter
     for key, rows, parts, kind in suspects:
         name = without_numbers(key)
         if kind == "parameter" and name not in orders.fused:
-            if key.rpartition(".")[0] in search.ranking.tensors.partitions.layers():
+            if parts and key.rpartition(".")[0] in search.ranking.tensors.partitions.layers():
                 for order in gate_orders(parts[0]):
                     together = dict.fromkeys(_parameters_beside(search, name), order)
                     yield replace(orders, fused={**orders.fused, **together})

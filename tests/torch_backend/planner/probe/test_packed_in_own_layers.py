@@ -11,6 +11,7 @@ from torch import nn
 
 import keras3conv as k3c
 from tests.support.models import randomize
+from tests.support.registered import keep_rules
 
 SIZE, HEADS, EACH = 8, 2, 4
 
@@ -202,3 +203,49 @@ def test_gates_that_torch_packs_are_divided() -> None:
     given = keras.Input((5, SIZE))
     model = keras.Model(given, layers.Dense(SIZE, name="out")(GateMatrices(name="gates")(given)))
     require_certificate(Gates(), model)
+
+
+class Mixer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.value, self.gate = nn.Linear(SIZE, SIZE), nn.Linear(SIZE, SIZE)
+        self.temperature = nn.Parameter(torch.tensor(1.3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.value(x) * torch.sigmoid(self.gate(x) * self.temperature)
+        return made
+
+
+class MixerLayer(layers.Layer):
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(name="kernel", shape=(SIZE, 2 * SIZE))
+        self.bias = self.add_weight(name="bias", shape=(2 * SIZE,))
+        self.temperature = self.add_weight(name="temperature", shape=(1,), initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        value, gate = ops.split(x @ self.kernel + self.bias, 2, axis=-1)
+        return value * ops.sigmoid(gate * self.temperature)
+
+
+def test_a_rule_with_a_misspelled_name_beside_a_scalar_raises_no_error() -> None:
+    take_back = keep_rules()
+    mapping = k3c.WeightMapping(torch=("temp",), keras=("temperature",), transform=k3c.transforms.Axes("-> 1"))
+    torch_class, keras_class = (f"{cls.__module__}.{cls.__qualname__}" for cls in (Mixer, MixerLayer))
+    rule = k3c.Rule(
+        torch=torch_class,
+        keras=keras_class,
+        fields={},
+        weights=lambda _: (mapping,),
+        to_keras=lambda _: (k3c.LayerSpec(kind=keras_class, config={}),),
+        to_torch=lambda _: (k3c.LayerSpec(kind=torch_class, config={}),),
+        examples=(k3c.Example(config={}, inputs=((2, SIZE),)),),
+    )
+    module = nn.Sequential(nn.Linear(SIZE, SIZE), Mixer(), nn.Linear(SIZE, 3))
+    given = keras.Input((5, SIZE))
+    x = MixerLayer(name="mixer")(layers.Dense(SIZE, name="first")(given))
+    try:
+        k3c.register(rule)
+        plan = k3c.align(module, keras.Model(given, layers.Dense(3, name="last")(x)), inputs=torch.randn(2, 5, SIZE))
+    finally:
+        take_back()
+    assert any("was not used" in note for note in plan.notes)
