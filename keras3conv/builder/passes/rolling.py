@@ -108,4 +108,4 @@ def _repetitions(tokens: Sequence[object]) -> Iterator[tuple[int, int, int]]:
 def _token(program: Program, step: Step) -> object:
     module = program.modules.get(step.module)
     kind, keys = (module.spec.kind, frozenset(module.spec.config)) if module else ("", frozenset())
-    return kind, keys, shape_of(step.expression), len(step.outputs)
+    return kind, keys, shape_of(step.expression), len(step.outputs), step.comment

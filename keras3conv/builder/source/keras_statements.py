@@ -7,7 +7,7 @@ from dataclasses import replace
 from keras3conv.builder.program.loop import Body, Loop
 from keras3conv.builder.program.names import unique
 from keras3conv.builder.program.program import Step
-from keras3conv.builder.source.formatting import literal, statement
+from keras3conv.builder.source.formatting import comment_lines, literal, statement
 from keras3conv.builder.source.keras_spelling import KerasSpelling, construction
 from keras3conv.builder.source.local_names import short_name
 from keras3conv.builder.source.rendering import rendered
@@ -87,6 +87,7 @@ def _head(loop: Loop, is_function: bool) -> Iterator[str]:
 
 
 def _step(indent: int, step: Step, spelling: KerasSpelling, taken: set[str]) -> Iterator[str]:
+    yield from comment_lines(indent, step.comment)
     yield from _shared_layer(indent, step, spelling, taken)
     outputs = ", ".join(spelling.value(name) for name in step.outputs)
     yield from statement(indent, f"{outputs} = {rendered(spelling.expression(step.expression), spelling)}")

@@ -1,9 +1,7 @@
 """Convert a torch module: export its graph, write the Keras source code, instantiate the model, copy the weights."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +19,8 @@ from keras3conv.builder.to_keras.lowering import lower
 from keras3conv.builder.to_keras.operations_loops import with_orders
 from keras3conv.builder.to_keras.pairing import alignment_of
 from keras3conv.builder.to_keras.recognising import recognised
-from keras3conv.errors import RAISED_BY_MODELS, AlignmentError, ModelError, Problem, UnsupportedLayerError, message_of
+from keras3conv.builder.to_keras.refused_by_keras import model_or_problem
+from keras3conv.errors import AlignmentError, Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.graph import Graph
 from keras3conv.rules.obstacle import obstacle
@@ -65,7 +64,8 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
         dynamic: The dynamic axes besides the batch axis, by the name of the input.
 
     Raises:
-        UnsupportedLayerError: Operators of the module have no counterpart in Keras; the message has all of them.
+        UnsupportedLayerError: Operators of the module have no counterpart in Keras (the message has all of them), or
+            Keras does not accept a call.
         InputError: The module cannot be called with the inputs.
     """
     from keras3conv.alignment.staging import stage
@@ -77,12 +77,8 @@ def build(module: Any, channels: Channels, inputs: Any, dynamic: Mapping[str, Se
     structure, placements = with_functions(lowered, captured.graph.view)
     require_arguments(lowered.program, "to_keras")
     source, constants = write(structure), _constants(lowered.program)
-    try:
-        model = _model_of(source, constants)
-    except RAISED_BY_MODELS as error:
-        if hint := layout_hint(lowered.program):
-            raise ModelError(f"{message_of(error)}\n{hint}") from error
-        raise
+    model, problems = model_or_problem(source, constants, captured, lowered)
+    require_none(captured.graph.name, problems)
     target = keras_side.view(model)
     plan = alignment_of(placements, captured.graph.view, target)
     _require_fitting(plan, lowered.program)
@@ -191,17 +187,6 @@ def _constants(program: Program) -> dict[str, Array]:
     """Return the constants of a program, by name, that are too large for source code and so are stored in a file."""
     arrays = {weight.name: weight.array for weight in program.weights.values() if weight.array is not None}
     return {name: array for name, array in arrays.items() if not is_inline(array)}
-
-
-def _model_of(source: str, constants: dict[str, Array]) -> Any:
-    """Execute the generated source code and return the model that it builds; `constants` holds its large constants."""
-    from keras3conv.frameworks.torch.generated import module_of
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.py"
-        if constants:
-            np.savez(path.with_name("constants.npz"), **constants)  # type: ignore[arg-type]
-        return module_of(source, "model", path).build_model()
 
 
 def proof_inputs(module: Any, program: Program, inputs: Any) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keras3conv.builder.program.program import Order, Program
+from keras3conv.builder.program.program import Program, Value
 from keras3conv.builder.to_keras.layers import Placement
 from keras3conv.errors import Problem
 
@@ -17,11 +17,11 @@ class Lowered:
         placements: Which torch tensors go into which variables of each Keras layer.
         problems: A problem for each call that cannot be converted; if there are any, the program is invalid.
         refused: The names of the torch operators whose calls cannot be converted.
-        orders: The axis order that a tensor of the graph has in the program, by the name of the tensor.
+        results: The value in the program of each tensor of the graph, by the name of the tensor.
     """
 
     program: Program
     placements: tuple[Placement, ...]
     problems: tuple[Problem, ...]
     refused: frozenset[str]
-    orders: Mapping[str, Order]
+    results: Mapping[str, Value]

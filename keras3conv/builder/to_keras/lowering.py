@@ -49,7 +49,7 @@ def lower(graph: Graph, shapes: dict[str, Shape], lines: dict[str, str], channel
         placements=tuple(one for one in lowering.layers.placements if one.layer in program.modules),
         problems=tuple(dict.fromkeys(lowering.problems)),
         refused=frozenset(lowering.refused),
-        orders={name: given.order for name, given in lowering._given.items() if isinstance(given, Value)},
+        results={name: given for name, given in lowering._given.items() if isinstance(given, Value)},
     )
 
 

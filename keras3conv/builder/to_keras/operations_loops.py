@@ -21,8 +21,9 @@ def with_orders(graph: Graph, lowered: Lowered) -> Graph:
     """
     nodes = []
     for node in graph.nodes:
-        order = lowered.orders.get(node.arguments["following"]) if node.kind == FIRST_VALUE else None
-        is_new = order is not None and order != lowered.orders.get(node.outputs[0].name, order)
+        following = lowered.results.get(node.arguments["following"]) if node.kind == FIRST_VALUE else None
+        order = following.order if following else None
+        is_new = following is not None and order != lowered.results.get(node.outputs[0].name, following).order
         nodes.append(replace(node, config={**node.config, "order": order}) if is_new else node)
     return (
         graph

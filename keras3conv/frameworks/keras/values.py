@@ -73,10 +73,11 @@ def raised_by_keras() -> tuple[type[Exception], ...]:
 
 
 def error_message(error: Exception) -> str:
-    """Return the first line of an exception's message, without the description of the layer call that Keras adds."""
+    """Return the first line of an exception's message, without the descriptions of the call that Keras adds."""
     lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in message_of(error).splitlines()]
-    own = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
-    return own[0] if own else "the error has no message"
+    said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    own = [line for line in said if not line.startswith("Could not automatically infer the output shape")]
+    return [*own, *said, "the error has no message"][0]
 
 
 def to_tensors(inputs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import keras
 import pytest
 import torch
 from torch import nn
@@ -34,6 +35,48 @@ def test_every_unsupported_operation_is_reported_with_its_module_and_source_line
     message = str(caught.value)
     for part in ("inner.1", "rrelu", "special_i1", "i0e", "made = torch.special.i1(x)", Path(__file__).name):
         assert part in message
+
+
+class Singular(nn.Module):
+    """A module whose rows are a batch, and the matrix of which Keras needs both sizes."""
+
+    def __init__(self, is_last: bool) -> None:
+        super().__init__()
+        self.linear, self.is_last = nn.Linear(3, 3), is_last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.linear(x))
+        return torch.linalg.svdvals(y) if self.is_last else y
+
+
+def test_an_operation_that_keras_refuses_is_named_with_its_operator_its_module_and_its_line() -> None:
+    with pytest.raises(UnsupportedLayerError, match="1 problem in Sequential") as caught:
+        k3c.convert(nn.Sequential(*(Singular(place == 4) for place in range(5))), inputs=torch.randn(2, 3))
+    message = caught.value.message
+    for part in (
+        "  4  (torch)  operator aten.linalg_svdvals.default: keras.ops.svd of Keras",
+        "does not accept this call: TypeError",
+        "None is a size that changes from batch to batch",
+        "return torch.linalg.svdvals(y) if self.is_last else y",
+        Path(__file__).name,
+    ):
+        assert part in message
+
+
+def test_the_statement_that_keras_refuses_is_found_among_equal_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    relu, calls = keras.ops.relu, 0
+
+    def third_fails(x: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            raise IndexError("no such axis")
+        return relu(x)
+
+    monkeypatch.setattr(keras.ops, "relu", third_fails)
+    monkeypatch.setattr(keras.layers, "ReLU", lambda **_: third_fails)
+    with pytest.raises(UnsupportedLayerError, match=r"\n  2 .*aten.relu.default: .*IndexError: no such axis"):
+        k3c.convert(nn.Sequential(*(Singular(is_last=False) for _ in range(5))), inputs=torch.randn(2, 3))
 
 
 def test_control_flow_that_depends_on_values_is_refused_with_its_line() -> None:
