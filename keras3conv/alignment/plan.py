@@ -9,6 +9,7 @@ from keras3conv.alignment.by_hand import pair_by_hand
 from keras3conv.alignment.first_difference import first_difference
 from keras3conv.alignment.pair import Ignored, Pair, belongs
 from keras3conv.alignment.problems import misfits, repeated, unplaced
+from keras3conv.alignment.unfit_rules import with_unfit_rules
 from keras3conv.errors import AlignmentError, Problem, UnsupportedLayerError
 from keras3conv.messages import count, lay_out
 from keras3conv.model.views import ModelView, Side
@@ -62,7 +63,7 @@ class Alignment:
         rest = tuple(unplaced(self))
         if of_layers:  # the weights of these layers are not there: a line that ignores their places would be wrong
             rest = tuple(Problem(torch=entry.torch, keras=entry.keras, fact=entry.fact) for entry in rest)
-        return (*of_layers, *misfits(self), *repeated(self), *rest)
+        return (*of_layers, *misfits(self), *repeated(self), *with_unfit_rules(self, rest))
 
     def problems(self) -> tuple[Problem, ...]:
         """Return all errors of the plan: unpaired tensors, tensors in two pairs, and shapes that do not fit."""

@@ -25,12 +25,10 @@ from keras3conv.planner.evidence.rows import sequence_pairs
 from keras3conv.planner.evidence.structure import Group, Unmatched, fitting, fitting_in_keras, ignored_tensors
 from keras3conv.planner.probe.never_run import rest_pairs
 from keras3conv.planner.probe.pairs import ProbeResult
-from keras3conv.rules.applying import mappings_of
 from keras3conv.rules.constants import constant_buffer, is_constant, passing_variable
-from keras3conv.rules.registry import users_rules
 from keras3conv.rules.units import units
 
-__all__ = ["Hints", "hinted_paths", "plan"]
+__all__ = ["Hints", "hinted", "plan"]
 
 
 def plan(
@@ -90,7 +88,7 @@ def plan(
         ignored=ignored,
         torch=torch.outline(),
         keras=keras.outline(),
-        notes=(*notes, *_unused_rules(torch, keras, pairs)),
+        notes=notes,
         difference=_known_difference(probed, pairs),
     )
 
@@ -135,33 +133,6 @@ def _unused_notes(
         yield f"with these inputs no output of the module depends on {first_of(unused, _SHOWN)}"
 
 
-def _unused_rules(torch: ModelView, keras: ModelView, pairs: Sequence[Pair]) -> Iterator[str]:
-    """Yield a note for every rule of the user that paired no layers, although both models have its classes."""
-    used = {pair.rule for pair in pairs}
-    for rule in users_rules():
-        if rule.name in used or (rule.torch_count, rule.keras_count) != (1, 1):
-            continue
-        layers = [
-            next((layer for layer in view.layers if kind in layer.kinds), None)
-            for view, kind in ((torch, rule.torch), (keras, rule.keras))
-        ]
-        first, second = layers
-        if first is None or second is None:
-            continue
-        mappings = mappings_of(rule, first, second) or ()
-        wanted = [", ".join(name for one in mappings for name in one.names(side)) for side in ("torch", "keras")]
-        held = [f"{layer.path} has {_with_shapes(layer)}" for layer in (first, second)]
-        yield (
-            f"your rule {rule.name} was not used: it maps {wanted[0] or 'nothing'} to {wanted[1] or 'nothing'}, but in "
-            f"torch {held[0]}, and in Keras {held[1]}; its names or the shapes that its transforms give do not fit"
-        )
-
-
-def _with_shapes(layer: LayerView) -> str:
-    """Return the names and the shapes of a layer's tensors."""
-    return ", ".join(f"{role} {shape}" for role, shape in layer.shapes.items()) or "no tensors"
-
-
 def _with_bare_normalizations(unmatched: Unmatched, torch: ModelView, pairs: Sequence[Pair]) -> Unmatched:
     """Add to the unpaired layers the torch normalizations that have no tensors and are in no pair."""
     paired = {pair.torch for pair in pairs}
@@ -197,10 +168,9 @@ def _in_order(pairs: Iterable[Pair], torch: ModelView) -> list[Pair]:
     return sorted(pairs, key=position)
 
 
-def hinted_paths(torch: ModelView, keras: ModelView, hints: Hints) -> dict[str, str]:
-    """Return the pairs that the user's hints name, as a dict from Keras path to torch path."""
-    unmatched = Unmatched(torch_layers=units(torch), keras_layers=units(keras))
-    return {pair.keras: pair.torch for pair in hinted_pairs(torch, keras, unmatched, hints)}
+def hinted(torch: ModelView, keras: ModelView, hints: Hints) -> list[Pair]:
+    """Return the pairs that the user's hints name."""
+    return hinted_pairs(torch, keras, Unmatched(torch_layers=units(torch), keras_layers=units(keras)), hints)
 
 
 def _without_ties(unmatched: Unmatched, torch: ModelView, pairs: Iterable[Pair]) -> Unmatched:

@@ -1,6 +1,8 @@
 """Look up rules by name or by the classes of two layers; import every file of `rules/families` on first use."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from pkgutil import walk_packages
@@ -10,11 +12,25 @@ from keras3conv.rules import families
 from keras3conv.rules.registry import ranked, registered
 from keras3conv.rules.rule import Rule
 
+_left_out: ContextVar[frozenset[str]] = ContextVar("_left_out", default=frozenset())
+"""The names of the rules that are not used at present."""
+
+
+@contextmanager
+def without(names: Iterable[str]) -> Iterator[None]:
+    """Leave out the rules with these names, and no others, in a `with` block: their classes then count as unknown."""
+    token = _left_out.set(frozenset(names))
+    try:
+        yield
+    finally:
+        _left_out.reset(token)
+
 
 def list_rules() -> tuple[Rule, ...]:
-    """Return every registered rule, in the order of the files of `rules/families`."""
+    """Return every registered rule that is not left out, in the order of the files of `rules/families`."""
     _load()
-    return tuple(registered.values())
+    left_out = _left_out.get()
+    return tuple(rule for rule in registered.values() if rule.name not in left_out)
 
 
 def find(name: str) -> Rule:
@@ -39,7 +55,8 @@ def lookup(
         counts: The numbers of torch layers and of Keras layers in one pair: (1, 3) for a packed layer.
     """
     _load()
-    return iter(ranked(torch_kinds, keras_kinds, counts))
+    left_out = _left_out.get()
+    return (rule for rule in ranked(torch_kinds, keras_kinds, counts) if rule.name not in left_out)
 
 
 def known_classes() -> tuple[frozenset[str], frozenset[str]]:

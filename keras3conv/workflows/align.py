@@ -11,6 +11,7 @@ from keras3conv.alignment.binding import RULE
 from keras3conv.alignment.located import named_for
 from keras3conv.alignment.pair import Evidence
 from keras3conv.alignment.plan import Alignment
+from keras3conv.alignment.unfit_rules import unfit_rules
 from keras3conv.errors import InputError, ModelError, message_of
 from keras3conv.formats.torch import prefixes
 from keras3conv.formats.torch.parts import vectors
@@ -20,9 +21,10 @@ from keras3conv.frameworks.shared.inputs import Inputs, refuse_unprovable
 from keras3conv.frameworks.sides import Sides, Views, with_live_keras
 from keras3conv.frameworks.stored import view_in_parts
 from keras3conv.planner.evidence.hints import Hints
-from keras3conv.planner.plan import hinted_paths
+from keras3conv.planner.plan import hinted
 from keras3conv.planner.plan import plan as make_plan
 from keras3conv.planner.probe.pairs import ProbeResult
+from keras3conv.rules.library import without
 from keras3conv.rules.registry import users_rules
 from keras3conv.steps import step
 from keras3conv.workflows.recorded import recorded_plan
@@ -82,6 +84,9 @@ def align_sides(
     one variable. A model that `convert` made computes it, too. So if the weight matches no Keras variable, the tensors
     that it is computed from are paired.
 
+    For a probe, a rule of the user that fits no two layers is left out: the run shows how their tensors correspond.
+    Without a run nothing does, and the tensors are problems of the plan.
+
     Args:
         sides: The two models.
         views: Their views.
@@ -95,13 +100,16 @@ def align_sides(
         ModelError: A model cannot be run with the user's inputs. If it cannot be run with random inputs, the plan is
             made without a probe instead, and a note in the plan says so.
     """
+    by_hint = {pair.rule for pair in hinted(*views, hints)}
+    unfit = [one for one in unfit_rules(*views) if one.rule.name not in by_hint]
     make = partial(_aligned, sides, hints=hints, probe=probe, notes=notes)
-    plan = make(views, inputs, keras_inputs)
-    if not any(tensor.is_computed for tensor in views[0].tensors()) or not any(_faults(plan)):
-        return plan
-    parts = view_in_parts(sides.torch)
-    other = _with_constant_vectors(make((parts, views[1]), inputs, keras_inputs))
-    return min(plan, other, key=_faults)
+    with without(one.rule.name for one in unfit):
+        plan = make(views, inputs, keras_inputs)
+        if any(tensor.is_computed for tensor in views[0].tensors()) and any(_faults(plan)):
+            parts = view_in_parts(sides.torch)
+            other = _with_constant_vectors(make((parts, views[1]), inputs, keras_inputs))
+            plan = min(plan, other, key=_faults)
+    return replace(plan, notes=(*(one.note for one in unfit), *plan.notes))
 
 
 def _faults(plan: Alignment) -> tuple[int, bool, int, int]:
@@ -139,7 +147,7 @@ def _aligned(
     notes: tuple[str, ...],
 ) -> Alignment:
     """Return the plan for two models with these views; the arguments are those of `align_sides`."""
-    attempt = _Probe(sides, views, hinted_paths(*views, hints))
+    attempt = _Probe(sides, views, {pair.keras: pair.torch for pair in hinted(*views, hints)})
     reason = attempt.obstacle(inputs, keras_inputs)
     runs = probe is not False and not reason
     given, refusal = sides.possible_inputs(views, inputs, keras_inputs, attempt if runs else None)
@@ -278,7 +286,7 @@ def _without_probe(
                 note = _in_one_line(error)
                 notes += [] if note in notes[0] else [note]
         views = traced[0], traced[1]
-    with step("make the plan"):
+    with step("make the plan"), without(()):
         return make_plan(*views, hints, notes=tuple(notes))
 
 

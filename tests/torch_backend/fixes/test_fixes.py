@@ -52,12 +52,24 @@ from tests.torch_backend.fixes import (
     plans,
     proofs,
     saved_plans,
+    unfit_rules,
     unknown_layers,
 )
 from tests.torch_backend.fixes.plans import NAMES
 
 ALL = [case for cases in CASES.values() for case in cases]
-_MODULES = (archives, commands, conversions, outputs, own_code, plans, proofs, saved_plans, unknown_layers)
+_MODULES = (
+    archives,
+    commands,
+    conversions,
+    outputs,
+    own_code,
+    plans,
+    proofs,
+    saved_plans,
+    unfit_rules,
+    unknown_layers,
+)
 assert all(module.__name__ for module in _MODULES), "they declare the cases"
 
 NOT_EXECUTED = {
