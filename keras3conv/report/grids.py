@@ -13,7 +13,7 @@ _QUIET = ("equal", "passed")
 _WIDE = 60
 """The number of characters above which the text of a cell is wrapped."""
 
-_SENTENCE = 100
+_SENTENCE = 72
 """The number of characters above which a fact is not shown in a narrow column."""
 
 

@@ -60,6 +60,25 @@ def test_the_page_of_five_hundred_layers_is_small_and_complete(browser: Browser,
     assert browser.evaluate("document.querySelectorAll('table.sortable tbody tr').length") == LAYERS
 
 
+def test_a_fact_has_the_width_of_the_page_if_it_is_alone_or_long(browser: Browser, tmp_path: Path) -> None:
+    alone = {"exercised": "the inputs, at values of 32 and 4e-06"}
+    names = "; ".join(f"lstm/forward_lstm/lstm_cell/bias_{place}" for place in range(4))
+    both = {"declared loss": f"only the sum of 2 tensors is kept: {names}", "decided by": "probe 6"}
+    sections = tuple(
+        Section(name=name, status="passed", claim="c", summary="s", facts=facts)
+        for name, facts in (("float64", alone), ("roundtrip", both))
+    )
+    Report(title="facts", sections=sections).save(tmp_path / "facts.html")
+    widths = "[...document.querySelectorAll('section dl > div')].map(fact => fact.clientWidth)"
+    with browser.window(1200, 900):
+        browser.open(tmp_path / "facts.html")
+        shown = browser.evaluate(widths)
+    assert min(shown[:2]) > 800, shown
+    with browser.window(400, 900):
+        browser.open(tmp_path / "facts.html")
+        assert browser.evaluate("document.documentElement.scrollWidth") == 400
+
+
 def test_a_table_is_sorted_by_the_column_that_is_clicked(browser: Browser, page: Path) -> None:
     browser.open(page)
     before = numbers(browser)

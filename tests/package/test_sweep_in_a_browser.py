@@ -13,7 +13,9 @@ ROWS = tuple(
     Row(
         name=f"net{place}",
         status=ROW_STATUSES[place % len(ROW_STATUSES)],
-        outcome=f"outcome {place}",
+        outcome=f"outcome {place}"
+        if place
+        else "outcome 0 of a layer that differs by much, with the reason for it " * 3,
         sides="a/long/path/to/a/net.py:make <-> another/long/path/to/a/keras_net.py:make",
         seconds=(place * 37) % 100,
         report=f"tasks/net{place}/report.html",
@@ -79,6 +81,13 @@ def test_a_row_links_to_its_certificate(page: Browser) -> None:
     link = f"{VISIBLE}.find(row => row.cells[1].textContent.trim() === 'net7').querySelector('a').getAttribute('href')"
     assert page.evaluate(link) == "tasks/net7/report.html"
     assert page.complaints == []
+
+
+def test_a_long_outcome_leaves_room_for_the_other_columns(page: Browser) -> None:
+    for width in (900, 1000, 1600):
+        with page.window(width, 900):
+            table = "document.querySelector('.tasks')"
+            assert page.evaluate(f"{table}.scrollWidth - {table}.clientWidth") <= 0
 
 
 def test_the_page_fits_the_width_of_a_phone(page: Browser) -> None:
