@@ -12,7 +12,12 @@ from keras3conv.rules.applying import keras_shapes, mappings_of, torch_config
 from keras3conv.rules.constants import is_constant
 from keras3conv.rules.registry import users_rules
 from keras3conv.rules.rule import Rule, WeightMapping
+from keras3conv.rules.stored import torch_names
+from keras3conv.rules.stored_units import has_names, is_torch_file, modules_of
 from keras3conv.rules.units import children_of, whole_of
+
+_MOST = 0.5
+"""A module of a file has more than this share of the names in it and in a rule if the rule may be a misspelled one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +59,10 @@ class UnfitRule:
 
     def concerns(self, view: ModelView, path: str) -> bool:
         """Return whether a path is that of a layer of the rule's class in a model, or of anything inside it."""
-        kind, between = (self.rule.torch if view.side == "torch" else self.rule.keras), separator(view.side)
-        outer = [layer.path for layer in view.layers if kind in layer.kinds]
-        return any(path == one or path.startswith(f"{one}{between}") for one in outer)
+        between = separator(view.side)
+        kind = self.rule.torch if view.side == "torch" else self.rule.keras
+        outer = _of_torch_class(view, self.rule) if is_torch_file(view) else _of_class(view, kind)
+        return any(not one.path or path == one.path or path.startswith(f"{one.path}{between}") for one in outer)
 
 
 def unfit_rules(torch: ModelView, keras: ModelView) -> Iterator[UnfitRule]:
@@ -64,12 +70,15 @@ def unfit_rules(torch: ModelView, keras: ModelView) -> Iterator[UnfitRule]:
 
     A rule fits two layers if it names all of their tensors, no others, and its transforms fit the shapes. Two layers
     with different numbers of values are no evidence against a rule: not the rule, but the models differ.
+
+    A torch file has no classes. There, the layers of a class are the modules that have the tensors of the rule; if none
+    has all of them, they are those that have most, if these are more than half.
     """
     for rule in users_rules():
         if (rule.torch_count, rule.keras_count) != (1, 1):
             continue
-        layers = [layer for layer in _of_class(torch, rule.torch) if rule.may_apply(layer)]
-        others = _of_class(keras, rule.keras) if layers else []
+        others = _of_class(keras, rule.keras)
+        layers = [layer for layer in _of_torch_class(torch, rule) if rule.may_apply(layer)] if others else []
         seen: dict[tuple[str, ...], str] = {}
         found = [(one, other, _mistake(rule, one, other, seen)) for one in layers for other in others]
         if found and all(fact for _, _, fact in found):
@@ -104,6 +113,21 @@ def _of_class(view: ModelView, kind: str) -> list[LayerView]:
     found = [layer for layer in view.layers if kind in layer.kinds]
     children = children_of(view) if found else {}
     return [whole_of(layer, children, view.side) for layer in found]
+
+
+def _of_torch_class(view: ModelView, rule: Rule) -> list[LayerView]:
+    """Return the torch layers of a rule's class; in a file, those whose tensors have the names of the rule."""
+    if not is_torch_file(view):
+        return _of_class(view, rule.torch)
+    modules, named = modules_of(view), torch_names(rule)
+    if fitting := [one for one in modules if any(has_names(rule, names, one) for names in named)]:
+        return fitting
+    shares = [
+        max((len(names & one.shapes.keys()) / len(names | one.shapes.keys()) for names in named if names), default=0.0)
+        for one in modules
+    ]
+    most = max(shares, default=0.0)
+    return [one for one, share in zip(modules, shares, strict=True) if share == most > _MOST]
 
 
 def _mistake(rule: Rule, torch: LayerView, keras: LayerView, seen: dict[tuple[str, ...], str]) -> str:

@@ -17,6 +17,12 @@ def names_in_order(rule: Rule) -> tuple[tuple[str, ...], ...]:
     return tuple(dict.fromkeys(tuple(name for mapping in mappings for name in mapping.keras) for mappings in found))
 
 
+def torch_names(rule: Rule) -> frozenset[frozenset[str]]:
+    """Return the names of the torch tensors of a rule: a set for each different set that its examples give."""
+    found = (rule.weights({**example.config, **example.beyond}) for example in rule.examples)
+    return frozenset(frozenset(name for mapping in mappings for name in mapping.torch) for mappings in found)
+
+
 def weights_without_settings(rule: Rule) -> tuple[WeightMapping, ...] | None:
     """Return a rule's weight mappings if they do not depend on the layer's configuration, else None."""
     try:

@@ -5,12 +5,13 @@ of the inner layer, which is the same in every model: "out_proj.weight", "forwar
 are paired separately if no rule exists for the container, or if the other side has no such container.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from keras3conv.model.paths import join_layers, separator
 from keras3conv.model.views import LayerView, ModelView, Side
 from keras3conv.rules.library import known_classes
+from keras3conv.rules.stored_units import is_torch_file, named_units
 
 
 def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
@@ -33,7 +34,22 @@ def units(view: ModelView, *, ties: bool = False) -> tuple[LayerView, ...]:
         whole = whole_of(layer, children, view.side) if known.intersection(layer.kinds) else layer
         if fresh or (whole.tensors and not layer.tensors):
             found.append(whole)
-    return tuple(found)
+    return _with_named(found, view) if is_torch_file(view) else tuple(found)
+
+
+def _with_named(found: Sequence[LayerView], view: ModelView) -> tuple[LayerView, ...]:
+    """Return the layers of a torch file, with the modules whose tensors have the names of a rule of the user.
+
+    Args:
+        found: The layers as the file lists them.
+        view: The view of the file.
+    """
+    named = {module.path: module for module in named_units(view)}
+    if not named:
+        return tuple(found)
+    place = {tensor.path: number for number, tensor in enumerate(view.tensors())}
+    layers = [*named.values(), *(layer for layer in found if layer.path not in named)]
+    return tuple(sorted(layers, key=lambda layer: min(place[tensor.path] for tensor in layer.tensors)))
 
 
 def whole_of(layer: LayerView, children: Mapping[str, list[LayerView]], side: Side) -> LayerView:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -172,6 +173,62 @@ def test_layers_of_another_size_are_no_mistake_of_the_rule() -> None:
     plan = k3c.align(torch_module, keras_model, probe=False)
     assert plan.problems()
     assert not any("your rule" in text for text in (*plan.notes, *(one.fact for one in plan.problems())))
+
+
+def files(folder: Path) -> tuple[Path, Path]:
+    """Two files of the same models, the Keras file with initial weights."""
+    torch.save(module().state_dict(), folder / "net.pt")
+    model().save(folder / "net.keras")
+    return folder / "net.pt", folder / "net.keras"
+
+
+def test_a_rule_for_a_layer_with_layers_inside_is_used_between_two_files(tmp_path: Path) -> None:
+    register()
+    source, target = files(tmp_path)
+    plan = k3c.align(source, target)
+    assert not plan.problems()
+    rule = f"{TORCH} <-> {KERAS}"
+    assert [(one.torch, one.keras) for one in plan.pairs if one.rule == rule] == [("1", "m1"), ("3", "m2")]
+    k3c.transfer(source, target, plan, out=tmp_path / "new.keras", accept_unconfirmed=True)
+    made = keras.saving.load_model(tmp_path / "new.keras")
+    k3c.validate(module(), made).raise_if_failed()
+
+
+def test_a_layer_with_layers_inside_is_found_in_a_file_of_itself(tmp_path: Path) -> None:
+    register()
+    torch.save(Mixer(4, 6).state_dict(), tmp_path / "mixer.pt")
+    keras_model = keras.Sequential([keras.Input((4,)), KerasMixer(6, name="mixer")])
+    (pair,) = k3c.align(tmp_path / "mixer.pt", keras_model).check().pairs
+    assert (pair.torch, pair.keras, len(pair.weights)) == ("", "mixer", 3)
+
+
+def test_a_layer_without_tensors_of_its_own_is_found_in_a_file(tmp_path: Path) -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.ModuleDict({"value": nn.Linear(4, 6), "gate": nn.Linear(4, 6), "scale": Scale()})
+
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.temp = nn.Parameter(torch.ones(1))
+
+    register(temp="scale.temp")
+    torch.save(Outer().state_dict(), tmp_path / "net.pt")
+    keras_model = keras.Sequential([keras.Input((4,)), KerasMixer(6, name="mixer")])
+    (pair,) = k3c.align(tmp_path / "net.pt", keras_model).check().pairs
+    assert (pair.torch, pair.keras) == ("block", "mixer")
+
+
+def test_a_misspelled_rule_is_the_first_problem_between_two_files(tmp_path: Path) -> None:
+    register(temp="temperature")
+    plan = k3c.align(*files(tmp_path))
+    fact = "torch 1 has no temperature, and the rule does not name temp of torch 1"
+    assert plan.problems()[0].fact == f"your rule {TORCH} <-> {KERAS} was not used: {fact}"
+    assert fact in plan.notes[0]
+    with pytest.raises(AlignmentError, match=r"Fix:  plan = k3c\.align.*first correct the rule in") as caught:
+        plan.check()
+    assert "ignore" not in str(caught.value)
 
 
 def test_a_hint_for_the_layers_says_why_the_rule_does_not_fit() -> None:
