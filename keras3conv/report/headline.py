@@ -33,9 +33,12 @@ def first_cause(report: Document) -> tuple[Section, Problem] | None:
 
 
 def most_telling_first(report: Document) -> list[Section]:
-    """Return the failed sections; float64, which names the first layer that differs and a tested cause, is first."""
+    """Return the failed sections; float64, which names the first layer that differs and a tested cause, is first.
+
+    The hyper-parameters are next: like float64 they do not depend on the weights, which may not be transferred yet.
+    """
     failed = (part for part in report.sections if part.status == "failed")
-    return sorted(failed, key=lambda part: part.name != TELLING)
+    return sorted(failed, key=lambda part: (part.name != TELLING, part.name != "hyperparameters"))
 
 
 def counted(report: Document) -> str:

@@ -1,5 +1,6 @@
 """Write the lines to paste for two models: they name their framework, and a Sequential gets a layer for a call."""
 
+import ast
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,11 +12,13 @@ _COMMENT = "  # "
 _PLACE = re.compile(r"(?:torch: |Keras: )?(?:(?:before|after|in) )?(?:layer )?([\w./]+)")
 """The layer at the beginning of a comment."""
 
-_CALLED = re.compile(r"x = ((?:nn|keras\.layers)\.\w+\(.*\))\(x\)")
-_TORCH_PAD = re.compile(r"x = F\.pad\(x, (\([^()]*\))(?:, (?:value=)?(.+))?\)")
+_TORCH_PAD = re.compile(r"x = F\.pad\(x, (\([^()]*\))(?:, mode=\"(\w+)\"|, (?:value=)?(.+))?\)")
+_PADS = {"replicate": "Replication", "reflect": "Reflection", "circular": "Circular"}
+"""The layers of torch that pad with other values than a constant, by the mode of `F.pad`."""
+
 _TORCH_FUNCTION = re.compile(r"x = (?:F|torch)\.(\w+)\(x(?:, (.*))?\)")
 _KERAS_ACTIVATION = re.compile(r"x = keras\.activations\.(\w+)\(x\)")
-_KERAS_PAD = re.compile(r"x = (keras\.ops\.pad\(x, .*\))")
+_KERAS_PAD = re.compile(r"keras\.ops\.pad\(x, .*\)")
 
 
 def lines_for(subject: Subject, torch: Iterable[str], keras: Iterable[str]) -> tuple[str, ...]:
@@ -53,26 +56,43 @@ def _as_layers(code: str, is_in_sequential: Callable[[str], bool], layer: Callab
 def _torch_layer(call: str) -> str:
     from torch import nn
 
-    if found := _CALLED.fullmatch(call):
-        return found[1]
     if found := _TORCH_PAD.fullmatch(call):
-        rank = found[1].count(",") // 2 + 1
-        return f"nn.ConstantPad{rank}d({found[1]}, {found[2]})" if found[2] else f"nn.ZeroPad{rank}d({found[1]})"
+        pads, mode, value = found.groups()
+        rank = pads.count(",") // 2 + 1
+        if mode:
+            return f"nn.{_PADS[mode]}Pad{rank}d({pads})" if mode in _PADS else ""
+        return f"nn.ConstantPad{rank}d({pads}, {value})" if value else f"nn.ZeroPad{rank}d({pads})"
     if found := _TORCH_FUNCTION.fullmatch(call):
         wanted = found[1].replace("_", "")
         name = next((name for name in dir(nn) if name.lower() == wanted and name[0].isupper()), "")
         return f"nn.{name}({found[2] or ''})" if name else ""
-    return ""
+    return _called_layers(call)
 
 
 def _keras_layer(call: str) -> str:
-    if found := _CALLED.fullmatch(call):
-        return found[1]
     if found := _KERAS_ACTIVATION.fullmatch(call):
         return f'keras.layers.Activation("{found[1]}")'
-    if found := _KERAS_PAD.fullmatch(call):
-        return f"keras.layers.Lambda(lambda x: {found[1]})"
-    return ""
+    return _called_layers(call)
+
+
+def _called_layers(call: str) -> str:
+    """Return the layers that a statement calls in sequence, in this order: "first, second" for "x = second(first(x))".
+
+    The innermost may be a padding of Keras, which becomes a layer. Empty for any other statement.
+    """
+    if not call.startswith("x = "):
+        return ""
+    layers: list[str] = []
+    node: ast.AST = ast.parse(call.removeprefix("x = "), mode="eval").body
+    while isinstance(node, ast.Call) and isinstance(node.func, ast.Call) and len(node.args) == 1:
+        layers.append(ast.get_source_segment(call.removeprefix("x = "), node.func) or "")
+        (node,) = node.args
+    rest = ast.get_source_segment(call.removeprefix("x = "), node) or ""  # type: ignore[arg-type]
+    if _KERAS_PAD.fullmatch(rest):
+        layers.append(f"keras.layers.Lambda(lambda x: {rest})")
+    elif rest != "x":
+        return ""
+    return ", ".join(reversed(layers))
 
 
 def _is_in_torch(module: Any, path: str) -> bool:
