@@ -9,7 +9,7 @@ from keras3conv.alignment.text import declared_loss
 from keras3conv.errors import Problem
 from keras3conv.messages import count, how_many_differ
 from keras3conv.model.views import Side
-from keras3conv.report.values import Section, Table
+from keras3conv.report.values import WITHOUT_WEIGHTS, Section, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.running.subject import Subject
 from keras3conv.validators.running.transferred import stored_weights, transfers, weight_difference
@@ -59,10 +59,6 @@ def check(subject: Subject) -> Section:
         tables=tables,
         problems=tuple(problems),
     )
-
-
-WITHOUT_WEIGHTS = "called without a file of weights"
-"""The name of the fact that lists the factories whose models do not have the weights that were transferred."""
 
 
 def _summary(differing: int, total: int, elements: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count
-from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, UNLIKE, Document, Plot, Section
+from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, UNLIKE, WITHOUT_WEIGHTS, Document, Plot, Section
 
 _PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onnxruntime")
 _INPUTS = re.compile(r"^(random )?inputs\b")
@@ -26,9 +26,13 @@ def is_certificate(report: Document) -> bool:
 def first_cause(report: Document) -> tuple[Section, Problem] | None:
     """Return the problem to show first, and the section that has it; None if no section failed.
 
-    The problem of the first layer that differs is preferred, then a problem with a fix.
+    A problem with a fix is preferred, and of these that of the first layer that differs. Weights that were not given
+    are no cause of a layer that differs under equal weights, and are left out then.
     """
-    problems = [(part, problem) for part in most_telling_first(report) for problem in part.problems]
+    failed = most_telling_first(report)
+    if failed and failed[0].name == TELLING:
+        failed = [part for part in failed if WITHOUT_WEIGHTS not in part.facts] or failed
+    problems = [(part, problem) for part in failed for problem in part.problems]
     return next((found for found in problems if found[1].fixes), problems[0] if problems else None)
 
 

@@ -32,6 +32,9 @@ IN_TRAINING = "differs in training only"
 NOT_CONVERTED = "acts in training, not converted"
 """The name of the fact that lists what acts in training in the source model, and was not converted."""
 
+WITHOUT_WEIGHTS = "called without a file of weights"
+"""The name of the fact that lists the factories whose models do not have the weights that were transferred."""
+
 UNLIKE = "not alike in training mode"
 """The name of the fact of a section that lists the layers that compute otherwise in training, on one side only."""
 

@@ -18,7 +18,7 @@ from keras3conv.model.views import Side
 from keras3conv.report.digests import digest_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
-from keras3conv.report.values import NAMED, Section
+from keras3conv.report.values import NAMED, WITHOUT_WEIGHTS, Section
 from keras3conv.validators.judges import REQUESTED_BY, Judge, judges, without_effect
 from keras3conv.validators.running.left_to_float64 import settled
 from keras3conv.validators.running.options import Options
@@ -190,8 +190,6 @@ _OF_THEIR_WEIGHTS = ("activations", "outputs")
 
 def _without_weights(sections: Sequence[Section]) -> str:
     """Return the factories whose models have other weights than those that were transferred; empty if none has."""
-    from keras3conv.validators.roundtrip import WITHOUT_WEIGHTS
-
     return next((section.facts[WITHOUT_WEIGHTS] for section in sections if WITHOUT_WEIGHTS in section.facts), "")
 
 

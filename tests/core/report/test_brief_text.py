@@ -6,7 +6,7 @@ from keras3conv.errors import Problem
 from keras3conv.report import text
 from keras3conv.report.limits import LIMITS
 from keras3conv.report.report import Report
-from keras3conv.report.values import Cell, Plot, Section, Series, Table
+from keras3conv.report.values import WITHOUT_WEIGHTS, Cell, Plot, Section, Series, Table
 
 
 def report() -> Report:
@@ -35,6 +35,22 @@ def test_a_brief_report_begins_with_the_cause_and_leaves_out_the_details_of_what
     for left_out in ("Same bits.", "Every tensor"):
         assert left_out not in brief
         assert left_out in text.write(report())
+
+
+@pytest.mark.parametrize("differs", [True, False])
+def test_weights_that_were_not_given_are_no_cause_of_a_layer_that_differs(differs: bool) -> None:
+    new = Problem(torch="net.py:make", fact="was called without its weights", fixes=("--torch-weights FILE",))
+    rule = Problem(torch="fc", keras="fc", fact="the layers are paired by your rule")
+    problems, facts = ((rule,) if differs else ()), {WITHOUT_WEIGHTS: "net.py:make"}
+    sections = (
+        Section(name="structure", status="passed", claim="", summary="2 tensors"),
+        Section(name="roundtrip", status="failed", claim="", summary="all differ", problems=(new,), facts=facts),
+        Section(name="float64", status="failed" if differs else "passed", claim="", summary="", problems=problems),
+    )
+    brief = text.write(Report(title="Net", sections=sections), brief=True)
+    first = rule if differs else new
+    assert brief.index("✗ Failed") < brief.index(first.fact) < brief.index("✓ passed")
+    assert "--torch-weights FILE" in brief
 
 
 def test_a_brief_report_shows_three_of_the_weights_that_differ() -> None:
