@@ -131,7 +131,7 @@ def card(  # noqa: PLR0913 - an argument for every option
     """
     from keras3conv.report import html
     from keras3conv.report.card import registry_line
-    from keras3conv.workflows.card import make_card, write_card
+    from keras3conv.workflows.card import absent_code, make_card, write_card
 
     made = make_card(model, report=report, sources=source or (), licence=licence, name=name, base_model=base_model)
     lines = [registry_line(file) for file in made.files]
@@ -143,6 +143,8 @@ def card(  # noqa: PLR0913 - an argument for every option
         note(f"the certificate does not name this file: {file.path}")
     for file in made.unread:
         note(f"the certificate does not name this source: {file.path}; the card says that you name it")
+    for absent in absent_code(made, model if model.is_dir() else model.parent):
+        note(f"model.py imports {absent}, which is not in the folder: copy it there, and make the card again")
     if out:
         write_card(made, out, overwrite=overwrite)
         note(f"saved {out}")

@@ -43,6 +43,7 @@ class Card:
         licence: The licence of the weights, as the header names it ("apache-2.0"); empty if the author gives none.
         base_model: The model on the hub of which this is a conversion; empty if there is none.
         has_code: Whether `model.py` is beside the files.
+        modules: The Python modules of the author that `model.py` imports, such as "mixer": code of custom layers.
         inputs: The inputs of the model, each as text: "x: float32 (batch, 3, 12)"; empty if they are unknown.
         outputs: The outputs of the model, as text; empty if they are unknown.
         verified: The argument with which `keras3conv verify` compares the files with the digests beside them: a file,
@@ -59,6 +60,7 @@ class Card:
     licence: str = ""
     base_model: str = ""
     has_code: bool = False
+    modules: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     verified: str = ""
@@ -125,6 +127,13 @@ class Card:
     @property
     def loading(self) -> str:
         """The example code for the card, which loads the first of the converted weight files."""
+        own = [
+            f"import {name}  # the author's code of custom layers, which must be on the path" for name in self.modules
+        ]
+        return "\n".join([*own, self._loading_of_weights])
+
+    @property
+    def _loading_of_weights(self) -> str:
         path = self.files[0].path
         suffix = next((suffix for suffix in _LOADING if path.endswith(suffix)), "")
         if suffix == ".safetensors" and self.has_code:

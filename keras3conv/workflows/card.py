@@ -4,6 +4,7 @@ A card repeats the verdict of a certificate (the report of `validate`), so the f
 was made for: their digests are compared with those in the certificate, in `metadata.json` and in manifests.
 """
 
+import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,16 +64,18 @@ def make_card(
     described = files[0].with_name(metadata.NAME)
     inputs, outputs = metadata.read_signature(described) if described.is_file() else ((), ())
     own_name = metadata.read_name(described) if described.is_file() else ""
+    own = _own_code(files[0].with_name("model.py"), certificate)
     card = Card(
         name=name or own_name or model.absolute().stem,
         report=certificate,
         files=tuple(map(_digest, files)),
-        code=tuple(_digest(file) for file in (files[0].with_name(name) for name in _CODE) if file.exists()),
+        code=tuple(_digest(file) for file in (files[0].with_name(name) for name in (*_CODE, *own)) if file.exists()),
         certificate=(_digest(path),) if path.resolve().parent == files[0].resolve().parent else (),
         sources=tuple(map(_digest, sources)),
         licence=licence,
         base_model=base_model,
         has_code=(files[0].parent / "model.py").exists(),
+        modules=tuple(own.values()),
         inputs=inputs,
         outputs=outputs,
         verified=_verified(files[0]),
@@ -80,6 +83,29 @@ def make_card(
     )
     _require_certified(card, path, folder=files[0].parent)
     return card
+
+
+def _own_code(code: Path, certificate: Report) -> dict[str, str]:
+    """Return the files of the author that `model.py` imports, with their modules: {"mixer.py": "mixer"}.
+
+    Args:
+        code: The path of `model.py`; the result is empty if it does not exist.
+        certificate: The certificate, which names the Python files that were read.
+    """
+    read = {Path(file.path).name for file in certificate.sources}
+    try:
+        statements = ast.walk(ast.parse(code.read_text(encoding="utf-8"))) if code.is_file() else ()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise FileError(f"{code} cannot be read as Python code: {error}") from error
+    modules = [node.module for node in statements if isinstance(node, ast.ImportFrom) and node.module]
+    named = {f"{module.rpartition('.')[2]}.py": module for module in modules}
+    return {file: module for file, module in named.items() if file in read}
+
+
+def absent_code(card: Card, folder: Path) -> tuple[str, ...]:
+    """Return the names of the author's files that `model.py` imports, and that are not in the folder of the card."""
+    names = (f"{module.rpartition('.')[2]}.py" for module in card.modules)
+    return tuple(name for name in names if not (folder / name).exists())
 
 
 def write_card(card: Card, path: Path, *, overwrite: bool) -> None:

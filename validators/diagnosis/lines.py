@@ -87,7 +87,7 @@ def _called_layers(call: str) -> str:
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Call) and len(node.args) == 1:
         layers.append(ast.get_source_segment(call.removeprefix("x = "), node.func) or "")
         (node,) = node.args
-    rest = ast.get_source_segment(call.removeprefix("x = "), node) or ""  # type: ignore[arg-type]
+    rest = ast.get_source_segment(call.removeprefix("x = "), node) or ""
     if _KERAS_PAD.fullmatch(rest):
         layers.append(f"keras.layers.Lambda(lambda x: {rest})")
     elif rest != "x":

@@ -351,3 +351,20 @@ def test_the_card_says_what_the_certificate_does_not_say() -> None:
     assert f"## {TITLE}" in text
     for limit in LIMITS:
         assert f"- {escape(limit)}" in text.splitlines(), limit
+
+
+def test_the_author_s_code_that_the_model_imports_is_on_the_card(folder: Path) -> None:
+    own = b"class Mixer: ...\n"
+    digests = {"sha256": hashlib.sha256(own).hexdigest(), "md5": hashlib.md5(own, usedforsecurity=False).hexdigest()}
+    read = ReadFile(path="code/mixer.py", size=len(own), entry="", **digests)
+    weights = digest(folder / "weights.safetensors")
+    files = (read, ReadFile(path="weights.safetensors", size=4, sha256=weights.sha256, md5=weights.md5, entry=""))
+    replace(REPORT, sources=files).save(folder / "report.json")
+    (folder / "model.py").write_text("import torch\nfrom torch import nn\nfrom mixer import Mixer\n")
+    absent = run(folder)
+    assert "import mixer  # the author's code of custom layers, which must be on the path\nfrom model" in absent.output
+    assert "model.py imports mixer.py, which is not in the folder" in absent.output
+    (folder / "mixer.py").write_bytes(own)
+    present = run(folder)
+    assert "not in the folder" not in present.output
+    assert f"{digests['sha256']}  mixer.py\n" in present.output
