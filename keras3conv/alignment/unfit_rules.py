@@ -12,12 +12,14 @@ from keras3conv.rules.applying import keras_shapes, mappings_of, torch_config
 from keras3conv.rules.constants import is_constant
 from keras3conv.rules.registry import users_rules
 from keras3conv.rules.rule import Rule, WeightMapping
-from keras3conv.rules.stored import torch_names
+from keras3conv.rules.stored import torch_names, weights_without_settings
 from keras3conv.rules.stored_units import has_names, is_torch_file, modules_of
 from keras3conv.rules.units import children_of, whole_of
 
 _MOST = 0.5
 """A module of a file has more than this share of the names in it and in a rule if the rule may be a misspelled one."""
+
+_NO_SETTINGS = "it reads settings of the layer, which a file of weights does not have"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,8 @@ class UnfitRule:
     @property
     def note(self) -> str:
         """A sentence that compares all names of the rule with those of the two layers."""
+        if self.fact == _NO_SETTINGS:
+            return f"your rule {self.rule.name} was not used: {self.fact}"
         mappings = _all_mappings(self.rule, self.torch, self.keras)
         wanted = [", ".join(_names(mappings, "torch")), ", ".join(_names(mappings, "keras"))]
         return (
@@ -50,7 +54,10 @@ class UnfitRule:
     @property
     def problem(self) -> Problem:
         """The problem of a plan that cannot be completed without this rule."""
-        fix = f"plan = k3c.align(torch, keras)  # first correct the rule in {self.rule.origin}: {self.fact}"
+        remedy = f"first correct the rule in {self.rule.origin}: {self.fact}"
+        if self.fact == _NO_SETTINGS:
+            remedy = "with the Keras model or its .keras file, not its file of weights"
+        fix = f"plan = k3c.align(torch, keras)  # {remedy}"
         return Problem(
             torch=self.torch.path,
             fact=f"your rule {self.rule.name} was not used: {self.fact}",
@@ -149,7 +156,7 @@ def _wrong_names(rule: Rule, torch: LayerView, keras: LayerView) -> str:
     """Return the names in a rule that its layers do not have, and those that it leaves out; empty if there are none."""
     mappings = mappings_of(rule, torch, keras)
     if mappings is None:
-        return ""
+        return _NO_SETTINGS if keras.config is None and weights_without_settings(rule) is None else ""
     needed = [one.role for one in torch.tensors if one.role not in rule.ignored and not is_constant(one)]
     sides: tuple[tuple[Side, str, Iterable[str], Iterable[str]], ...] = (
         ("torch", f"torch {torch.path}", needed, torch.shapes),

@@ -231,6 +231,19 @@ def test_a_misspelled_rule_is_the_first_problem_between_two_files(tmp_path: Path
     assert "ignore" not in str(caught.value)
 
 
+def test_a_rule_that_reads_settings_asks_for_a_file_that_has_them(tmp_path: Path) -> None:
+    register()
+    source, _ = files(tmp_path)
+    model().save_weights(tmp_path / "net.weights.h5")
+    plan = k3c.align(source, tmp_path / "net.weights.h5")
+    assert plan.notes[0].endswith("was not used: it reads settings of the layer, which a file of weights does not have")
+    with pytest.raises(
+        AlignmentError, match=r"# with the Keras model or its \.keras file, not its file of w"
+    ) as caught:
+        plan.check()
+    assert "ignore" not in str(caught.value)
+
+
 def test_a_hint_for_the_layers_says_why_the_rule_does_not_fit() -> None:
     register(temp="temperature")
     with pytest.raises(AlignmentError, match="temperature, which the layer does not have"):
