@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, imported_code, note
+from keras3conv.cli.app import FAILED, PASSED, START, UNUSABLE, app, command, note
 from keras3conv.cli.converting import convert
 from keras3conv.cli.handing import hand_out, is_complete, print_report, status_of
 from keras3conv.cli.information import demo, doctor, inspect, rules, verify
@@ -36,6 +36,7 @@ from keras3conv.cli.options import (
     OnnxInputsFile,
     Overwrite,
     PlanFile,
+    PlanOut,
     Probe,
     Proofs,
     RayAddress,
@@ -46,7 +47,7 @@ from keras3conv.cli.options import (
     TorchWeights,
     Training,
 )
-from keras3conv.cli.read import files_read
+from keras3conv.cli.read import code_read, files_read
 from keras3conv.cli.sides import align_ends, align_with_hints, both, both_ends, made_without_weights, require_out
 from keras3conv.cli.suggested import aligned_first, loading_options, names_for, words_of
 from keras3conv.cli.sweeping import card, sweep
@@ -107,9 +108,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     torch: TorchSide,
     keras: KerasSide,
     *,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Save the plan to this file.")
-    ] = None,
+    out: PlanOut = None,
     torch_weights: TorchWeights = None,
     keras_weights: KerasWeights = None,
     entry: EntryName = "",
@@ -245,7 +244,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
     """Prove that two models compute the same. If they differ, report where and why; the exit status is 1."""
     from keras3conv.cli import files as cli_files
     from keras3conv.validators.running.options import Options
-    from keras3conv.workflows.factories import code_of_factories
     from keras3conv.workflows.files import read_class_names, read_inputs, read_labels
     from keras3conv.workflows.validate import validate as run
 
@@ -274,7 +272,8 @@ def validate(  # noqa: PLR0913 - an argument for every option
             options=options,
             entry=entry,
             weight_files=(torch_weights, keras_weights),
-            code=tuple(dict.fromkeys((*code_of_factories(torch, keras), *imported_code()))),
+            data=(inputs, keras_inputs, labels, expected),
+            code=code_read(torch, keras),
         )
     return hand_out(judged, report or (), as_json=as_json, names=names_for(*named, plan=plan, entry=entry))
 

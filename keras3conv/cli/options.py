@@ -32,6 +32,7 @@ Probe = Annotated[
     bool,
     typer.Option("--probe/--no-probe", help="Run both models to pair their layers; without, only names and shapes."),
 ]
+PlanOut = Annotated[Path | None, typer.Option("-o", "--out", metavar="PLAN.json", help="Save the plan to this file.")]
 Shape = Annotated[
     str | None, typer.Option(metavar="1,3,224,224", help="Call a torch module with random numbers of this shape.")
 ]

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from keras3conv.writing.digests import ReadFile
 
 
+def code_read(*arguments: str) -> tuple[Path, ...]:
+    """Return the Python files of the factories among the arguments of a command, and those of --import."""
+    from keras3conv.workflows.factories import code_of_factories
+
+    return tuple(dict.fromkeys((*code_of_factories(*arguments), *imported_code())))
+
+
 def files_read(
     argument: str, model: "Adapter | None", torch_weights: Path | None, keras_weights: Path | None, entry: str
 ) -> "tuple[ReadFile, ...]":

@@ -32,6 +32,10 @@ from keras3conv.writing.digests import ReadFile
 CLAIMED_AFTER_STRUCTURE = "the plan has problems, so the models cannot be compared"
 
 
+_GIVEN = "inputs given"
+"""The start of the note on inputs that the user gave."""
+
+
 @rare_collections()
 def validate(  # noqa: PLR0913 - the two models, their inputs and files
     torch: Model,
@@ -44,6 +48,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
     entry: str = "",
     weight_files: Sequence[Path | None] = (),
     code: Sequence[Path] = (),
+    data: Sequence[Path | None] = (),
     origin: str = "",
 ) -> Report:
     """Return the certificate of two models; see `keras3conv.validate`.
@@ -59,6 +64,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         weight_files: The files that were loaded into live models, to state their digests; with `options.local`, the
             files from which the values of live models are read.
         code: The Python files of the factories that made live models, to state their digests.
+        data: The files of `inputs`, `keras_inputs`, the labels and the expected outputs; None for no file.
         origin: The origin of inputs that the user did not give.
     """
     asked = judges(options)
@@ -67,7 +73,7 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         raise InputError(f"expected is given without inputs, but the expected outputs belong to certain inputs\n{fix}")
     sides = Sides.of(torch, keras, entry=entry)
     port = _port((sides.torch.source, sides.keras.source), weight_files)
-    read, others = _files_read(sides, weight_files, code, entry, plan)
+    read, others = _files_read(sides, weight_files, (*code, *data), entry, plan)
     sides, plan, remarks = _opened(sides, plan, (*weight_files, *code))
     stages = Stages()
     with stages.stage("read the models" if plan else "read and align the models"):
@@ -84,14 +90,19 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         sources=read,
         environment=current_environment(),
         notes=(
-            *dict.fromkeys((*notes, *others)),
-            *remarks,
+            *dict.fromkeys((*(_with_files(note, data[:2]) for note in notes), *others, *remarks)),
             *without_effect(options),
             *other_state_dict(plan, [file.entry for file in read]),
             *map(digest_note, read),
         ),
         seconds=stages.seconds,
     )
+
+
+def _with_files(note: str, files: Sequence[Path | None]) -> str:
+    """Return a note of a report; if it says that inputs were given, with the names of their files."""
+    named = " and ".join(path.name for path in files if path is not None)
+    return note.replace(_GIVEN, f"inputs from {named}", 1) if named and note.startswith(_GIVEN) else note
 
 
 def _opened(
@@ -133,21 +144,21 @@ def _layout_named(sides: Sides, inputs: Any, keras_inputs: Any) -> Iterator[None
 
 
 def _files_read(
-    sides: Sides, weight_files: Sequence[Path | None], code: Sequence[Path], entry: str, plan: Alignment | None
+    sides: Sides, weight_files: Sequence[Path | None], more: Sequence[Path | None], entry: str, plan: Alignment | None
 ) -> tuple[tuple[ReadFile, ...], tuple[str, ...]]:
-    """Return every file that was read, with its digests: the models, the weights loaded into live ones, and the code.
+    """Return every file that was read, with its digests: the models, the weights loaded into live ones, and more.
 
     The second result has notes on the other state dicts of a torch checkpoint.
 
     Args:
         sides: The two models.
         weight_files: The files that were loaded into live models, torch first.
-        code: The Python files of factories.
+        more: The Python files of factories, and the files of arrays; None for no file.
         entry: The state dict that was asked for, if a torch checkpoint holds several.
         plan: The plan, whose state dict is read if none was asked for; None if there is no plan.
     """
     torch_weights = next(iter(weight_files), None)
-    paths = [one for one in (sides.torch.source, sides.keras.source, *weight_files, *code) if isinstance(one, Path)]
+    paths = [one for one in (sides.torch.source, sides.keras.source, *weight_files, *more) if isinstance(one, Path)]
     found, notes = [], list[str]()
     for path in dict.fromkeys(path for path in paths if path.is_file()):
         name = ""

@@ -229,6 +229,7 @@ def _validate(running: Run) -> str:
         entry=task.entry,
         weight_files=(path_of(task.torch_weights), path_of(task.keras_weights)),
         code=code_of_factories(task.torch, task.keras),
+        data=[path_of(one) for one in (task.inputs, task.keras_inputs, task.labels, task.expected)],
     )
     running.report.raise_if_failed()
     return counted(running.report)

@@ -223,7 +223,25 @@ def test_inputs_come_from_a_file(models: Path, keras_file: Path, moved: Path, tm
     arguments = (f"{models}:make", keras_file, "--torch-weights", moved, "--inputs", path)
     result = run("validate", *arguments)
     assert result.exit_code == 0, result.output
-    assert "inputs given" in result.stdout
+    assert "inputs from inputs.npz; those of Keras" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_certificate_names_the_files_of_arrays_with_their_digests(
+    models: Path, keras_file: Path, moved: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "in.npz", x=rng.standard_normal((4, 5)).astype(np.float32))
+    np.save(tmp_path / "classes.npy", np.zeros(4, np.int64))
+    arguments = (f"{models}:make", keras_file, "--torch-weights", moved, "--inputs", tmp_path / "in.npz")
+    result = run("validate", *arguments, "--labels", tmp_path / "classes.npy", "--json")
+    assert result.exit_code == 0, result.output
+    certificate = json.loads(result.stdout)
+    sources = {source["path"]: source for source in certificate["sources"]}
+    for name in ("in.npz", "classes.npy"):
+        content = (tmp_path / name).read_bytes()
+        assert sources[name]["sha256"] == hashlib.sha256(content).hexdigest()
+        assert f"{name}: {len(content):,} bytes, sha256 {sources[name]['sha256']}" in certificate["notes"]
 
 
 def test_stdout_has_the_result_and_no_output_of_the_factory(models: Path, keras_file: Path) -> None:
