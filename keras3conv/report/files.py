@@ -1,6 +1,8 @@
 """Save a report in the format that belongs to the suffix of the file; an older report is replaced atomically."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -35,7 +37,12 @@ def require_replaceable(path: Path) -> None:
 def save(report: Document, path: str | PathLike[str]) -> WrittenFile:
     """Write a report to a file, in the format of its suffix (.html, .md, .json, .txt); return its size and digests."""
     target = Path(path)
-    forms = {".html": html.write, ".md": markdown.write, ".json": json.encode, ".txt": text.write}
+    forms: dict[str, Callable[[Document], str]] = {
+        ".html": html.write,
+        ".md": markdown.write,
+        ".json": json.encode,
+        ".txt": partial(text.write, complete=True),
+    }
     suffix = target.suffix.lower()
     if suffix not in forms:
         raise InputError(

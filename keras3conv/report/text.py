@@ -49,23 +49,24 @@ _STYLES: Mapping[str, str] = {
 }
 
 
-def write(report: Document, *, brief: bool = False, width: int = WIDTH) -> str:
+def write(report: Document, *, brief: bool = False, complete: bool = False, width: int = WIDTH) -> str:
     """Return a report as plain text.
 
     Args:
         report: The report.
         brief: Whether to leave out details of sections that passed, except their facts.
+        complete: Whether to write every row of a long table.
         width: The largest number of characters in a line.
     """
     from rich.console import Console
 
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False)
-    render(report, console, brief=brief)
+    render(report, console, brief=brief, complete=complete)
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().split("\n"))
 
 
-def render(report: Document, console: "Console", *, brief: bool = False) -> None:
+def render(report: Document, console: "Console", *, brief: bool = False, complete: bool = False) -> None:
     """Print a report: the overall status, a line for every section, then the details.
 
     If the report passed, the first lines also have the date, output difference, inputs, versions and digests. If it
@@ -75,6 +76,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
         report: The report.
         console: The terminal to print to.
         brief: Whether to leave out details of sections that passed, except their facts.
+        complete: Whether to print every row of a long table.
     """
     status, cause, about = report.status, first_cause(report), key_facts(report)
     _print(console, visible(report.title), style="bold")
@@ -90,7 +92,7 @@ def render(report: Document, console: "Console", *, brief: bool = False) -> None
         _print_facts(about, console)
     for section, reference in told_once(report):
         if not brief or section.status in _DETAILED:
-            _render_section(section, console, reference, brief=brief)
+            _render_section(section, console, reference, brief=brief, complete=complete)
     others = [part for part in report.sections if brief and part.status not in _DETAILED]
     facts = [f"{part.name}, {name}: {fact}" for part in others for name, fact in part.facts.items()]
     _print_list("Facts", [line for fact in facts for line in _wrapped(visible(fact), console)], console)
@@ -149,7 +151,7 @@ def _print_overview(report: Document, console: "Console") -> None:
         _print(console, f"  {name:<{second}}  {text}".rstrip())
 
 
-def _render_section(section: Section, console: "Console", reference: str, *, brief: bool) -> None:
+def _render_section(section: Section, console: "Console", reference: str, *, brief: bool, complete: bool) -> None:
     """Print the details of a section; print nothing for a section without details beyond its line in the overview.
 
     `reference` says where the causes and fixes of its problems stand, if not here.
@@ -166,10 +168,10 @@ def _render_section(section: Section, console: "Console", reference: str, *, bri
     for plot in section.plots:
         _print(console, "\n" + _indented("\n".join(_sketched(plot, console.width - 2))))
     for table in section.tables:
-        _render_table(table, console, brief=brief)
+        _render_table(table, console, brief=brief, complete=complete)
     if section.pictures:
         table = Table(title="answers", columns=ANSWER_COLUMNS, rows=tuple(answer_rows(section)))
-        _render_table(table, console)
+        _render_table(table, console, complete=complete)
 
 
 def _sketched(plot: Plot, width: int) -> list[str]:
@@ -179,13 +181,14 @@ def _sketched(plot: Plot, width: int) -> list[str]:
     return [folded(title, width), *curves, *(folded(remark, width) for remark in remarks)]
 
 
-def _render_table(table: Table, console: "Console", *, brief: bool = False) -> None:
+def _render_table(table: Table, console: "Console", *, brief: bool = False, complete: bool = False) -> None:
     """Print a table; a brief one has only its first rows, those that failed before the others."""
     if table.title:
         _print(console, f"\n  {visible(table.title)}", style="italic")
     grid = arrange(table)
-    listed = [row for row in grid.rows if not (grid.quiet and row.is_quiet)]
-    shown = [row for place, row in enumerate(listed) if place < ROWS or row.failed]
+    quiet = 0 if complete else grid.quiet
+    listed = [row for row in grid.rows if not (quiet and row.is_quiet)]
+    shown = [row for place, row in enumerate(listed) if complete or place < ROWS or row.failed]
     if brief:
         shown = ([row for row in listed if row.failed] or listed)[:_BRIEF_ROWS]
     fitted = fitted_grid(grid, shown, console.width - 2)
@@ -195,8 +198,8 @@ def _render_table(table: Table, console: "Console", *, brief: bool = False) -> N
         _print(console, _indented("\n".join(lines)), style="red" if row.failed else "")
     if rest := len(listed) - len(shown):
         _print(console, f"  ... {count(rest, 'more row')}", style="dim")
-    if grid.quiet:
-        _print(console, f"  ... {count(grid.quiet, 'row')} {' or '.join(grid.quiet_words)}", style="dim")
+    if quiet:
+        _print(console, f"  ... {count(quiet, 'row')} {' or '.join(grid.quiet_words)}", style="dim")
 
 
 def _print_facts(facts: Mapping[str, str], console: "Console") -> None:

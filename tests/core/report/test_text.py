@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
@@ -228,6 +229,19 @@ def test_a_long_table_is_cut_but_what_failed_is_shown() -> None:
     text = str(one_table(Table(columns=("layer", "status"), rows=rows, failed=(50,))))
     assert "  ... 38 more rows" in text
     assert re.findall(r"layer\d+", text) == [f"layer{place}" for place in [*range(20), 44, 50]]
+
+
+def test_a_saved_text_has_every_row(tmp_path: Path) -> None:
+    rows = tuple((f"layer{place}", "passed") for place in range(60))
+    answers = tuple(
+        Table(title=title, columns=("layer", "status"), rows=tuple((name, word) for name, _ in rows))
+        for title, word in (("quiet", "passed"), ("long", "skipped"))
+    )
+    for table in answers:
+        one_table(table).save(tmp_path / "report.txt")
+        text = (tmp_path / "report.txt").read_text(encoding="utf-8")
+        assert re.findall(r"layer\d+", text) == [name for name, _ in rows]
+        assert "more row" not in text
 
 
 def test_rows_that_passed_are_folded_but_what_failed_is_shown() -> None:
