@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from keras3conv.errors import listed
@@ -92,12 +93,15 @@ def run_locally(
                     tell("running", listed(names, 5))
 
     with ThreadPoolExecutor(jobs) as pool:
-        pending: set[Future[Row]] = {pool.submit(run, task, out) for task, out in tasks}
+        waiting = iter(tasks)
+        pending: set[Future[Row]] = {pool.submit(run, *one) for one in islice(waiting, jobs)}
         try:
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
+                # Only now, so that the caller has told the results before the next tasks start.
+                pending |= {pool.submit(run, *one) for one in islice(waiting, len(done))}
         finally:
             stopped.set()
             for future in pending:

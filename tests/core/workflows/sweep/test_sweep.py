@@ -131,6 +131,11 @@ def test_sweep_uses_the_common_exit_codes_and_prints_json_on_stdout(folder: Path
         (folder / "one" / "tasks" / f".{name}.part").mkdir()
         for file in files:
             (folder / "one" / "tasks" / f".{name}.part" / file).touch()
+    # The result of a task is told before the next one starts.
+    told = run("[sweep]\njobs = 1\n" + good + good.replace('"good"', '"more"'), "two").stderr.splitlines()
+    places = [place for place, line in enumerate(told) for part in ("1/2", "running more") if part in line]
+    assert "1/2" in told[places[0]]
+    assert "running more" in told[places[1]]
     resumed = run(good + bad + good.replace('"good"', '"more"'), "one").stderr.splitlines()[0]
     assert resumed.endswith("; an earlier start was killed while it ran bad, gone: tasks without a result start again")
     assert [*(folder / "one" / "tasks").glob(".*.part")] == []
