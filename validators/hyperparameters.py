@@ -1,16 +1,13 @@
 """Compare every hyper-parameter of every layer pair, and name the lines that make a different one equal."""
 
-import json
 from collections import Counter
 
 from keras3conv.alignment.audit import FieldPair
-from keras3conv.alignment.beside import Beside
 from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Problem, listed
 from keras3conv.messages import count
 from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, Cell, Section, Table
-from keras3conv.rules.correspondence import same_value
-from keras3conv.validators.diagnosis.lines import lines_for
+from keras3conv.validators.diagnosis.lines import lines_for, setting_lines
 from keras3conv.validators.running.batch_norms import masked
 from keras3conv.validators.running.judged_fields import JudgedField, Verdict, judged_fields, shown
 from keras3conv.validators.running.subject import Subject
@@ -135,41 +132,15 @@ def _problem(subject: Subject, judged: JudgedField) -> Problem:
         keras_beside = f", {field.keras_beside}" if field.keras_beside else ""
         fact += f", {field.keras_field} is {shown(field.keras_value)} in Keras"
         fact += f"; it must be {shown(field.wanted)}{keras_beside}"
-        in_keras = _fix(field.keras_field, field.wanted, field.keras_value, field.keras, field.keras_beside)
+        in_keras = setting_lines(field.keras_field, field.wanted, field.keras_value, field.keras, field.keras_beside)
     else:
         fact += f"; Keras' behaviour corresponds to {shown(field.in_torch)} in torch{beside}"
     in_torch: tuple[str, ...] = ()
     if field.torch_field and field.in_torch is not None:
         place = field.torch or "the module itself"
-        in_torch = _fix(field.torch_field, field.in_torch, field.torch_value, place, field.beside)
+        in_torch = setting_lines(field.torch_field, field.in_torch, field.torch_value, place, field.beside)
     fixes = lines_for(subject, in_torch, in_keras)
     return Problem(torch=field.torch, keras=field.keras, fact=f"{fact} ({judged.note})", fixes=fixes)
-
-
-def _fix(name: str, value: object, present: object, place: str, beside: Beside) -> tuple[str, ...]:
-    """Return the lines of code that set a field to a new value, in a tuple; () if the field has this value already.
-
-    Args:
-        name: The field: "units", or "layer.units" for the layer inside a wrapper such as Bidirectional.
-        value: The new value.
-        present: The present value.
-        place: The layer that has the field, for the comment after the line.
-        beside: The layers that are needed before or after it.
-    """
-    if same_value(value, present):
-        return ()
-    inner, _, argument = name.rpartition(".")
-    inside = f"{inner} of " if inner and not inner.isdigit() else ""
-    line = f"{argument if inside else name}={_code(argument, value)}  # {inside}{place}"
-    return (beside.with_lines(line, place),)
-
-
-def _code(argument: str, value: object) -> str:
-    """Return a value as code, in the form of the other proofs: a text in double quotes, equal padding as one number."""
-    if isinstance(value, str):
-        return json.dumps(value)
-    is_equal_padding = argument == "padding" and isinstance(value, tuple) and len(set(value)) == 1
-    return repr(value[0] if is_equal_padding and isinstance(value, tuple) else value)
 
 
 def _table(fields: list[JudgedField], failed: list[int]) -> Table:

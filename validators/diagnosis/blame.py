@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from keras3conv.alignment.audit import audit
+from keras3conv.alignment.pair import Pair
 from keras3conv.errors import Problem
 from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
+from keras3conv.validators.diagnosis.lines import setting_lines
 from keras3conv.validators.diagnosis.search import explain_layer
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs
+from keras3conv.validators.running.judged_fields import shown
 from keras3conv.validators.running.neighbours import agrees_in_float64
 from keras3conv.validators.running.subject import Subject
 
@@ -90,7 +94,7 @@ def blame_layer(
     """
     first: tuple[int, Explanation | None] | None = None
     for number, index in enumerate(differing):
-        explanation = explain_layer(subject, calls[index], weights)
+        explanation = _own_setting(subject, calls[index].pair) or explain_layer(subject, calls[index], weights)
         first = first or (index, explanation)
         if explanation is not None and explanation.is_found:
             later = _later_cause(subject, calls, differing[number:], explanation, weights)
@@ -99,6 +103,33 @@ def blame_layer(
             break
     assert first is not None, "blame_layer needs at least one differing call"
     return first[0], first[1] or _own_rule(calls[first[0]].pair.rule)
+
+
+def _own_setting(subject: Subject, pair: Pair) -> Explanation | None:
+    """Return as cause the arguments that differ in a layer pair of a rule that the user registered; else None.
+
+    The operations inside such a layer are the user's own, so that a search among them names a symptom.
+    """
+    if not is_users_own(find(pair.rule)):
+        return None
+    audited = audit([pair], subject.torch_view, subject.keras_view)
+    fields = [
+        field
+        for field in audited
+        if field.agrees is False and field.acts == "always" and field.torch_field and field.keras_field
+    ]
+    if not fields:
+        return None
+    causes: list[str] = []
+    torch: list[str] = []
+    keras: list[str] = []
+    for field in fields:
+        in_keras = f"{field.keras_field} is {shown(field.keras_value)} in Keras"
+        causes.append(f"{field.torch_field} is {shown(field.torch_value)} in torch, {in_keras}")
+        keras += setting_lines(field.keras_field, field.wanted, field.keras_value, field.keras, field.keras_beside)
+        if field.in_torch is not None:
+            torch += setting_lines(field.torch_field, field.in_torch, field.torch_value, field.torch, field.beside)
+    return Explanation(cause="; ".join(causes), fix="\n".join(torch), keras="\n".join(keras))
 
 
 def _own_rule(name: str) -> Explanation | None:

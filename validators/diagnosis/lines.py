@@ -1,11 +1,14 @@
 """Write the lines to paste for two models: they name their framework, and a Sequential gets a layer for a call."""
 
 import ast
+import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from keras3conv.alignment.beside import Beside
 from keras3conv.fixes import in_framework
+from keras3conv.rules.correspondence import same_value
 from keras3conv.validators.running.subject import Subject
 
 _COMMENT = "  # "
@@ -108,3 +111,29 @@ def _is_in_keras(model: Any, path: str) -> bool:
         model = next((layer for layer in getattr(model, "layers", ()) if layer.name == name), None)
     is_sequential = any(kind.__name__ == "Sequential" for kind in type(model).__mro__)
     return is_sequential and any(layer.name == last for layer in model.layers)
+
+
+def setting_lines(name: str, value: object, present: object, place: str, beside: Beside) -> tuple[str, ...]:
+    """Return the lines of code that set a field to a new value, in a tuple; () if the field has this value already.
+
+    Args:
+        name: The field: "units", or "layer.units" for the layer inside a wrapper such as Bidirectional.
+        value: The new value.
+        present: The present value.
+        place: The layer that has the field, for the comment after the line.
+        beside: The layers that are needed before or after it.
+    """
+    if same_value(value, present):
+        return ()
+    inner, _, argument = name.rpartition(".")
+    inside = f"{inner} of " if inner and not inner.isdigit() else ""
+    line = f"{argument if inside else name}={_code(argument, value)}  # {inside}{place}"
+    return (beside.with_lines(line, place),)
+
+
+def _code(argument: str, value: object) -> str:
+    """Return a value as code, in the form of the other proofs: a text in double quotes, equal padding as one number."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    is_equal_padding = argument == "padding" and isinstance(value, tuple) and len(set(value)) == 1
+    return repr(value[0] if is_equal_padding and isinstance(value, tuple) else value)
