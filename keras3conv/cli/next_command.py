@@ -133,7 +133,11 @@ def _reordering(
     from keras3conv.alignment.text import other_orders
     from keras3conv.workflows.factories import factory_of
 
-    lines = other_orders(plan.unconfirmed)
+    lines: list[str] = []
+    for pair in plan.unconfirmed:
+        first, *others = other_orders([pair]) or ("",)
+        if first and first not in lines:
+            lines += [first, *(f"# or  {line}" for line in others)]
     if not lines:
         return
     program, values = ["import keras3conv as k3c"], {}

@@ -347,3 +347,16 @@ def test_the_program_that_reorders_rows_runs_as_printed(tmp_path: Path, monkeypa
     images = torch.randn(2, 6, 6, 3)
     expected = keras.ops.convert_to_numpy(model(images))
     assert np.allclose(module(images.permute(0, 3, 1, 2)).detach().numpy(), expected, atol=1e-5)
+
+
+def test_of_several_orders_of_rows_the_program_takes_one_and_comments_the_others(tmp_path: Path) -> None:
+    torch.save({"gate_up.weight": torch.rand(24, 6), "down.weight": torch.rand(6, 12)}, tmp_path / "x.pt")
+    given = keras.Input((6,))
+    gate, up = (layers.Dense(12, use_bias=False, name=name)(given) for name in ("gate", "up"))
+    keras.Model(given, layers.Dense(6, use_bias=False, name="down")(gate * up)).save(tmp_path / "y.keras")
+    said = run(
+        "transfer", str(tmp_path / "x.pt"), str(tmp_path / "y.keras"), "-o", str(tmp_path / "z.weights.h5")
+    ).output
+    program = [line.strip() for line in said.partition("the same transfer in Python:\n")[2].splitlines()]
+    assert sum(line.startswith("plan = plan.pair(") for line in program) == 1
+    assert sum(line.startswith("# or  plan = plan.pair(") for line in program) == 1
