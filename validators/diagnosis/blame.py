@@ -1,16 +1,17 @@
 """Choose the layer to blame where two models differ: the first one that differs, unless later layers compensate it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 
 from keras3conv.alignment.audit import audit
 from keras3conv.alignment.pair import Pair
-from keras3conv.errors import Problem
+from keras3conv.errors import Problem, first_of
 from keras3conv.rules.library import find
 from keras3conv.rules.registry import is_users_own
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.causes import Explanation, explained_problem
 from keras3conv.validators.diagnosis.lines import setting_lines
-from keras3conv.validators.diagnosis.search import explain_layer
+from keras3conv.validators.diagnosis.search import INPUT_DIFFERS, explain_layer
 from keras3conv.validators.running.call_pairs import CallPair, call_pairs
 from keras3conv.validators.running.judged_fields import shown
 from keras3conv.validators.running.neighbours import agrees_in_float64
@@ -102,7 +103,23 @@ def blame_layer(
         if not calls[index].mismatch and (explanation is not None or number + 1 >= TRIED):
             break
     assert first is not None, "blame_layer needs at least one differing call"
-    return first[0], first[1] or _own_rule(calls[first[0]].pair.rule)
+    found = first[1] or _own_rule(calls[first[0]].pair.rule)
+    return first[0], found and _with_place(found, calls[: first[0]], {*differing})
+
+
+def _with_place(explanation: Explanation, before: Sequence[CallPair], differing: Set[int]) -> Explanation:
+    """Return an explanation; if the input of the layer differs, with the layers before it that agree, the last first.
+
+    Args:
+        explanation: The explanation of the first layer that differs.
+        before: The calls before that of this layer.
+        differing: Indices of the calls that differ.
+    """
+    agree = [call.pair.torch for place, call in enumerate(before) if place not in differing and not call.mismatch]
+    if not agree or not explanation.cause.startswith(INPUT_DIFFERS):
+        return explanation
+    named = first_of([*dict.fromkeys(reversed(agree))], 3)
+    return replace(explanation, cause=f"{explanation.cause}; the layers before it agree: {named}")
 
 
 def _own_setting(subject: Subject, pair: Pair) -> Explanation | None:

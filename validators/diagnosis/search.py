@@ -40,6 +40,9 @@ _SIMILAR = 0.1
 _CLEAR = 100
 """How many times larger than rounded constants a difference is that has another cause."""
 
+INPUT_DIFFERS = "its input already differs"
+"""The start of the cause if the difference arises between two layers."""
+
 _SAME_INPUT = 1e-3
 """Largest difference between two inputs that count as equal, relative to the difference of the outputs."""
 
@@ -107,11 +110,11 @@ def explain_layer(
 
 def _earlier_cause(pair: Pair) -> Explanation:
     cause = (
-        "its input already differs: the cause is an earlier layer or operation without weights "
-        "(an activation, a pooling, a padding, an addition)"
+        f"{INPUT_DIFFERS}: the cause is an earlier layer or operation without weights "
+        f"(an activation, a pooling, a padding, an addition); compare the inputs of {pair.torch} in torch and of "
+        f"{pair.keras} in Keras"
     )
-    fix = f"# compare the inputs of {pair.torch} in torch and of {pair.keras} in Keras"
-    return Explanation(cause=cause, fix=fix, is_found=False)
+    return Explanation(cause=cause, is_found=False)
 
 
 def explain_output(subject: Subject, pair: OutputPair, weights: Mapping[str, Array] | None) -> Explanation | None:
