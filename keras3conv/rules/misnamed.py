@@ -39,10 +39,16 @@ def misnamed(side: Side, layer: LayerView) -> str:
 
 
 def _other_number(rule: Rule, layer: LayerView) -> str:
-    """Return an error sentence: a layer in a file has another number of variables than a user's rule names."""
-    named = " or ".join(", ".join(names) for names in names_in_order(rule))
+    """Return an error sentence: a layer in a file has another number of variables than a user's rule names.
+
+    If the layer has fewer, the rule may list the mapping of an optional tensor for every example.
+    """
+    found = names_in_order(rule)
+    named = " or ".join(", ".join(names) for names in found)
     has = count(len(layer.tensors), "variable")
     fact = f"{layer.path} has {has} in the file; the examples of the rule give {named}"
+    if len(layer.tensors) < min(map(len, found), default=0):
+        fact += "; for an example without an optional tensor, such as a bias, weights must leave its mapping out"
     return f"the rule {rule.name} does not apply: {fact}"
 
 

@@ -142,3 +142,10 @@ def test_a_hint_for_a_class_without_a_rule_names_the_way_to_add_one(tmp_path: Pa
     view = keras_file(tmp_path, "archive")
     with pytest.raises(AlignmentError, match=r"a rule that you register says how their tensors correspond"):
         plan(torch_file(), view, {"1": "head"})
+
+
+def test_a_rule_that_maps_an_optional_tensor_for_every_example_is_told_to_leave_it_out(tmp_path: Path) -> None:
+    add_rule(lambda config: mappings("kernel", "scale", "shift"))
+    shapes = ((4, 4), (4,))
+    with pytest.raises(AlignmentError, match=r"2 variables in the file; .*weights must leave its mapping out"):
+        plan(torch_file(shapes), keras_file(tmp_path, "archive", shapes)).check()
