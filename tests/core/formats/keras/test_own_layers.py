@@ -148,4 +148,4 @@ def test_a_rule_that_maps_an_optional_tensor_for_every_example_is_told_to_leave_
     add_rule(lambda config: mappings("kernel", "scale", "shift"))
     shapes = ((4, 4), (4,))
     with pytest.raises(AlignmentError, match=r"2 variables in the file; .*weights must leave its mapping out"):
-        plan(torch_file(shapes), keras_file(tmp_path, "archive", shapes)).check()
+        plan(torch_file(shapes, ("gate", "scale")), keras_file(tmp_path, "archive", shapes)).check()
