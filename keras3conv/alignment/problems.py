@@ -240,7 +240,7 @@ def _nearest_class(name: str, known: frozenset[str]) -> str:
 
 
 def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
-    """Return the proposal to pair an unpaired tensor together with the paired tensor of which it is probably a copy.
+    """Return the proposal to give an unpaired tensor the counterpart of the paired tensor of which it may be a copy.
 
     A copy has the same shape, is in the same layer, and one of the two names ends with the other. None if there is no
     such tensor.
@@ -252,8 +252,8 @@ def twin(plan: Plan, side: Side, tensor: TensorRef) -> OtherTable | None:
         (path,) = mapping.names(side)
         if path in others and others[path].shape == tensor.shape and _are_twins(path, tensor.path):
             fact = (
-                f"this tensor has no counterpart of its own: {path} has the same shape and almost the same name, and "
-                "may be its copy"
+                f"no tensor of the other model is left for this one; it may be a copy of {path}, which has the same "
+                "shape and a similar name"
             )
             return OtherTable(fact, _call(side, mapping.torch[0], mapping.keras[0], tensor.path))
     return None

@@ -241,10 +241,10 @@ def with_live_keras(sides: Sides) -> Sides:
 
 
 def _loaded(file: KerasFile) -> tuple[Adapter, str]:
-    """Load a Keras file: return the adapter of the live model and "", or the adapter of the file and the reason.
+    """Load a Keras file: return the adapter of the live model and "", or that of the file and why it was not loaded.
 
-    The file is not loaded if it has no architecture, if Keras cannot load it, or if the model names its tensors in
-    another way than the file does. The file may number variables, which the live model names.
+    The file is not loaded if it has no architecture, if Keras cannot load it, or if the model has other names for its
+    tensors than the file. Numbers in the file in place of the model's names are no other names.
     """
     saved = file.view()
     if not any(layer.config for layer in saved.layers):
@@ -271,7 +271,8 @@ def _tensors(view: ModelView, names: Mapping[str, str] | None = None) -> set[tup
 
     Args:
         view: The layers and tensors of a model or file (its view).
-        names: The paths in the file of variables that the file numbers; by default every tensor keeps its path.
+        names: For a file that numbers its variables, the path in the file for each path in the model. A path that is
+            not a key stays as it is.
     """
     kept = names or {}
     return {

@@ -244,8 +244,8 @@ def _grow(tile: list[int], order: Iterable[int], axes: Sequence[_Axis], wanted: 
 def _scratch(tile: Sequence[int], run: Sequence[int], itemsize: int) -> tuple[Array, Array]:
     """Return an uninitialised array of unsigned integers that holds one tile, with padding after each of its rows.
 
-    It is returned as it is in memory, and as a view of the shape of the tile. In memory, the axes along which the tile
-    is contiguous in the source come last.
+    Two views of it are returned: one with its axes in the order of memory, and one with the shape of the tile. In the
+    order of memory, the axes in `run` come last.
 
     Args:
         tile: The size of the tile along each axis.

@@ -1,4 +1,4 @@
-"""Fit a table of a report to the width of a text: which columns are wrapped, and which is printed below the rows."""
+"""Fit a table of a report to the width of a text: wrap some columns, and print the longest one below each row."""
 
 from collections.abc import Sequence
 from textwrap import wrap

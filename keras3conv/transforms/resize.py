@@ -34,7 +34,8 @@ class ResizeGrid(OneArray):
     def __post_init__(self) -> None:
         if len(self.given) != 2 or len(self.wanted) != 2 or min(*self.given, *self.wanted) < 1 or self.first < 0:
             raise TransformError(
-                f"{self!r}: given and wanted must be (height, width), both at least 1, and first must not be negative"
+                f"{self!r}: the arguments `given` and `wanted` must each be (height, width), both at least 1, and the "
+                "argument `first` (the number of rows before those of the grid) must be 0 or more"
             )
 
     @property

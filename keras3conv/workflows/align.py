@@ -206,9 +206,10 @@ class _Probe:
         return ""
 
     def __call__(self, inputs: Inputs) -> bool:
-        """Probe with inputs; return whether both models accept them, even if the probe fails for another reason.
+        """Run the probe; return True if both models accept the inputs, also if the probe fails for another reason.
 
-        A probe replaces outputs that differ, so models run in it with inputs that they may refuse otherwise.
+        The inputs are tried in a probe, not in a plain run: a probe replaces an output that differs, so that a later
+        layer gets an input that it accepts.
         """
         outcome: ProbeResult | ModelError
         try:

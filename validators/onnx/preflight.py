@@ -129,7 +129,9 @@ def _check_functions(path: Path, model: Any) -> None:
         waiting = {key: called for key, called in waiting.items() if key not in leaves}
     nodes = _expanded(Counter((node.domain, node.op_type) for node in _all_nodes(model.graph.node)), sizes)
     if nodes > _MAX_NODES:
-        raise BudgetExceeded(f"{path}: its functions expand to {nodes:,} nodes; the limit is {_MAX_NODES:,}")
+        raise BudgetExceeded(
+            f"{path}: the graph has {nodes:,} nodes with its functions inlined; the limit is {_MAX_NODES:,}"
+        )
 
 
 def _expanded(called: Mapping[tuple[str, str], int], sizes: Mapping[tuple[str, str], int]) -> int:

@@ -86,14 +86,14 @@ class Layers:
         return self._shared[key]
 
     def by_rule(self, call: LayerCall, spec: LayerSpec, place: int, rule: Rule | None, path: str) -> str:
-        """Return the name of a Keras layer that a rule makes; one with the same torch parameters is used again.
+        """Return the name of the Keras layer for a torch layer; a layer with the same torch parameters is used again.
 
         Args:
             call: The torch layer.
             spec: The Keras layer, which accepts any input shape.
-            place: Its index among the Keras layers of the torch layer.
-            rule: The rule, if the parameters of the torch layer go into this Keras layer; else None.
-            path: The path of the torch layer, for one without parameters.
+            place: The index of the Keras layer among those of the torch layer.
+            rule: The rule by which the parameters of the torch layer go into this Keras layer; None if none do.
+            path: The path of the torch layer, which identifies it if it has no parameters.
         """
         held = list(call.tensors.values())
         key = (tuple(one.path for one in held), place, spec.kind, repr(spec.config)) if held else object()

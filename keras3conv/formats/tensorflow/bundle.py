@@ -201,7 +201,7 @@ def _entry(message: bytes, where: str) -> Entry:
     elements = check_shape(shape, where)
     if min(shard, start, size) < 0:
         raise MalformedCheckpoint(
-            f"{where} declares a negative number: {size:,} bytes, from byte {start:,} on, in file {shard:,}"
+            f"{where} has a negative size, offset or file number: {size:,} bytes from byte {start:,} of file {shard:,}"
         )
     if is_whole and code in DTYPES:
         itemsize = dtype_named(DTYPES[code]).itemsize

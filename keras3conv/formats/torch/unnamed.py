@@ -46,7 +46,7 @@ def _lists(content: Any, keys: tuple[str, ...], seen: set[int]) -> Iterator[Unna
 
 
 def refuse_unnamed(content: Any, wanted: str, path: str) -> None:
-    """Raise `FileError` if a list without names is asked for, or if the checkpoint has nothing else.
+    """Raise `FileError` if `wanted` is a list of tensors without names, or if the checkpoint has only such lists.
 
     Args:
         content: The content of the checkpoint.

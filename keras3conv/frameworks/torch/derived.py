@@ -164,7 +164,10 @@ def _computation(hook: WeightNorm | SpectralNorm, child: nn.Module) -> Callable[
 def _assignment(
     path: str, child: nn.Module, name: str, steps: parametrize.ParametrizationList
 ) -> Callable[[torch.Tensor], None]:
-    """Return a function that sets the weight `name` of `child`: it writes the tensors that `steps` computes it from."""
+    """Return a function that sets the weight `name` of `child`, which `steps` computes from stored tensors.
+
+    The function writes these stored tensors.
+    """
     step, own = steps[0] if len(steps) == 1 else None, dict(named_tensors(steps))
 
     def assign(value: torch.Tensor) -> None:

@@ -59,9 +59,9 @@ _WITH_EXACT_GRADIENTS: Mapping[Any, Callable[..., torch.Tensor]] = {
 
 
 class Float64Kernels(TorchFunctionMode):
-    """Converts float32 operands beside float64 ones, and computes depthwise convolutions as sums.
+    """Converts a float32 operand to float64 if another operand is float64; computes depthwise convolutions as sums.
 
-    Gradients have no constants in float32. Calls any other torch function unchanged.
+    So gradients are computed without float32 constants, too. Any other torch function is called unchanged.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

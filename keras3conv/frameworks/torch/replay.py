@@ -110,7 +110,7 @@ class Stage:
             raise ModelError(
                 f"the module {target.path} was expected to be called at least {target.call + 1} times, but was called "
                 "less often"
-                ": rerun it with the recorded inputs"
+                ": rerun the whole model with the recorded inputs"
             )
         seen.replayed.outputs = tuple(recording.outputs.values())
         seen.replayed.began = seen.place

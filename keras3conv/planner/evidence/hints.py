@@ -93,7 +93,8 @@ def _renamed_pairs(
         fact = f"none matches the whole path of a torch layer, such as {torch_paths[0]!r}"
     else:
         nearest = get_close_matches(renamed[matched], keras_paths, n=1, cutoff=0.0)
-        fact = f"{matched!r} becomes {renamed[matched]!r}, which is no Keras layer; similar is {nearest[0]!r}"
+        made = f"the regular expression turns {matched!r} into {renamed[matched]!r}"
+        fact = f"{made}, but no Keras layer has this path; similar is {nearest[0]!r}"
     listed = ", ".join(repr(pattern) for pattern, _ in hints[:3])
     raise InputError(f"the regular expressions in hints ({listed}) name no pair of layers: {fact}")
 

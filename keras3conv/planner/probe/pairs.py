@@ -195,9 +195,9 @@ def _by_rule(
     evidence: tuple[Evidence, ...],
     candidates: tuple[str, ...],
 ) -> Pair | None:
-    """Return the pair of one torch layer with several Keras layers that a rule makes.
+    """Pair one torch layer with several Keras layers by a rule.
 
-    Return None if no rule gives the Keras variables the same values as the choices of the probe do.
+    Return None if no rule gives the Keras variables the values that the probe chose for them.
 
     Args:
         layer: The torch layer.

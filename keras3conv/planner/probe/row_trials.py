@@ -116,11 +116,12 @@ def _trials(search: Search, orders: RowOrders, integers: frozenset[int]) -> Iter
 
 
 def _parameters_beside(search: Search, name: str) -> list[str]:
-    """Return the chosen parameters of the torch layer of a parameter, and of the layers that differ only in numbers.
+    """Return the chosen parameters of one torch layer and of the layers whose paths differ from its path in an index.
 
     Args:
         search: The search.
-        name: The path of the parameter, without numbers; the result has such paths, too.
+        name: The path of a parameter of the layer, without the indices: "blocks.attn.qkv" for "blocks.0.attn.qkv". The
+            paths in the result have no indices either.
     """
     chosen = (choice.candidate for choice in search.choices.values() if choice.candidate.kind == "parameter")
     paths = dict.fromkeys(without_numbers(part.path) for candidate in chosen for part in candidate.slices)

@@ -181,10 +181,12 @@ def sizes_of_product(product: Product, shape: Shape) -> tuple[int, int]:
 
 
 def around(product: Product, shape: Shape, owner: LayerSpec, *, views: bool = False) -> LayerSpecs:
-    """Return the torch layers for an EinsumDense: a Linear between functions that move, merge and split axes.
+    """Return the torch layers for an EinsumDense: the layer with the weights, and functions before and after it.
+
+    The functions permute, merge and split axes.
 
     Args:
-        product: The equation, as its parts.
+        product: The parts of the einsum equation.
         shape: The shape of the Keras kernel.
         owner: The torch layer that has the weights, such as a Linear.
         views: Whether the torch layer calls `view` on its input, which fails unless permuted axes are made contiguous.

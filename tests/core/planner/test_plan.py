@@ -202,7 +202,7 @@ def test_hints_of_an_unsupported_type_are_refused() -> None:
     ("hints", "fact"),
     [
         ([("decoder.(.*)", r"e/\1")], "none matches the whole path of a torch layer, such as 'encoder.fc'"),
-        ([("encoder.(.*)", r"e/\1")], "'encoder.fc' becomes 'e/fc', which is no Keras layer; similar is 'enc/fc'"),
+        ([("encoder.(.*)", r"e/\1")], "into 'e/fc', but no Keras layer has this path; similar is 'enc/fc'"),
     ],
 )
 def test_regular_expressions_that_name_no_pair_are_an_error(hints: list[tuple[str, str]], fact: str) -> None:

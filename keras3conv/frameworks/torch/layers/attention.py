@@ -121,7 +121,8 @@ class GroupedQueryAttention(nn.Module):
         output_dim: The number of features of the output; None for `embed_dim`.
         bias: Whether the projections have a bias.
         dropout: The fraction of the attention weights that is dropped in training.
-        sliding_window: The number of positions that a query attends to on each side, its own included; None for all.
+        sliding_window: With n, a query attends to its own position and to n - 1 positions before and after it; None for
+            all positions.
         use_gate: Whether the heads are multiplied by a gate computed from the query.
     """
 
