@@ -90,7 +90,7 @@ def _agrees(given: Array, rounded: Array, exact: Array) -> bool:
 
 
 def _largest_nearby(error: Array) -> Array:
-    """Return, for each element of an array, the largest element among its neighbours along each axis."""
+    """Return, for each element of an array, the largest of it and all elements at most `_NEAR` away in every axis."""
     for axis in range(error.ndim):
         width = [(_NEAR, _NEAR) if one == axis else (0, 0) for one in range(error.ndim)]
         windows = np.lib.stride_tricks.sliding_window_view(np.pad(error, width, mode="edge"), 2 * _NEAR + 1, axis=axis)

@@ -109,7 +109,10 @@ def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
             continue
         if shapes[0] == shapes[1]:
             return torch, keras, inputs
-        returned = f"alone they return {shapes[0]} in torch and {shapes[1]} in Keras: one needs another layer"
+        returned = (
+            f"run alone, the torch layer returns {shapes[0]} and the Keras layer {shapes[1]}: one of them needs a layer before "
+            "or after it, such as a padding"
+        )
     raise NotAlone(returned)
 
 

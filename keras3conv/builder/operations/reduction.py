@@ -107,9 +107,9 @@ def _in_a_row(call: Call, tensor: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _elements(tensor: Value, axes: tuple[int, ...]) -> int:
-    """Return the product of the sizes of some axes, which are merged into one; 0 if one of the sizes is dynamic.
+    """Return the product of the sizes of some axes, which are merged into one; 0 stands for an unknown size.
 
-    The 0 has no effect, because the next statement reduces the merged axis.
+    It is unknown if one of the sizes is dynamic. The 0 is never used: the statement after the merge reduces the axis.
 
     Args:
         tensor: The tensor.
