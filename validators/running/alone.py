@@ -110,8 +110,8 @@ def _models(subject: Subject, pair: Pair) -> tuple[Any, Any, Inputs]:
         if shapes[0] == shapes[1]:
             return torch, keras, inputs
         returned = (
-            f"run alone, the torch layer returns {shapes[0]} and the Keras layer {shapes[1]}: one of them needs a layer "
-            "before or after it, such as a padding"
+            f"run alone, the torch layer returns {shapes[0]} and the Keras layer {shapes[1]}: one of them needs a "
+            "layer before or after it, such as a padding"
         )
     raise NotAlone(returned)
 
