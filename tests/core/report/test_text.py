@@ -386,18 +386,6 @@ def test_a_model_that_trains_differently_is_marked_beside_the_verdict(fact: str)
     assert "trains differently" not in f"{plain}{plain.to_markdown()}"
 
 
-@pytest.mark.parametrize(("width", "below"), [(80, True), (120, False)])
-def test_a_sentence_with_little_room_in_a_table_is_printed_below_its_row(width: int, below: bool) -> None:
-    sentence = "the Keras layer pads one row at the end, and the torch layer pads one row on both sides of the image"
-    names = ("encoder.stage1.block0.conv1", "encoder_stage1_block0_conv1", "padding")
-    rows = ((*names, sentence, 0.0123), ("stem", "stem", "padding", "equal", 0.0))
-    table = Table(columns=("torch", "keras", "field", "verdict", "error"), rows=rows)
-    text = write(one_table(table), width=width)
-    assert max(map(len, text.splitlines())) <= width
-    assert sentence in " ".join(text.split()) or not below
-    assert bool(re.search(r"padding  +0\.0123\n +the Keras layer pads one row", text)) is below
-
-
 def test_a_failed_report_has_no_mark_about_training() -> None:
     facts = {IN_TRAINING: "momentum"}
     failed = Section(name="h", status="failed", claim="", summary="", facts=facts, problems=(Problem(fact="f"),))

@@ -70,3 +70,17 @@ def test_a_factory_with_arguments_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_name_is_refused_with_the_known_ones(models: Path) -> None:
     words = "models.py has no model or function mak; it has Net, make, wrong, wide, make_keras"
     assert_refused(run("inspect", f"{models}:mak"), words)
+
+
+def test_a_factory_that_imports_a_missing_package_is_refused_with_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    path = tmp_path / "needs_an_extra.py"
+    path.write_text("import jax2onnx\n")
+    assert_refused(run("inspect", f"{path}:make"), "needs_an_extra.py, line 1", 'pip install "keras3conv[onnx-jax]"')
+    other = tmp_path / "needs_another.py"
+    other.write_text("import no_package_of_ours\n")
+    result = run("inspect", f"{other}:make")
+    assert_refused(result, "no_package_of_ours")
+    assert "pip install" not in result.stderr
