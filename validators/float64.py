@@ -8,7 +8,7 @@ from keras3conv.errors import Problem
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff
 from keras3conv.numerics.judgement import agreement
-from keras3conv.report.values import Plot, Section, Series, Table
+from keras3conv.report.values import LIMIT, Plot, Section, Series, Table
 from keras3conv.validators.diagnosis.blame import layer_problem
 from keras3conv.validators.diagnosis.causes import explained_problem
 from keras3conv.validators.diagnosis.search import explain_output
@@ -263,7 +263,10 @@ def _plot(calls: Sequence[_JudgedCall], failed: Sequence[int], variation: str) -
     return Plot(
         title=f"relative error along the depth, float64, probe weights{variation}",
         labels=tuple(judged.call.pair.torch for judged in calls),
-        series=(Series(name="relative error", values=errors),),
+        series=(
+            Series(name="relative error", values=errors),
+            Series(name=f"{LIMIT}: {FLOAT64_LIMIT:g}", values=(FLOAT64_LIMIT,) * len(errors)),
+        ),
         unit="relative error",
         failed=tuple(failed),
     )

@@ -59,8 +59,8 @@ def measured() -> Plot:
         k3c.transfer(model, module, plan, accept_difference=True)
         report = k3c.validate(module, model, inputs=given, plan=plan, proofs=["activations"])
         found[mistake] = report.section("activations").plots[0]
-    series = {line.is_floor: line.values for line in found[False].series}
-    wrong = next(line.values for line in found[True].series if not line.is_floor)
+    series = {line.is_floor: line.values for line in found[False].series if not line.is_limit}
+    wrong = next(line.values for line in found[True].series if line.is_measured)
     names = [pair.keras for name in found[False].labels for pair in plans[True].pairs if pair.torch == name]
     return Plot(
         title="Largest difference of every layer, along the depth of a network",

@@ -48,7 +48,7 @@ class Dot:
 class Line:
     """A series in a drawing: the SVG path through its values, and a dot for each value.
 
-    The noise floor (torch's own rounding error) has a filled area, but no dots.
+    The noise floor (torch's own rounding error) has a filled area, but no dots; the limit has neither.
     """
 
     name: str
@@ -120,16 +120,17 @@ class _Scale:
 
 def draw(plot: Plot) -> Drawing:
     """Return the geometry of a plot for the HTML page."""
-    values = values_of(plot)
+    values = _values_of(plot)
     low, high = _decades(values)
     infinite = any(not math.isfinite(value) for value in values)
     scale = _Scale(low, high, _TOP + (_STRIP if infinite else 0.0), 0.0 in values, len(plot.labels))
     named = len(plot.labels) <= _NAMED_LABELS
     step = max(1, math.ceil((high - low) / _MOST_TICKS))
-    measured = [series for series in plot.series if not series.is_floor]
+    measured = [series for series in plot.series if series.is_measured]
     styles = {id(series): f"line{number % _COLORS}" for number, series in enumerate(measured)}
     columns = _columns(plot, scale, named)
-    lines = [_line(plot, series, scale, styles.get(id(series), "floor")) for series in plot.series]
+    judged_by = {id(series): "limit" if series.is_limit else "floor" for series in plot.series}
+    lines = [_line(plot, series, scale, (judged_by | styles)[id(series)]) for series in plot.series]
     return Drawing(
         width=WIDTH,
         height=scale.edge + (_room(columns) if named else 42),
@@ -148,7 +149,7 @@ def draw(plot: Plot) -> Drawing:
     )
 
 
-def values_of(plot: Plot) -> list[float]:
+def _values_of(plot: Plot) -> list[float]:
     """Return the measured values of all series."""
     return [value for series in plot.series for value in series.values if value is not None]
 
@@ -192,7 +193,7 @@ def _line(plot: Plot, series: Series, scale: _Scale, style: str) -> Line:
         style=style,
         path=" ".join(map(_path, runs)),
         area=" ".join(_area(run, scale.bottom) for run in runs) if series.is_floor else "",
-        dots=() if series.is_floor else _dots(plot, series, scale),
+        dots=_dots(plot, series, scale) if series.is_measured else (),
     )
 
 
@@ -246,7 +247,7 @@ def remarks_on(plot: Plot, zero: str = "bottom edge", infinite: str = "top edge"
         zero: The mark of a difference of zero in the drawing.
         infinite: The mark of a value that is not finite.
     """
-    values = [value for series in plot.series if not series.is_floor for value in series.values]
+    values = [value for series in plot.series if series.is_measured for value in series.values]
     remarks = []
     zeros = values.count(0.0)
     if zeros and zeros == len(values):

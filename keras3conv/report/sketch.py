@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 from keras3conv.report.cells import visible
-from keras3conv.report.plot import remarks_on, values_of
+from keras3conv.report.plot import remarks_on
 from keras3conv.report.values import Plot, Series
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -15,18 +15,20 @@ _LEAST_BLOCKS = 16
 def sketch(plot: Plot, width: int = 110) -> list[str]:
     """Return a plot as lines of text: a heading, a row of block characters for every series, and remarks.
 
+    The limit has no row: eight heights are too few to show by how much a difference stays below it.
+
     Args:
         plot: The plot.
         width: The largest width of a row; long names can make it wider, because a row has some blocks at least.
     """
-    positive = [value for value in values_of(plot) if 0 < value < math.inf]
+    shown = [series for series in plot.series if not series.is_limit]
+    values = [value for series in shown for value in series.values if value is not None]
+    positive = [value for value in values if 0 < value < math.inf]
     scale = f"log scale from {min(positive):.2g} to {max(positive):.2g}" if positive else "log scale"
     lines = [f"{visible(plot.title)} ({visible(plot.unit)}, {scale})"]
-    names = max((len(visible(series.name)) for series in plot.series), default=0)
+    names = max((len(visible(series.name)) for series in shown), default=0)
     blocks = min(_WIDTH, max(_LEAST_BLOCKS, width - names - 4))
-    lines += [
-        f"  {visible(series.name):<{names}}  {_blocks(series, positive, blocks)}".rstrip() for series in plot.series
-    ]
+    lines += [f"  {visible(series.name):<{names}}  {_blocks(series, positive, blocks)}".rstrip() for series in shown]
     if remarks := remarks_on(plot, zero="·", infinite="×"):
         lines.append("  " + "; ".join(remarks))
     return lines

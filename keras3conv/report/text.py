@@ -177,7 +177,8 @@ def _render_section(section: Section, console: "Console", reference: str, *, bri
 def _sketched(plot: Plot, width: int) -> list[str]:
     """Return the lines of a plot as text; the title and the remarks are wrapped to a width, the curves are not."""
     title, *rest = sketch(plot, width)
-    curves, remarks = rest[: len(plot.series)], rest[len(plot.series) :]
+    number = sum(not series.is_limit for series in plot.series)
+    curves, remarks = rest[:number], rest[number:]
     return [folded(title, width), *curves, *(folded(remark, width) for remark in remarks)]
 
 

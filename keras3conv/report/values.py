@@ -41,6 +41,9 @@ UNLIKE = "not alike in training mode"
 NOISE_FLOOR = "noise floor"
 """A series whose name starts so is drawn as noise floor (torch's own rounding error): dashed, with a filled area."""
 
+LIMIT = "limit"
+"""A series whose name starts so is drawn as the limit above which a layer differs: a dotted line without dots."""
+
 FORMAT = 5
 """The number of the JSON format that `Report.to_json` writes."""
 
@@ -116,6 +119,16 @@ class Series:
     def is_floor(self) -> bool:
         """True if the name of this series says that it is the noise floor (torch's own rounding error)."""
         return self.name.startswith(NOISE_FLOOR)
+
+    @property
+    def is_limit(self) -> bool:
+        """True if the name of this series says that it is the limit above which a layer counts as different."""
+        return self.name.startswith(LIMIT)
+
+    @property
+    def is_measured(self) -> bool:
+        """True if this series has differences of the two models, not what they are judged by."""
+        return not self.is_floor and not self.is_limit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,3 +68,32 @@ def test_degenerate_plots_are_drawn_inside_their_frame(values: tuple[float | Non
         assert drawing.left <= dot.x <= drawing.right
     assert all(0 <= tick.place <= drawing.bottom for tick in drawing.rows)
     assert sketch(plot(*values))
+
+
+def limited(*limits: float | None) -> Plot:
+    labels = tuple(f"l{place}" for place in range(len(limits)))
+    series = (
+        Series(name="difference", values=(1e-7,) * len(limits)),
+        Series(name="limit: 8 x the noise floor", values=limits),
+    )
+    return Plot(title="t", labels=labels, series=series, unit="u")
+
+
+def test_the_limit_is_a_line_of_its_own_without_dots_and_inside_the_drawing() -> None:
+    drawing = draw(limited(8e-7, 8e-5))
+    limit = drawing.lines[1]
+    assert (limit.style, limit.area, limit.dots) == ("limit", "", ())
+    heights = [float(point.split()[1]) for point in limit.path.removeprefix("M").split(" L")]
+    assert drawing.top <= heights[1] < heights[0] < drawing.lines[0].dots[0].y <= drawing.bottom
+
+
+def test_a_limit_of_zero_or_an_unknown_one_is_no_remark_on_the_differences() -> None:
+    drawing = draw(limited(0.0, None))
+    assert drawing.remarks == ()
+    assert drawing.lines[1].path == ""
+
+
+def test_a_sketch_has_no_row_for_the_limit() -> None:
+    lines = sketch(limited(8e-7, 8e-5))
+    assert len(lines) == 2
+    assert lines[1].endswith("▁▁")

@@ -72,6 +72,20 @@ def test_an_unknown_proof_is_refused_with_the_known_names() -> None:
         k3c.validate(**with_equal_weights(Classifier(), twin()), proofs=["speed"])
 
 
+@pytest.mark.parametrize("tolerance", [None, k3c.Tolerance(absolute=0.01, relative=0.0)])
+def test_the_plots_have_the_limit_by_which_each_layer_is_judged(tolerance: k3c.Tolerance | None) -> None:
+    pair = with_equal_weights(Classifier(), twin())
+    report = k3c.validate(**pair, proofs=["activations", "float64"], tolerance=tolerance)
+    for plot in report.section("activations").plots:
+        *_, floor, limit = plot.series
+        allowed = [0.01] * len(plot.labels) if tolerance else [8 * (value or 0.0) for value in floor.values]
+        assert limit.name == ("limit: the given tolerance" if tolerance else "limit: 8 x the noise floor")
+        assert limit.values == pytest.approx(allowed)
+    (plot,) = report.section("float64").plots
+    assert plot.series[-1].name == "limit: 1e-10"
+    assert set(plot.series[-1].values) == {1e-10}
+
+
 def test_a_tolerance_replaces_the_noise_floor_and_is_in_the_report() -> None:
     pair = with_equal_weights(Classifier(), twin())
     with torch.no_grad():
