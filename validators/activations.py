@@ -6,17 +6,15 @@ Every Keras layer is compared twice: in the whole model, on the inputs that Kera
 inputs that torch recorded. In isolation, differences of earlier layers have no effect.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import isfinite
 
 from keras3conv.collapsing import collapse
 from keras3conv.errors import Problem, first_of
 from keras3conv.frameworks.shared.recording import Recording
 from keras3conv.messages import count, how_many_differ
 from keras3conv.numerics.difference import noise_floor
-from keras3conv.numerics.judgement import NOISE_FACTOR, OF_THE_FLOOR, Judgement, judge_by_floor, worst_difference
-from keras3conv.report.values import LIMIT, Cell, Plot, Section, Series, Table
+from keras3conv.numerics.judgement import OF_THE_FLOOR, Judgement, judge_by_floor, worst_difference
+from keras3conv.report.values import Cell, Plot, Section, Table
 from keras3conv.transforms import Array
 from keras3conv.validators.diagnosis.blame import blame_layer
 from keras3conv.validators.diagnosis.causes import explained_problem
@@ -31,6 +29,7 @@ from keras3conv.validators.running.noise_runs import (
     rounded_floor,
     with_larger_floor,
 )
+from keras3conv.validators.running.plots import plots_by_depth
 from keras3conv.validators.running.subject import Subject
 
 _SHOWN = 8
@@ -110,7 +109,7 @@ def check(subject: Subject) -> Section:
         summary=differing if failed else _summary(calls),
         facts={**({"tolerance": f"the caller's: {tolerance}"} if tolerance else {}), **_by_outputs(subject, calls)},
         tables=(_table(calls, failed),),
-        plots=tuple(_plots(calls, failed)) if calls else (),
+        plots=_plots(calls, failed),
         problems=(_problem(subject, calls, failed),) if failed else (),
     )
 
@@ -282,28 +281,7 @@ def _table(calls: list[_JudgedCall], failed: list[int]) -> Table:
     return Table(title="layers", columns=columns, rows=rows, failed=tuple(failed))
 
 
-def _plots(calls: list[_JudgedCall], failed: list[int]) -> Iterator[Plot]:
-    floor = tuple(judged.whole.floor if judged.whole else None for judged in calls)
-    limit = tuple(_limit(judged.whole) for judged in calls)
-    is_given = any(judged.whole and judged.whole.allowed is not None for judged in calls)
-    limit_name = f"{LIMIT}: the given tolerance" if is_given else f"{LIMIT}: {NOISE_FACTOR:g} x the noise floor"
-    whole = tuple(judged.whole.deviation if judged.whole else None for judged in calls)
-    isolated = tuple(judged.isolated.deviation if judged.isolated else None for judged in calls)
-    compared = {
-        "largest difference along the depth": {"difference": whole},
-        "in the whole model and in isolation": {"whole model": whole, "in isolation": isolated},
-    }
-    for title, differences in compared.items():
-        lines = {**differences, "noise floor": floor, limit_name: limit}
-        yield Plot(
-            title=title,
-            labels=tuple(judged.call.pair.torch for judged in calls),
-            series=tuple(Series(name=name, values=values) for name, values in lines.items()),
-            unit="absolute difference",
-            failed=tuple(failed),
-        )
-
-
-def _limit(judgement: Judgement | None) -> float | None:
-    """Return the largest difference that passes; None if it is not known, or not finite."""
-    return judgement.limit if judgement and isfinite(judgement.limit) else None
+def _plots(calls: list[_JudgedCall], failed: list[int]) -> tuple[Plot, ...]:
+    labels = tuple(judged.call.pair.torch for judged in calls)
+    whole, isolated = [judged.whole for judged in calls], [judged.isolated for judged in calls]
+    return tuple(plots_by_depth(labels, whole, isolated, failed)) if calls else ()
