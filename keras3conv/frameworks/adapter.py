@@ -89,6 +89,9 @@ class LiveModel(Protocol):
     def notes(self) -> tuple[str, ...]:
         """Return notes for a report about the state of the model, for example that it is in training mode."""
 
+    def origin_notes(self) -> tuple[str, ...]:
+        """Return notes for a report about the file from which the model, or its weights, were read."""
+
 
 @dataclass(frozen=True)
 class TorchFile:
@@ -120,6 +123,10 @@ class TorchFile:
             max_shard_size: The largest size of a file in bytes; a larger model is divided among several files.
         """
         return formats.Destination.of(path, tensors, read, max_shard_size=max_shard_size)
+
+    def origin_notes(self) -> tuple[str, ...]:
+        """Return no notes, because the tensors are read directly from this file."""
+        return ()
 
     def loaded(self) -> "TorchFile":
         """Return this adapter, because a file of torch weights has no architecture to load."""
@@ -153,6 +160,10 @@ class KerasFile:
         """
         template = self.source if os.path.lexists(self.source) else None
         return formats.Destination.of(path, tensors, read, template=template, max_shard_size=max_shard_size)
+
+    def origin_notes(self) -> tuple[str, ...]:
+        """Return no notes, because the tensors are read directly from this file."""
+        return ()
 
     def loaded(self) -> "Adapter":
         """Return the adapter of a live model, loaded from the file, if the file has an architecture; else this adapter.

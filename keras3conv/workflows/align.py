@@ -28,7 +28,6 @@ from keras3conv.rules.library import without
 from keras3conv.rules.registry import users_rules
 from keras3conv.steps import step
 from keras3conv.workflows.recorded import recorded_plan
-from keras3conv.workflows.sources import notes_of_origin
 
 
 def align(
@@ -45,7 +44,7 @@ def align(
     """Return the plan (the pairs of tensors) for two models; the arguments are those of `keras3conv.align`."""
     given = Sides.of(torch, keras, entry=entry, keras_weights=keras_weights)
     opened, notes = given.opened()
-    origin = notes_of_origin(opened.torch)
+    origin = opened.torch.origin_notes()
     if opened.torch.is_live or opened.keras.is_live:
         for rule in users_rules():
             require_classes(rule)

@@ -11,7 +11,7 @@ from keras3conv.errors import InputError
 from keras3conv.formats.safe.source import Source
 from keras3conv.formats.shards import weight_map_files
 from keras3conv.formats.tensorflow import bundle
-from keras3conv.frameworks.adapter import Adapter, Model
+from keras3conv.frameworks.adapter import Model
 from keras3conv.frameworks.sides import require_architecture, resolve
 from keras3conv.writing.digests import ReadFile, digest
 
@@ -75,19 +75,6 @@ def require_weights(architecture: str | PathLike[str], weights: object, needed: 
             f"{architecture} contains an architecture without weights, so a file of weights is needed, too\n"
             f"Fix:  {needed}"
         )
-
-
-def notes_of_origin(model: Adapter) -> tuple[str, ...]:
-    """Return notes on the file that a live model, or its weights, were read from, if a workflow has loaded it."""
-    if not model.is_live:
-        return ()
-    if model.side == "torch":
-        from keras3conv.frameworks.torch.state_dicts import notes_on_file
-
-        return notes_on_file(model.source)
-    from keras3conv.frameworks.keras.adapter import notes_of
-
-    return notes_of(model.source)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

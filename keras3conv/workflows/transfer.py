@@ -30,7 +30,7 @@ from keras3conv.workflows.file_tensors import inventory, reader, require_no_comp
 from keras3conv.workflows.manifest import Record
 from keras3conv.workflows.named import with_names_of
 from keras3conv.workflows.quantizing import unquantized
-from keras3conv.workflows.sources import notes_of_origin, other_state_dict
+from keras3conv.workflows.sources import other_state_dict
 from keras3conv.writing.digests import ReadFile, WrittenFile
 
 Memory = Literal["copy", "share"]
@@ -90,7 +90,7 @@ def transfer(
             f"source and target are both {read.side} models, but a transfer goes from one framework to the other"
         )
     plan = with_names_of(plan, read, written)
-    notes = notes_of_origin(read)
+    notes = read.origin_notes()
     if memory == "share":
         shared, facts = _shared(read, written, plan, options.out, cast=options.cast, stages=stages)
         remember_port(written.source, read.source)

@@ -19,7 +19,7 @@ from keras3conv.formats.keras2.layers import changed_meaning
 from keras3conv.formats.keras2.names import allowed_names
 from keras3conv.formats.keras2.order import proven_order
 from keras3conv.frameworks.keras import files as keras_files
-from keras3conv.frameworks.keras.adapter import notes_of, origin_of
+from keras3conv.frameworks.keras.adapter import KerasModel, origin_of
 from keras3conv.frameworks.keras.keras2.reading import read_model
 from tests.world.converted import assert_golden, converted
 from tests.world.files import FOLDER, OldFile
@@ -53,7 +53,7 @@ def fixes_in(error: pytest.ExceptionInfo[Exception]) -> list[str]:
     ],
 )
 def test_the_notes_list_the_changes_of_the_keras_2_reader(name: str, said: str) -> None:
-    notes = notes_of(read(name))
+    notes = KerasModel(read(name)).origin_notes()
     assert f"{name} was saved by Keras 2.15.0, and is read with the meaning that it has there" in notes
     assert any(said in note for note in notes)
 

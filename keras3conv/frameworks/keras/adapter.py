@@ -52,17 +52,6 @@ def origin_of(model: object) -> Origin | None:
     return _origins.get(model) if isinstance(model, keras.layers.Layer) else None
 
 
-def notes_of(model: object) -> tuple[str, ...]:
-    """Return notes, for plans and reports, on a model's file: the software that wrote it, and changes on reading."""
-    origin = origin_of(model)
-    if origin is None:
-        return ()
-    return (
-        f"{origin.file} was saved by {origin.writer}, and is read with the meaning that it has there",
-        *origin.notes,
-    )
-
-
 _AVERAGES = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
 _RESIZES = (keras.layers.UpSampling2D, keras.layers.Resizing)
 
@@ -197,4 +186,12 @@ class KerasModel:
 
     def notes(self) -> tuple[str, ...]:
         """Return notes for a report: the file that the model was read from, and the backend of Keras."""
-        return (*notes_of(self.source), *deviation_notes(self.source))
+        return (*self.origin_notes(), *deviation_notes(self.source))
+
+    def origin_notes(self) -> tuple[str, ...]:
+        """Return notes for a report about the model's file: the software that wrote it, and changes on reading."""
+        origin = origin_of(self.source)
+        if origin is None:
+            return ()
+        meaning = f"{origin.file} was saved by {origin.writer}, and is read with the meaning that it has there"
+        return (meaning, *origin.notes)

@@ -101,5 +101,8 @@ class TorchModule:
             )
         if is_compiled(self.source):
             notes.append("the torch module is compiled; it was run uncompiled")
-        notes += notes_on_file(self.source)
-        return tuple(notes)
+        return (*notes, *self.origin_notes())
+
+    def origin_notes(self) -> tuple[str, ...]:
+        """Return notes for a report about the file that `load_weights` read: its tensors that the module lacks."""
+        return notes_on_file(self.source)
