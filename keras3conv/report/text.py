@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keras3conv.errors import Problem
@@ -13,7 +14,7 @@ from keras3conv.report.headline import counted, first_cause, is_certificate, key
 from keras3conv.report.limits import LIMITS, TITLE
 from keras3conv.report.repeats import told_once
 from keras3conv.report.sketch import sketch
-from keras3conv.report.values import GLYPHS, Cell, Document, Plot, Section, Table
+from keras3conv.report.values import EACH_PAIR, GLYPHS, Cell, Document, Plot, Section, Table
 from keras3conv.width import folded
 from keras3conv.writing.digests import WrittenFile
 
@@ -96,6 +97,9 @@ def render(report: Document, console: "Console", *, brief: bool = False, complet
     others = [part for part in report.sections if brief and part.status not in _DETAILED]
     facts = [f"{part.name}, {name}: {fact}" for part in others for name, fact in part.facts.items()]
     _print_list("Facts", [line for fact in facts for line in _wrapped(visible(fact), console)], console)
+    for part in others:
+        for table in (table for table in part.tables if table.title == EACH_PAIR):
+            _render_table(replace(table, title=f"{part.name}, {EACH_PAIR}"), console, brief=True)
     others_said = [note for note in report.notes if note not in about.values()]
     notes = [line for note in others_said for line in _wrapped(visible(note), console)]
     _print_list("Files", [line for file in report.files for line in _file(file)], console)

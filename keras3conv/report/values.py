@@ -41,6 +41,9 @@ UNLIKE = "not alike in training mode"
 NOISE_FLOOR = "noise floor"
 """A series whose name starts so is drawn as noise floor (torch's own rounding error): dashed, with a filled area."""
 
+EACH_PAIR = "each pair"
+"""The title of a short table that is the outcome of its proof; a brief report shows it, too."""
+
 LIMIT = "limit"
 """A series whose name starts so is drawn as the limit above which a layer differs: a dotted line without dots."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from keras3conv.errors import ModelError, Problem, message_of
 from keras3conv.frameworks.shared.inputs import Inputs
-from keras3conv.numerics.judgement import Judgement, Tolerance, worst_difference
-from keras3conv.report.values import Section, Status, Table
+from keras3conv.numerics.judgement import Tolerance, worst_difference
+from keras3conv.report.values import EACH_PAIR, Section, Status, Table
 from keras3conv.validators.onnx import export as onnx_export
 from keras3conv.validators.onnx import session as onnx_session
 from keras3conv.validators.onnx.export import Exported, ExportFailed
@@ -191,7 +191,6 @@ def _section(
     facts |= {"tolerance": f"the caller's: {tolerance}"} if tolerance else {}
     facts |= {f"{check.name}, another batch": check.result for check in batches}
     disagreeing = [verdict for verdict in verdicts if not verdict.agrees]
-    facts |= {} if disagreeing else {"each pair": _each_pair(verdicts)}
     line = who_disagrees(verdicts)
     problems = [_problem(line, suspected_part(verdicts, exporters), disagreeing)] if disagreeing else []
     problems += [Problem(fact=f"{check.name} {check.result}") for check in batches if check.failed]
@@ -206,17 +205,27 @@ def _section(
         summary=f"{line}{other_batches}" if problems else f"{line}: {worst}",
         reason="; ".join(f"there is no {name}: {reason}" for name, reason in missing.items()),
         facts=facts,
-        tables=(table(verdicts),),
+        tables=tuple(_tables(verdicts)),
         problems=tuple(problems),
     )
 
 
-def _each_pair(verdicts: list[Verdict]) -> str:
-    """Return the largest difference of every two of torch, Keras and their ONNX files, over all outputs, as text."""
-    found: dict[str, list[Judgement | None]] = {}
+def _tables(verdicts: list[Verdict]) -> Iterator[Table]:
+    """Yield a table with the worst output of each pair, and if there are several outputs, one with all of them."""
+    pairs: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in verdicts:
-        found.setdefault(f"{verdict.first} and {verdict.second}", []).append(verdict.judgement)
-    return "; ".join(f"{pair}: {worst_difference(judgements)}" for pair, judgements in found.items())
+        pairs.setdefault((verdict.first, verdict.second), []).append(verdict)
+    worst = [max(found, key=_badness) for found in pairs.values()]
+    yield replace(table(worst), title=EACH_PAIR)
+    if len(worst) < len(verdicts):
+        yield table(verdicts)
+
+
+def _badness(verdict: Verdict) -> tuple[bool, bool, float]:
+    """Return a key that is the larger, the worse a comparison is: one that cannot be made is the worst."""
+    judgement = verdict.judgement
+    size = 0.0 if judgement is None else judgement.deviation if judgement.ratio is None else judgement.ratio
+    return bool(verdict.mismatch), not verdict.agrees, size
 
 
 def _other_batches(batches: tuple[_BatchCheck, ...]) -> str:

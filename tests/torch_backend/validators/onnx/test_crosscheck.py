@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.errors import InputError, MissingExtra
+from keras3conv.report import text
 from keras3conv.report.digests import named_files
+from keras3conv.report.report import Report
 from keras3conv.report.values import Section
 from keras3conv.validators.onnx import export as onnx_export
 from tests.support.models import randomize
@@ -73,9 +76,13 @@ def test_four_equal_outputs_pass_and_the_exporters_are_named(capsys: pytest.Capt
     assert [section.facts[f"ONNX of {side}, another batch"] for side in ("torch", "Keras")] == [
         "agrees in a batch of 3 too"
     ] * 2
-    assert len(section.tables[0].rows) == 6
-    pairs = [pair.partition(": ")[0] for pair in section.facts["each pair"].split("; ")]
-    assert pairs == [f"{row[1]} and {row[2]}" for row in section.tables[0].rows]
+    (table,) = section.tables
+    names = ("torch", "Keras", "ONNX of torch", "ONNX of Keras")
+    assert [row[1:3] for row in table.rows] == list(combinations(names, 2))
+    brief = text.write(Report(title="t", sections=(section,)), brief=True)
+    shown = brief.partition("onnx, each pair\n")[2].splitlines()[:8]
+    assert shown[0].split()[:4] == ["verdict", "output", "first", "second"]
+    assert [line.split()[0] for line in shown[2:]] == ["agree"] * 6
     assert capsys.readouterr() == ("", ""), "the output of exporters is suppressed"
 
 
