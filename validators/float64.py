@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from keras3conv.errors import Problem
+from keras3conv.errors import Problem, first_of
 from keras3conv.messages import count
 from keras3conv.numerics.difference import FLOAT64_LIMIT, Diff
 from keras3conv.numerics.judgement import agreement
@@ -205,10 +205,10 @@ def _summary(calls: Sequence[_JudgedCall], worst_output: float, variation: str) 
     else:
         agree = f"{count(notes[''], 'layer call')} {agreement(worst_layer)}"
         parts = [f"outputs agree {agreement(worst_output)}", agree]
-        if compensated := notes[NOTE]:
-            differ = "differs" if compensated == 1 else "differ"
-            calls_that = f"{count(compensated, 'layer call')} {differ}"
-            parts.append(f"{calls_that}, compensated by the next layers, which agree again")
+        if compensated := [f"{call.call.pair.torch} / {call.call.pair.keras}" for call in calls if call.note == NOTE]:
+            differ = "differs" if len(compensated) == 1 else "differ"
+            named = f"{count(len(compensated), 'layer call')} {differ} ({first_of(compensated, 3)})"
+            parts.append(f"{named}, compensated by the next layers, which agree again")
     if constants := notes[CONSTANTS]:
         parts.append(f"{count(constants, 'layer call')} with constants that one side stores as float32")
     if rounding := notes[ROUNDING]:

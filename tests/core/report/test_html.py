@@ -209,6 +209,12 @@ def test_a_passed_certificate_starts_with_its_date_worst_error_inputs_versions_a
     assert "output difference" not in key_facts(certificate(failed=True))
 
 
+@pytest.mark.parametrize("name", ["outputs", "float64", "onnx", "expected"])
+def test_a_certificate_with_a_single_proof_of_the_outputs_starts_with_its_difference(name: str) -> None:
+    section = Section(name=name, status="passed", claim="", summary="1e-07 of the scale")
+    assert key_facts(Report(title="t", sections=(section,)))["output difference"] == "1e-07 of the scale"
+
+
 def test_a_failed_certificate_starts_with_the_first_layer_that_differs_and_the_line_to_paste() -> None:
     text = "".join(Page(certificate(failed=True).to_html()).text)
     assert text.index("The cause") < text.index("fix(padding)") < text.index("with floor") < text.index("structure")
