@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from keras3conv.cli.backend import backend_of_keras, use_installed_backend
+from keras3conv.cli.exchanged import exchanged
 from keras3conv.cli.imported import imports
 from keras3conv.errors import EXTRA_OF, Keras3ConvError, MissingExtra, ProofError, message_of
 
@@ -237,6 +238,7 @@ def _output(*, verbose: bool, quiet: bool) -> Iterator[None]:
     from keras3conv.cli.progress import shown
     from keras3conv.width import whole_lists
 
+    exchanged.set(False)
     token, verbose_token = _errors.set(sys.stderr if quiet else None), _is_verbose.set(verbose)
     whole = whole_lists.set(verbose)
     try:
@@ -272,6 +274,7 @@ def _complain(error: Keras3ConvError | OSError | ModuleNotFoundError, arguments:
         error = MissingExtra("this command", package)
     sides: list[Any] = [arguments.get(name) for name in ("torch", "keras", "torch_weights", "keras_weights")]
     plan, entry = arguments.get("plan"), arguments.get("entry", "")
+    sides[:2] = sides[1::-1] if exchanged.get() else sides[:2]
     names = names_for(*sides, plan=plan, entry=entry) if sides[0] and sides[1] else {}
     names |= {"SOURCE": quote(arguments["source"])} if isinstance(arguments.get("source"), str) else {}
     names |= names_for_convert(arguments) if "shape" in arguments else {}

@@ -6,6 +6,7 @@ failed, 2 an argument or a file cannot be used, 130 interrupted.
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -133,7 +134,7 @@ def align(  # noqa: PLR0913 - an argument for every option
 
     hints, ignored = read_hints(hint or ()), read_ignored(ignore or ())
     given = read_inputs(inputs), read_inputs(keras_inputs)
-    torch_side, keras_side = both(torch, keras, torch_weights, keras_weights, entry)
+    (torch_side, keras_side), named = both(torch, keras, torch_weights, keras_weights, entry)
     with notes_to_stderr():
         plan = api.align(
             torch_side.source,
@@ -150,7 +151,7 @@ def align(  # noqa: PLR0913 - an argument for every option
         write_plan(plan, out, overwrite=overwrite)
         note(f"saved {out}")
     further = {"hint": hint, "ignore": ignore, "inputs": inputs, "keras-inputs": keras_inputs, "out": out}
-    names = names_for(torch, keras, torch_weights, keras_weights, entry=entry, again=words_of(further))
+    names = names_for(*named, entry=entry, again=words_of(further))
     print(plan.to_json() if as_json else folded(as_options(describe(plan), names)))
     return FAILED if plan.problems() else PASSED
 
@@ -248,7 +249,6 @@ def validate(  # noqa: PLR0913 - an argument for every option
     from keras3conv.workflows.validate import validate as run
 
     cli_files.check_reports(report or ())
-    named = torch, keras, torch_weights, keras_weights
     saved, hints = cli_files.read_plan_or_hints(plan, hint or ())
     options = Options(
         proofs=proof or (),
@@ -260,10 +260,10 @@ def validate(  # noqa: PLR0913 - an argument for every option
         backends=backends.split(",") if backends else (),
         expected=expected,
         local=local,
-        factories=made_without_weights(*named),
     )
     given = {"inputs": read_inputs(inputs), "keras_inputs": read_inputs(keras_inputs)}
-    sides = both(*named, entry, local=local)
+    sides, named = both(torch, keras, torch_weights, keras_weights, entry, local=local)
+    options = replace(options, factories=made_without_weights(*named))
     with notes_to_stderr():
         judged = run(
             *(side.source for side in sides),

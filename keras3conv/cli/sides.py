@@ -5,6 +5,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from keras3conv.cli.app import note
+from keras3conv.cli.exchanged import exchanged
 from keras3conv.cli.imported import import_options
 from keras3conv.errors import InputError
 
@@ -15,11 +17,17 @@ if TYPE_CHECKING:
     from keras3conv.frameworks.adapter import Adapter
     from keras3conv.model.views import Side
 
+Named = tuple[str, str, Path | None, Path | None]
+"""The arguments for the torch model and the Keras model, and the files of weights of each."""
+
 
 def both(
     torch: str, keras: str, torch_weights: Path | None, keras_weights: Path | None, entry: str, *, local: bool = False
-) -> "tuple[Adapter, Adapter]":
+) -> "tuple[tuple[Adapter, Adapter], Named]":
     """Return the adapters (the interface to a model) of the torch model and of the Keras model that two arguments name.
+
+    The second result is the first four arguments. If the first argument names a Keras model and the second a torch
+    model, these two are exchanged in both results, and a line on stderr says so.
 
     Args:
         torch: The torch model: a file or a factory.
@@ -41,9 +49,15 @@ def both(
     for argument, path in ((torch, torch_weights), (keras, keras_weights)):
         with without_memory() if local and path else nullcontext():
             found.append(resolve(argument, weights))
+    if [model.side for model in found] == ["keras", "torch"]:
+        note(f"the arguments were read in the other order: {keras} is the torch model, {torch} the Keras model")
+        exchanged.set(True)
+        if local:  # which of them is made without values depends on its side
+            return both(keras, torch, torch_weights, keras_weights, entry, local=True)
+        torch, keras, found = keras, torch, found[::-1]
     sides = Sides.of(found[0].source, found[1].source, entry=entry)
     require_used(weights, (torch, sides.torch), (keras, sides.keras))
-    return sides.torch, sides.keras
+    return (sides.torch, sides.keras), (torch, keras, torch_weights, keras_weights)
 
 
 def _require_keras_weights(argument: str, weights: Path | None) -> None:
