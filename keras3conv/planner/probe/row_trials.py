@@ -68,7 +68,7 @@ def with_known_orders(run: Try, integers: frozenset[int]) -> Attempt:
     if not layers or next(_trials(first.search, first.search.ranking.layers.orders, integers), None) is None:
         return best
     named = ", ".join(map(repr, layers))
-    return replace(best, tried=f"another order of the rows in the weights of {named} was tried, and is not the cause")
+    return replace(best, tried=f"no other order of the rows in the weights of {named} makes the outputs agree")
 
 
 def _improved(best: Attempt, run: Try, integers: frozenset[int]) -> Attempt | None:
