@@ -60,7 +60,7 @@ def describe(plan: Plan) -> str:
 
 def describe_html(plan: Plan) -> str:
     """Return a plan as an HTML fragment for notebooks; special characters in names are escaped."""
-    status: Status = "failed" if plan.problems() else "passed"
+    status: Status = "failed" if plan.problems() or plan.difference else "passed"
     pieces = [notebook.title(f"{plan.torch.title} <-> {plan.keras.title}", status), notebook.paragraph(summary(plan))]
     pieces += map(notebook.paragraph, (*_differing(plan), *_origin(plan), *plan.notes))
     if problems := plan.problems():

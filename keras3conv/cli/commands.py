@@ -124,7 +124,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart."""
+    """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart, or if the outputs differ."""
     from keras3conv import api
     from keras3conv.alignment.text import describe
     from keras3conv.cli.files import ignoring, read_hints, read_ignored
@@ -153,7 +153,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     further = {"hint": hint, "ignore": ignore, "inputs": inputs, "keras-inputs": keras_inputs, "out": out}
     names = names_for(*named, entry=entry, again=words_of(further))
     print(plan.to_json() if as_json else folded(as_options(describe(plan), names)))
-    return FAILED if plan.problems() else PASSED
+    return FAILED if plan.problems() or plan.difference else PASSED
 
 
 @command("keras3conv transfer model.h5 net.py:make -o net.safetensors")

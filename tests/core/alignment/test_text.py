@@ -1,5 +1,7 @@
 """The text and the HTML of a plan."""
 
+from dataclasses import replace
+
 import pytest
 
 from keras3conv.alignment.pair import Evidence, EvidenceKind, Ignored, Pair
@@ -108,6 +110,14 @@ def test_names_are_escaped_in_html() -> None:
     html = describe_html(done)
     assert "<td>&lt;b&gt;fc</td><td>dense&amp;</td>" in html
     assert "<b>fc" not in html
+
+
+def test_html_marks_a_plan_whose_outputs_differ_as_failed() -> None:
+    done = Alignment(
+        pairs=(pair("fc", "dense", "name"),), ignored=(), torch=model("torch", "fc"), keras=model("keras", "dense")
+    )
+    assert 'class="pill passed"' in describe_html(done)
+    assert 'class="pill failed"' in describe_html(replace(done, difference="their outputs differ by 0.5"))
 
 
 def test_html_contains_the_problems() -> None:
