@@ -124,7 +124,7 @@ def align(  # noqa: PLR0913 - an argument for every option
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
-    """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart, or if the outputs differ."""
+    """Match the tensors of two models. The exit status is 1 if a tensor has no counterpart, or the outputs differ."""
     from keras3conv import api
     from keras3conv.alignment.text import describe
     from keras3conv.cli.files import ignoring, read_hints, read_ignored
