@@ -124,7 +124,9 @@ def problems_of(section: Section, reference: str, width: int = WIDTH, *, brief: 
     limit = len(problems)
     if section.name in _PROBLEMS:
         limit = _PROBLEMS[section.name] if brief else _ALIKE
-    text = visible(lay_out(f"{count(len(problems), 'problem')}:", problems, limit=limit), keep="\n")
+    # The summary has the numbers, and says what they count; one problem may be about several of these things, or none.
+    heading = "Problem:" if len(problems) == 1 else "Problems:"
+    text = visible(lay_out(heading, problems, limit=limit), keep="\n")
     return folded("\n".join(filter(None, (text, reference))), width)
 
 

@@ -74,7 +74,7 @@ Net (torch) and net (keras)
 
 ✗ structural
   Same function.
-  1 problem:
+  Problem:
     layer1.bn  <->  layer1/bn
         epsilon is 0.001, not 1e-05
   The fix stands at the top of the report.
@@ -137,7 +137,7 @@ Fix:  fix(1)
 *Claim*: Same function.
 
 ```text
-1 problem:
+Problem:
   layer1.bn  <->  layer1/bn
       epsilon is 0.001, not 1e-05
 The fix stands at the top of the report.
