@@ -150,3 +150,14 @@ def test_a_regularizer_of_keras_is_named_and_does_not_fail() -> None:
     fact = report.section("hyperparameters").facts["acts in training, not converted"]
     assert fact.startswith("fc: kernel_regularizer L2(l2=0.01) is a term of the loss in Keras")
     assert "trains differently, see hyperparameters" in str(report)
+
+
+def test_the_fields_of_a_pooling_stay_in_the_table_if_the_line_of_the_report_pads_before_it() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, 2, padding=1))
+    inputs = keras.Input((15, 16, 3))
+    x = keras.layers.Conv2D(4, 3)(inputs)
+    x = keras.ops.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=-float("inf"))
+    model = keras.Model(inputs, keras.layers.MaxPooling2D(3, 2, padding="valid")(x))
+    rows = rows_of(module, model)
+    names = ("kernel_size", "pool_size"), ("stride", "strides"), ("padding", "padding")
+    assert [rows[pair]["verdict"] for pair in names] == ["equal"] * 3
