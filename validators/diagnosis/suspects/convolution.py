@@ -20,7 +20,7 @@ from keras3conv.validators.diagnosis.suspects.base import (
     replaced_by,
     with_arguments,
 )
-from keras3conv.validators.diagnosis.suspects.in_keras import cropped, in_keras
+from keras3conv.validators.diagnosis.suspects.in_keras import code_in_keras, cropped, in_keras
 from keras3conv.validators.diagnosis.suspects.zero_padding import (
     lines_in_keras,
     lines_in_torch,
@@ -249,9 +249,20 @@ def _border(case: Case) -> Iterator[Hypothesis]:
                 yield Hypothesis(
                     cause=f"torch pads the border with mode {mode}, Keras with {other}",
                     fix=f'padding_mode="{"zeros" if other == "constant" else other}"  # {case.place(operation)}',
-                    keras=in_keras(case, operation, "the padding"),
+                    keras=_border_in_keras(case, operation),
                     changes={operation.key: with_arguments(mode=other, value=None)},
                 )
+
+
+def _border_in_keras(case: Case, operation: Operation) -> str:
+    """Return the lines that pad in Keras as a `pad` of torch does, and let the convolution after it pad no more."""
+    code = code_in_keras(case, operation)
+    later = (one for one in case.operations_named(*_CONVOLUTIONS) if one.place > operation.place)
+    padding = next((one for one in later if one.get("input") == operation.result), operation)
+    config, where = case.keras_config_of(padding), case.keras_path_of(padding)
+    if not code or "kernel_size" not in config or config.get("padding") != "same":
+        return in_keras(case, operation, "the padding")
+    return f'x = {code}  # before {where}\npadding="valid"  # {where}'
 
 
 SUSPECTS = (

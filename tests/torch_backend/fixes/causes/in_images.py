@@ -153,6 +153,17 @@ CONVOLUTIONS = [
         'nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")',
         '<<x = layers.ZeroPadding2D(1)(x)>>\nx = layers.Conv2D(4, 3, name="a")(x)',
     ),
+    image(
+        "convolution._border#2.keras",
+        'nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")',
+        '<<pass>>\nx = layers.Conv2D(4, 3, padding="same", name="a"<<2:>>)(x)',
+    ),
+    image(
+        "convolution._border#2.keras",
+        "nn.Conv2d(4, 4, 3)",
+        '<<pass>>\nx = layers.Conv2D(4, 3, padding="same", name="a"<<2:>>)(x)',
+        'x = F.pad(x, (1, 1, 1, 1), mode="reflect")\nx = self.a(x)',
+    ),
 ]
 
 
