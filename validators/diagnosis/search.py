@@ -29,6 +29,7 @@ from keras3conv.validators.running.layouts import in_keras_layout
 from keras3conv.validators.running.output_pairs import OutputPair
 from keras3conv.validators.running.rounded_constants import LARGEST, float32_constants
 from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.transferred import is_transferred
 
 if TYPE_CHECKING:
     from keras3conv.frameworks.torch.calls import Operation
@@ -103,9 +104,16 @@ def explain_layer(
     if explanation is None and in_layer and torch_input.size != keras_input.size:
         # One side pads inside the layer, so the inputs cannot be compared: they may differ already.
         explanation = _search(subject, divergence, pair.torch, pair.keras, in_layer=False, briefly=briefly)
-    if explanation is None and not in_layer:
-        return _earlier_cause(pair)
+    if explanation is None:
+        return _other_weights(subject, pair, weights) if in_layer else _earlier_cause(pair)
     return explanation
+
+
+def _other_weights(subject: Subject, pair: Pair, weights: Mapping[str, Array] | None) -> Explanation | None:
+    """Return the explanation that the layers of a pair have different weights of their own; None if they do not."""
+    if weights is not None or is_transferred(subject, pair):
+        return None
+    return Explanation(cause="it has other weights in Keras: see roundtrip", is_found=False)
 
 
 def _earlier_cause(pair: Pair) -> Explanation:

@@ -45,7 +45,7 @@ _CHANGED = 5e-3
 def _factor(case: Case) -> Iterator[Hypothesis]:
     """Yield hypotheses that Keras multiplies by a number and torch does not (a scaled embedding)."""
     sources = [operation for operation in case.torch.upstream if operation.result is not None]
-    if case.ratio is None or not sources or abs(case.ratio - 1) < _CHANGED:
+    if case.ratio is None or not sources or abs(case.ratio - 1) < _CHANGED or _have_other_weights(case):
         return
     ratio = case.ratio
     yield Hypothesis(
@@ -54,6 +54,11 @@ def _factor(case: Case) -> Iterator[Hypothesis]:
         keras=f"x = x / {_exact(ratio)!r}  # {case.where_keras}",
         changes={sources[-1].key: lambda call: call.run() * ratio},
     )
+
+
+def _have_other_weights(case: Case) -> bool:
+    """Return whether a layer before the point has other weights in Keras; a factor may then be one of its weights."""
+    return any(case.plan.is_changed(one.owner) for one in (*case.torch.operations_before, *case.torch.operations))
 
 
 def _number(number: float) -> str:
@@ -81,11 +86,8 @@ def _exact(number: float) -> float:
 
 
 def _branch(case: Case) -> Iterator[Hypothesis]:
-    """Yield hypotheses that Keras multiplies a branch by a factor.
-
-    The factor is computed from a torch run with the branch doubled.
-    """
-    for operation in case.torch.upstream[:-1]:
+    """Yield hypotheses that Keras multiplies a branch by a factor, computed from a torch run with it doubled."""
+    for operation in () if _have_other_weights(case) else case.torch.upstream[:-1]:
         if operation.result is None or operation.name in VIEWS:
             continue
         factor = _fitted_factor(case, operation)
