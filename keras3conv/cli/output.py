@@ -6,7 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from keras3conv.cli.weights_only import guessed_parameters, is_weights_alone, likely, missing_information
+from keras3conv.cli.weights_only import (
+    guessed_parameters,
+    is_weights_alone,
+    likely,
+    missing_information,
+    own_architecture,
+)
 from keras3conv.collapsing import collapse
 from keras3conv.messages import count
 from keras3conv.model.listing import forms_of
@@ -42,7 +48,8 @@ def model_text(view: ModelView, changes: Sequence[tuple[str, str]] = (), *, ever
     if changes:
         changed = [tuple(map(visible, row)) for row in changes]
         lines += ["", folded(_OLD), *fitted_table(("layer", "setting"), changed, whole=(0,)).lines]
-    return "\n".join([*lines, "", totals(view), *(("", folded(missing_information(view))) if alone else ())])
+    last = missing_information(view) if alone else own_architecture(view)
+    return "\n".join([*lines, "", totals(view), *(("", folded(last)) if last else ())])
 
 
 _OLD = "Settings with another name, value or meaning in Keras 3; convert keeps that of the file:"

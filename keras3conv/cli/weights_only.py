@@ -1,6 +1,7 @@
-"""Guess the layers of a Keras file without an architecture, from the names and shapes of its weights."""
+"""Say if a Keras file has an architecture; if not, guess its layers from the names and shapes of the weights."""
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Any
 
 from keras3conv.model.listing import varied
@@ -73,6 +74,23 @@ def _convolution(kind: str, kernel: tuple[int, ...], shapes: Mapping[str, Any]) 
     else:
         channels = f"{first} -> {second} channels"
     return f"{channels}, window {window}, strides ?, padding ?, activation ?"
+
+
+_HELD_IN = {"Keras HDF5 model": "model_config", "Keras archive": "config.json"}
+"""For each format of a Keras model, the part of the file that has the architecture."""
+
+
+def own_architecture(view: ModelView) -> str:
+    """Return the text after the listing of a Keras file with an architecture: the command that converts it; else ""."""
+    place = _HELD_IN.get(view.facts.get("format", ""))
+    kinds = [layer.kind for layer in varied(view.layers) if layer.config]
+    if place is None or not kinds:
+        return ""
+    is_own = any(kind and not kind.startswith("keras.") for kind in kinds)
+    code, option = ("no code but that of its own classes", " --import FILE.py") if is_own else ("no code", "")
+    return f"""\
+The file contains the architecture, too ({place}), so it is converted with {code}:
+keras3conv convert {quote(view.origin)} -o folder/{option}"""
 
 
 def missing_information(view: ModelView) -> str:

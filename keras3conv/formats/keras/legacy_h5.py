@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, printable, quoted
+from keras3conv.errors import FileError, IncompleteCheckpoint, MalformedCheckpoint, first_of, printable, quoted
 from keras3conv.formats.keras.architecture import Architecture, LayerConfig, parse
 from keras3conv.formats.keras.layers import StoredLayer, distinct, kind_by_name, layers_of, reader_of
 from keras3conv.formats.keras.names import attribute_of
@@ -26,6 +26,9 @@ from keras3conv.model.views import ModelView, TensorRef
 WEIGHTS = LEGACY_WEIGHTS
 
 _TOP_LEVEL = "top_level_model_weights"
+_SHOWN = 20
+"""The largest number of layer names in the facts of a file."""
+
 _ATTRIBUTE_LIMIT = 64_000
 """The largest HDF5 attribute in bytes (64 KiB); Keras splits longer lists into numbered parts."""
 
@@ -88,6 +91,9 @@ def _facts(tree: Tree) -> dict[str, str]:
         for group in ("", WEIGHTS):
             if value := tree.text(group, name):
                 facts[meaning] = printable(value, 60)
+    names = tree.texts(WEIGHTS if WEIGHTS in tree.groups else "", "layer_names")
+    if names:
+        facts["layer_names"] = first_of([printable(name, 60) for name in names], _SHOWN)
     if tree.ignored:
         facts["ignored"] = ", ".join(tree.ignored)
     return facts
