@@ -70,13 +70,12 @@ def check(subject: Subject) -> Section:
     seen: list[Variant] = []
     differing: list[Variant] = []
     for variant in variants(subject) if section.status == "passed" else ():
-        if variant.is_optional and _differs(variant, subject):
-            differing.append(replace(variant, subject=None))
-            continue
-        section = _judge_variant(section, variant, subject)
-        seen.append(replace(variant, subject=None))  # the recorded values of all runs together are large
+        is_excused = variant.is_optional and _differs(variant, subject)
+        section = section if is_excused else _judge_variant(section, variant, subject)
+        (differing if is_excused else seen).append(replace(variant, subject=None))
         if section.status == "failed":
             return section
+        del variant  # its recorded values are large: they are freed before the next run
     if not seen:
         return section
     limits = [*(f"they differ {variant.name}" for variant in differing), unreached_in_words(seen)]

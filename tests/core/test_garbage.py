@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keras3conv import garbage
-from keras3conv.garbage import THRESHOLDS, rare_collections
+from keras3conv.garbage import THRESHOLDS, collect_after_a_run, rare_collections
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,18 @@ def test_garbage_that_is_made_inside_is_still_collected() -> None:
         kept = [{1: [number]} for number in range(THRESHOLDS[0])]
         assert first() is None
     assert kept
+
+
+def test_recent_garbage_is_freed_after_a_run_unless_the_caller_disabled_the_collection() -> None:
+    gc.disable()
+    try:
+        first = weakref.ref(Circle())
+        collect_after_a_run()
+        assert first() is not None
+    finally:
+        gc.enable()
+    collect_after_a_run()
+    assert first() is None
 
 
 def test_objects_that_the_caller_froze_stay_frozen() -> None:

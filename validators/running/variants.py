@@ -86,6 +86,7 @@ def variants(subject: Subject) -> Iterator[Variant]:
     for run in at_large_magnitudes(small):
         beyond = max([beyond, *(int(bound.value) for bound in run.bounds if bound.function == SLICE)])
         yield _at(run, sizes)
+        del run  # its recorded values are large: they are freed before the next run
     for name, inputs in _other_inputs(subject):
         yield _with_inputs(subject, name, inputs)
     yield from _at_other_sizes(subject, beyond)

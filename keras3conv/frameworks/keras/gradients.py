@@ -17,6 +17,7 @@ from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import Backward
 from keras3conv.frameworks.torch.modes import precise as torch_precise
 from keras3conv.frameworks.torch.tensors import to_numpy as torch_to_numpy
+from keras3conv.garbage import collect_after_a_run
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array
 
@@ -65,6 +66,7 @@ def backward(
     finally:
         for path, value in kept.items():
             others[path].assign(value)
+    collect_after_a_run()
     return Backward(gradients=found, states=states)
 
 

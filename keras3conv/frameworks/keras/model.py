@@ -32,6 +32,7 @@ from keras3conv.frameworks.keras.writing import settle, write
 from keras3conv.frameworks.shared.flow import Follower
 from keras3conv.frameworks.shared.inputs import flatten
 from keras3conv.frameworks.shared.recording import CallRecorder, Recording
+from keras3conv.garbage import collect_after_a_run
 from keras3conv.messages import lay_out
 from keras3conv.transforms import Array
 
@@ -96,6 +97,7 @@ def run(
     """
     selected = record or (lambda path: False)
     found, is_valid = _run(model, inputs, selected, watch=watch, view=_view)
+    collect_after_a_run()
     # A layer may write into the output of another one, which must then be copied before that.
     return found if is_valid else _run(model, inputs, selected, watch=watch, view=None)[0]
 

@@ -49,10 +49,11 @@ def backward(
     substitutes = running_tensors(module, tensors, float64=True)
     derived = derived_tensors(module, in_parts)
     computed = computed_weights(derived, tensors, float64=True)
-    known = substitutes | computed
     first_names = _first_names(module)
     places = {path: first_names.get(path, path) for path in of}
-    wanted = {path: known[path].clone().requires_grad_() for path in dict.fromkeys(places.values()) if path in known}
+    # The substitutes are copies already; a computed weight may share the memory of its value.
+    own = substitutes | {path: weight.clone() for path, weight in computed.items()}
+    wanted = {path: own[path].detach().requires_grad_() for path in dict.fromkeys(places.values()) if path in own}
     values = {path: wanted.get(path, tensor) for path, tensor in substitutes.items()}
     computed = {path: wanted.get(path, tensor) for path, tensor in computed.items()}
     modes = (torch.enable_grad(), torch_side.precise(), torch_side.evaluating(module), _training(module, training))

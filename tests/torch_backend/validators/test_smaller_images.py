@@ -1,7 +1,8 @@
 """Long images of any size are made smaller for the runs at other magnitudes and for the gradients."""
 
+import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,6 +14,9 @@ from torch import nn
 
 import keras3conv as k3c
 from keras3conv.report.values import Section
+from keras3conv.validators import float64
+from keras3conv.validators.running.subject import Subject
+from keras3conv.validators.running.variants import Variant, variants
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 128, 130)).astype("float32")
 
@@ -108,3 +112,20 @@ def test_a_branch_for_large_images_is_not_left_out() -> None:
     assert found["float64"].status == "passed"
     assert "at values of 32 and " in found["float64"].facts["exercised"]
     assert module.heights[128] > 1
+
+
+def test_the_values_of_a_run_are_freed_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, alive = list[weakref.ref[Any]](), list[int]()
+
+    def watched(subject: Subject) -> Iterator[Variant]:
+        further = variants(subject)
+        while (variant := next(further, None)) is not None:
+            if variant.is_scaled_in_run or SMALLER not in variant.name:  # the magnitudes use the other one, too
+                alive.append(sum(one() is not None for one in made))
+                made.append(weakref.ref(variant.subject))
+            yield variant
+            del variant
+
+    monkeypatch.setattr(float64, "variants", watched)
+    assert proven(Blocks(), blocks(), "float64")["float64"].status == "passed"
+    assert alive == [0, 0, 0]
