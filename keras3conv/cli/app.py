@@ -16,9 +16,10 @@ from typing import Annotated, Any, ParamSpec, TextIO
 import typer
 from typer.core import TyperGroup
 
-from keras3conv.cli.backend import backend_of_keras, use_installed_backend
+from keras3conv.cli.backend import quieten_tensorflow, use_installed_backend
 from keras3conv.cli.exchanged import exchanged
 from keras3conv.cli.imported import imports
+from keras3conv.cli.placeholders import refuse_placeholders
 from keras3conv.errors import EXTRA_OF, Keras3ConvError, MissingExtra, ProofError, message_of
 
 PASSED, FAILED, UNUSABLE, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -132,8 +133,9 @@ def command(
                 if choose_backend:
                     use_installed_backend()
                 if not (kwargs.get("backends") or kwargs.get("onnx") or kwargs.get("onnx_dir")):
-                    _quieten_tensorflow()
+                    quieten_tensorflow()
                 with _output(verbose=verbose, quiet=quiet):
+                    refuse_placeholders({**kwargs, _IMPORTED: imported})
                     _import(imported or ())
                     status = function(*args, **kwargs)
                     sys.stdout.flush()
@@ -219,17 +221,6 @@ def imported_code() -> tuple[Path, ...]:
     from keras3conv.workflows.user_code import files_of_code
 
     return files_of_code(imports.get())
-
-
-def _quieten_tensorflow() -> None:
-    """Suppress the log lines of TensorFlow, which Keras imports on every backend even if it does not use it.
-
-    TensorFlow's line about oneDNN is printed at every log level, so oneDNN is switched off; only TensorFlow itself uses
-    it.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if backend_of_keras()[0] != "tensorflow":
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 @contextmanager

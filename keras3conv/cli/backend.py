@@ -1,4 +1,4 @@
-"""Choose the Keras backend of a command, without importing Keras."""
+"""Choose the Keras backend of a command, and what TensorFlow prints, without importing Keras."""
 
 import json
 import os
@@ -50,3 +50,14 @@ def use_installed_backend() -> None:
     installed = installed_backends()
     if installed and chosen not in installed and chosen_by != "KERAS_BACKEND":
         os.environ["KERAS_BACKEND"] = installed[0]
+
+
+def quieten_tensorflow() -> None:
+    """Suppress the log lines of TensorFlow, which Keras imports on every backend even if it does not use it.
+
+    TensorFlow's line about oneDNN is printed at every log level, so oneDNN is switched off; only TensorFlow itself uses
+    it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if backend_of_keras()[0] != "tensorflow":
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -82,12 +82,14 @@ def require_out(target: str, model: "Adapter", out: "Sequence[Path]") -> None:
         model: The target.
         out: The files to write.
     """
+    from keras3conv.cli.suggested import unused
     from keras3conv.formats.identify import is_architecture
 
     if model.is_live and not out:
+        name = unused(Path({"torch": "net.safetensors", "keras": "model.keras"}[model.side]))
         kind = "an architecture" if is_architecture(target) else "a factory"
         raise InputError(
-            f"{target} is {kind}, so its model needs a file to be saved to, but none is given\nFix:  -o FILE"
+            f"{target} is {kind}, so its model needs a file to be saved to, but none is given\nFix:  -o {name}"
         )
 
 

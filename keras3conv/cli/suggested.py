@@ -127,7 +127,11 @@ def _new_plan(plan: Path | None) -> Path:
     Args:
         plan: The file of the plan that the running command was given; the new one is beside it.
     """
-    first = plan.with_name(f"new_{plan.name}") if plan else Path("plan.json")
+    return unused(plan.with_name(f"new_{plan.name}") if plan else Path("plan.json"))
+
+
+def unused(first: Path) -> Path:
+    """Return a path, or if a file has it already, the first one with a number that no file has: "plan_2.json"."""
     others = (first.with_name(f"{first.stem}_{number}{first.suffix}") for number in count(2))
     return next(path for path in chain([first], others) if not os.path.lexists(path))
 

@@ -295,7 +295,7 @@ def test_weights_of_another_keras_model_are_refused(models: Path, keras_file: Pa
 def test_a_live_target_without_an_output_file_is_refused(models: Path, keras_file: Path) -> None:
     assert_refused(
         run("transfer", keras_file, f"{models}:make"),
-        "its model needs a file to be saved to, but none is given\nFix:  -o FILE",
+        "its model needs a file to be saved to, but none is given\nFix:  -o net.safetensors",
     )
 
 

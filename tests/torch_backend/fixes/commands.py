@@ -128,7 +128,6 @@ def a_target_that_exists(folder: Path) -> Scope:
 @case(
     "keras3conv/cli/sides.py:require_out",
     "keras3conv transfer net.safetensors net.py:make_keras",
-    edit=lambda line, names: line.replace("FILE", "out.keras"),
 )
 def a_factory_without_a_file(folder: Path) -> Scope:
     return files(folder)
