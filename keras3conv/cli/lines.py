@@ -82,7 +82,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         r'k3c\.convert\(make_model\(\), weights="([^"]+)"\)',
-        r"keras3conv convert net.py:make_model --keras-weights \1 -o FOLDER",
+        r"keras3conv convert keras_net.py:make_model --keras-weights \1 -o FOLDER",
     ),
     (r"transfer\(\.\.\., accept_unconfirmed=True\)", "--accept-unconfirmed"),
     (r"(?:plan = )?k3c\.align\(torch, keras, inputs=x\)", f"{ALIGN} --inputs FILE.npz"),
@@ -94,7 +94,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (
         r'k3c\.convert\(model, weights="([^"]+)"\)',
-        r"keras3conv convert net.py:make --keras-weights \1 -o FOLDER",
+        r"keras3conv convert keras_net.py:make --keras-weights \1 -o FOLDER",
     ),
     (
         r'keras\.saving\.get_custom_objects\(\)\["\w+"\] = (\w+)  # your class; .*?(?=     (?:or|and)     |$)',

@@ -48,7 +48,7 @@ def names_for(
     read = weights + (f" --entry {quote(entry)}" if entry else "")
     rest = f" -o {quote(str(_new_plan(plan)))}" if again is None else "".join(f" {quote(one)}" for one in again)
     align = f"keras3conv align {quote(torch)} {quote(keras)}{read}"
-    made = "net.py:make_model"
+    made = "keras_net.py:make_model"
     planned = f" --plan {quote(str(plan))}" if plan else ""
     return {
         f"keras3conv convert {made} --keras-weights {quote(keras)} -o FOLDER": (

@@ -104,5 +104,5 @@ from names and shapes. The file does not contain the strides, the padding, the a
 layers without weights (pooling, flattening, dropout), and the connections between the layers.
 
 With a torch module:      keras3conv transfer {view.origin} net.py:make -o net.safetensors
-With the code in Keras:   keras3conv convert net.py:make --keras-weights {view.origin} -o folder/
+With the code in Keras:   keras3conv convert keras_net.py:make --keras-weights {view.origin} -o folder/
 With the architecture:    keras3conv convert model.json --keras-weights {view.origin} -o folder/"""

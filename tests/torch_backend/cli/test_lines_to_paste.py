@@ -103,7 +103,7 @@ def test_validate_is_suggested_again_if_keras_cannot_load_the_file() -> None:
     message = 'Fix:  k3c.convert(make_model(), weights="m.keras")  # make_model is your own code'
     names = names_for("n.pt", "m.keras", None, None, entry="ema")
     assert as_options(message, names) == (
-        "Fix:  keras3conv validate n.pt net.py:make_model --keras-weights m.keras --entry ema  "
+        "Fix:  keras3conv validate n.pt keras_net.py:make_model --keras-weights m.keras --entry ema  "
         "# make_model is your own code"
     )
 
@@ -158,7 +158,7 @@ def test_the_line_for_a_file_that_keras_cannot_load_runs(tmp_path: Path) -> None
     keras.Sequential(made).save(tmp_path / "net.keras")
     refused = run("convert", tmp_path / "net.keras", "-o", tmp_path / "out", "--no-validate")
     line = refused.stderr.partition("Fix:  ")[2].partition("\n")[0]
-    own = line.replace("net.py", str(tmp_path / "own_code.py")).replace("FOLDER", str(tmp_path / "out"))
+    own = line.replace("keras_net.py", str(tmp_path / "own_code.py")).replace("FOLDER", str(tmp_path / "out"))
     program, *arguments = shlex.split(own, comments=True)
     done = run(*arguments, "--no-validate")
     assert (program, done.exit_code) == ("keras3conv", 0), (line, done.output)
