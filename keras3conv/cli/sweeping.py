@@ -1,6 +1,7 @@
 """Define the commands for many models: `sweep`, and `card`, which describes one conversion for a model hub."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -77,20 +78,29 @@ def sweep(  # noqa: PLR0913 - an argument for every option
     return PASSED if overview.ok else FAILED
 
 
-def _tell_kept(interrupted: Sequence[str], rows: "Sequence[Row]") -> None:
-    """Print how many tasks have a result already, and are not run: "2 tasks have a result already"; nothing for none.
+def _tell_kept(interrupted: Sequence[str], rows: "Sequence[Row]", changed: Sequence[str]) -> None:
+    """Print how many tasks have a result already, and are not run, and which files have changed; nothing for none.
 
     Args:
         interrupted: The tasks that were running when an earlier start was killed.
         rows: The results of an earlier start that still count.
+        changed: The files that have changed since the other results.
     """
+    if changed:
+        named = listed([os.path.relpath(path) for path in changed], 5)
+        have = "has" if len(changed) == 1 else "have"
+        note(f"{named} {have} changed since the last start: the tasks that read {_it(changed)} run again")
     if not rows and not interrupted:
         return
-    failed = sum(row.status != "passed" for row in rows)
-    again = f", of which {failed} did not pass: --retry runs {'it' if failed == 1 else 'them'} again" if failed else ""
+    failed = [row.name for row in rows if row.status != "passed"]
+    again = f", of which {len(failed)} did not pass: --retry runs {_it(failed)} again" if failed else ""
     has = "has" if len(rows) == 1 else "have"
     killed = f"; an earlier start was killed while it ran {listed(interrupted, 5)}: tasks without a result start again"
     note(f"{count(len(rows), 'task')} {has} a result already{again}{killed if interrupted else ''}")
+
+
+def _it(those: Sequence[object]) -> str:
+    return "it" if len(those) == 1 else "them"
 
 
 @command(

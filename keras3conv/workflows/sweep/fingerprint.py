@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from keras3conv.report.environment import installed_versions
@@ -50,6 +50,21 @@ def is_done(row: Row, task: Task, expected: str) -> bool:
     if row.status == "out of memory" and task.memory_limit > row.memory_limit:
         return False
     return all(_sha256(Path(path)) == sha256 for path, sha256 in row.sources.items())
+
+
+def changed_files(row: Row, digests: Digests) -> Iterator[str]:
+    """Yield the files of an earlier result that have other content now: those that the task names, then its code.
+
+    Args:
+        row: The result.
+        digests: The digests of the files that the task names now.
+    """
+    for path, (_, _, sha256) in row.digests.items():
+        if path in digests and digests[path][2] != sha256:
+            yield path
+    for path, sha256 in row.sources.items():
+        if path not in row.digests and _sha256(Path(path)) != sha256:
+            yield path
 
 
 def _files(task: Task) -> list[Path]:

@@ -59,6 +59,9 @@ _KEYS = (
     (re.compile(r"k3c\.transfer\(source, target, plan, cast=True\)"), "cast = true"),
     (re.compile(r'plan = plan\.pair\(("[^"]+"), ("[^"]+")\)'), r"hints = { \1 = \2 }"),
     (re.compile(r'plan = plan\.ignore\(("[^"]+"), ("[^"]+")\)'), r"ignore = { \1 = \2 }"),
+    (re.compile(r"--(torch|keras)-weights ([^\s,;]+\.\w+)"), r'\1_weights = "\2"'),
+    (re.compile(r"--(torch|keras)-weights\b"), r"\1_weights"),
+    (re.compile(r"\bleave the option out\b"), "leave the key out"),
 )
 
 

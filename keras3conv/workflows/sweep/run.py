@@ -14,7 +14,7 @@ from keras3conv.report.environment import current_environment
 from keras3conv.report.overview import Overview, Row
 from keras3conv.steps import step
 from keras3conv.workflows.sweep.checks import faults_of_factories, faults_of_files
-from keras3conv.workflows.sweep.fingerprint import Digests, fingerprint, is_done
+from keras3conv.workflows.sweep.fingerprint import Digests, changed_files, fingerprint, is_done
 from keras3conv.workflows.sweep.folder import Results, opened, read_results
 from keras3conv.workflows.sweep.local import default_jobs, run_locally
 from keras3conv.workflows.sweep.reading import LocatedTask, Sweep, read_file, read_tasks
@@ -26,8 +26,11 @@ Progress = Callable[[Row, int, int], None]
 Started = Callable[[str, Path], None]
 """A function to call when the process of a task starts, with the name of the task and the path of its log."""
 
-Kept = Callable[[Sequence[Row]], None]
-"""A function to call before the first task runs, with the results of an earlier start that still count."""
+Kept = Callable[[Sequence[Row], Sequence[str]], None]
+"""A function to call before the first task runs, with the results of an earlier start that still count.
+
+It also gets the files that have changed since the other results.
+"""
 
 _CHECK = "checking the file"
 
@@ -40,12 +43,14 @@ class _Todo:
     """The tasks of a sweep, divided into those with a valid result from an earlier run, and those that must run.
 
     `done` has the valid results (rows) by task name, `run` the tasks that must run. `prints` has, by task name, the
-    fingerprint of every task, and the digests of the files that the fingerprint covers.
+    fingerprint of every task, and the digests of the files that the fingerprint covers. `changed` has the files that
+    have changed since the results that are not valid any more.
     """
 
     done: Mapping[str, Row]
     run: tuple[LocatedTask, ...]
     prints: Mapping[str, tuple[str, Digests]]
+    changed: tuple[str, ...]
 
 
 def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
@@ -76,7 +81,7 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
         retry: Whether to run the tasks again that did not pass.
         progress: A function that is called after every task, with its row, the number of finished and of all tasks.
         started: A function that is called when a task starts on this machine, with its name and the path of its log.
-        kept: A function that is called before the first task runs, with the rows of an earlier start that still count.
+        kept: A function that is called before the first task runs, with the rows that still count and changed files.
 
     Returns:
         An overview, whose `ok` is True if every task passed. The folder has it as index.html and results.jsonl.
@@ -106,7 +111,7 @@ def sweep(  # noqa: PLR0913 - a parameter for every option of a sweep
             todo = _sorted_out(read, results.rows(), retry=retry)
             read.require(faults_of_factories(todo.run))
         if kept:
-            kept(tuple(todo.done.values()))
+            kept(tuple(todo.done.values()), todo.changed)
         return _run(read, todo, results, earlier, _Where(jobs=jobs or read.jobs, ray=ray, started=started), progress)
 
 
@@ -148,6 +153,7 @@ def _sorted_out(read: Sweep, rows: Sequence[Row], *, retry: bool) -> _Todo:
     known = {path: facts for row in rows for path, facts in row.digests.items()}
     prints = {}
     done, run = {}, []
+    changed: list[str] = []
     for one in read.placed:
         prints[one.task.name] = fingerprint(one.task, known)
         known |= prints[one.task.name][1]
@@ -160,7 +166,8 @@ def _sorted_out(read: Sweep, rows: Sequence[Row], *, retry: bool) -> _Todo:
             done[row.name] = row
         else:
             run.append(one)
-    return _Todo(done=done, run=tuple(run), prints=prints)
+            changed += changed_files(row, prints[one.task.name][1]) if row is not None else ()
+    return _Todo(done=done, run=tuple(run), prints=prints, changed=tuple(dict.fromkeys(changed)))
 
 
 def _run(

@@ -74,7 +74,7 @@ def run(task: Task, out: Path) -> dict[str, Any]:
         except (Keras3ConvError, OSError, MemoryError) as error:
             messages.append(without_present(as_keys(f"{type(error).__name__}: {error}"), vars(task)))
             sys.stderr.write(f"{step}: {messages[-1]}\n")  # into log.txt, to which the overview points
-            step_outcome = f"{step}: {of_error(error)}"
+            step_outcome = as_keys(f"{step}: {of_error(error)}")
             running.steps.append(StepResult(name=step, status="failed", outcome=step_outcome))
             if status == "passed":
                 status, outcome = _status_of(error), step_outcome

@@ -3,7 +3,7 @@
 from keras3conv.errors import AlignmentError, Problem
 from keras3conv.messages import lay_out
 from keras3conv.report.values import Section
-from keras3conv.workflows.sweep.outcomes import of_error, with_cause
+from keras3conv.workflows.sweep.outcomes import as_keys, of_error, with_cause
 
 
 def test_the_line_of_an_error_has_its_headline_and_its_first_problem() -> None:
@@ -32,3 +32,11 @@ def test_the_line_of_a_proof_has_the_layer_and_the_cause_once() -> None:
     assert told == "1 <-> norm: eps is 1e-5, epsilon is 0.1; float64: they differ"
     assert with_cause(told, (section, problem)) == told
     assert with_cause("float64: they differ", None) == "float64: they differ"
+
+
+def test_an_option_of_the_command_line_is_a_key_in_a_sweep() -> None:
+    assert (
+        as_keys("--keras-weights w.h5 would not be used: leave the option out")
+        == 'keras_weights = "w.h5" would not be used: leave the key out'
+    )
+    assert as_keys("were called without --torch-weights") == "were called without torch_weights"
