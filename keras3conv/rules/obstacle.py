@@ -9,8 +9,18 @@ _NO_LAYER = "; to register a rule for it, move it into a module of its own"
 """The advice for a problem in the model's own code, for which no rule can be registered."""
 
 
+BRANCHES = (
+    "its code decides by the values of a tensor (data-dependent: a branch, a loop or a size), which no converted model "
+    "does: choose with torch.where(condition, a, b), make the condition a constant, or convert the parts on both sides "
+    "of the branch alone"
+)
+"""The fact about a module with an `if` on data."""
+
+
 def obstacle(view: ModelView, path: str, fact: str, tensor: str = "") -> Problem:
     """Return the problem that a submodule has no counterpart in Keras; its fix is a rule for the user to complete.
+
+    A branch on data in the model's own code has no fix: the Keras layer of a rule would be the whole model.
 
     Args:
         view: The torch model.
@@ -20,6 +30,8 @@ def obstacle(view: ModelView, path: str, fact: str, tensor: str = "") -> Problem
     """
     fact = fact.removesuffix(_NO_LAYER)
     kind = next((layer.kind for layer in view.layers if path and layer.path == path), "")
+    if BRANCHES in fact and not kind:
+        return Problem(torch=tensor or path or view.name, fact=fact)
     roles = [one.path.removeprefix(f"{path}.") for one in view.tensors() if one.path.startswith(f"{path}.")]
     rule = stub(kind or "my_package.MyModule", roles if kind else (), "torch")
     return Problem(torch=tensor or path or view.name, fact=fact if kind else f"{fact}{_NO_LAYER}", fixes=(rule,))

@@ -8,11 +8,13 @@ from types import FrameType
 
 import torch
 from torch import nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.utils.rnn import PackedSequence
 
 from keras3conv.errors import message_of
 from keras3conv.frameworks.torch.observing import Arguments
 from keras3conv.frameworks.torch.tensors import named_modules
+from keras3conv.rules.obstacle import BRANCHES
 
 _OTHERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "<")
 """The prefixes of files with code that is not the user's: in torch, in this package, and generated functions."""
@@ -53,14 +55,23 @@ def reason_of(error: BaseException, arguments: Arguments | None) -> str:
         isinstance(one, PackedSequence) for one in (*arguments[0], *arguments[1].values())
     ):
         return _PACKED
+    if any(isinstance(one, GuardOnDataDependentSymNode) for one in _chain(error)):
+        return BRANCHES
     functions = {frame.f_code.co_name for frame, _ in _frames(error)}
     known = next((reason for name, reason in _REASONS.items() if name in functions), "")
     lines = [line.strip() for line in message_of(error).splitlines() if line.strip()]
     return known or f"torch.export cannot capture it: {lines[0] if lines else type(error).__name__}"
 
 
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, then the one that it was raised from or while it was handled, and so on."""
+    following: BaseException | None = error
+    while following is not None:
+        yield following
+        following = following.__cause__ or following.__context__
+
+
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
     """Yield the stack frames of the exception that was raised first (the cause of the others), the innermost last."""
-    while (before := error.__cause__ or error.__context__) is not None:
-        error = before
-    return traceback.walk_tb(error.__traceback__)
+    *_, first = _chain(error)
+    return traceback.walk_tb(first.__traceback__)

@@ -80,8 +80,11 @@ def test_the_statement_that_keras_refuses_is_found_among_equal_ones(monkeypatch:
 
 
 def test_control_flow_that_depends_on_values_is_refused_with_its_line() -> None:
-    with pytest.raises(UnsupportedLayerError, match=r"data-dependent(.|\n)*test_refused.py"):
-        k3c.convert(Branch(), inputs=torch.randn(2, 4))
+    for module in (Branch(), nn.Sequential(Branch())):
+        with pytest.raises(UnsupportedLayerError, match=r"data-dependent(.|\n)*test_refused.py") as caught:
+            k3c.convert(module, inputs=torch.randn(2, 4))
+        assert "torch.where(condition, a, b)" in str(caught.value)
+        assert ("Fix:" in str(caught.value)) is isinstance(module, nn.Sequential)
 
 
 def test_torchscript_is_refused() -> None:
