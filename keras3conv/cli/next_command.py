@@ -7,6 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from keras3conv.cli.imported import import_options
+from keras3conv.errors import listed
 
 if TYPE_CHECKING:
     from keras3conv.alignment.plan import Alignment
@@ -117,6 +118,7 @@ def after_transfer(
     yield f"{purpose}:  {compared_by}{entry}"
     yield from _placeholders(compared_by)
     yield from _new_weights(source, given)
+    yield from _code_to_load(target[1], out)
 
 
 def _reordering(
@@ -225,8 +227,42 @@ def _named(
     return models, "".join(weights.get(side, "") for side in ("torch", "keras")) + import_options()
 
 
+def _code_to_load(target: "Adapter", out: Sequence[Path]) -> Iterator[str]:
+    """Yield a sentence for each `.keras` file with classes that are not part of Keras, which needs their code.
+
+    Args:
+        target: The model that was written.
+        out: The files that were written.
+    """
+    files = [path for path in out if path.suffix.lower() == ".keras"]
+    if not (files and target.is_live and target.side == "keras"):
+        return
+    import keras
+
+    own = (one for one in _own_classes(target.source) if not one.__module__.startswith("keras3conv."))
+    found = dict.fromkeys(own)
+    names, unregistered = (
+        listed([one.__name__ for one in those], 5)
+        for those in (found, [one for one in found if keras.saving.get_registered_name(one) == one.__name__])
+    )
+    decorated = (
+        f"decorate {unregistered} with @keras.saving.register_keras_serializable(), and " if unregistered else ""
+    )
+    if names:
+        yield from (
+            f"    loading {path} needs your code of {names}: {decorated}import it before keras.models.load_model"
+            for path in files
+        )
+
+
 def _has_own_layers(model: object) -> bool:
     """Return whether a Keras model has a layer of a class that is not part of Keras, whose code its file needs."""
+    return any(_own_classes(model))
+
+
+def _own_classes(model: object) -> Iterator[type]:
+    """Yield the class of the model and of each of its layers that is not part of Keras."""
     from keras3conv.frameworks.keras.tree import layers_of
 
-    return any(not type(layer).__module__.startswith("keras.") for layer in layers_of(model))
+    classes = (type(one) for one in layers_of(model))
+    return (one for one in classes if not one.__module__.startswith("keras."))

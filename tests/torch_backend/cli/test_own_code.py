@@ -114,3 +114,48 @@ def test_the_command_after_a_transfer_reads_the_weights_into_a_model_with_classe
     code.write_text(PAIR)
     done = run("transfer", f"{code}:make_torch", f"{code}:make_keras", "-o", out, "--accept-difference")
     assert f"keras3conv validate {code}:make_torch {code}:make_keras --keras-weights {out}" in done.stderr
+
+
+OWN_MODELS = """
+import keras
+import torch
+from torch import nn
+
+
+class Scales(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain, self.fc = nn.Parameter(torch.rand(5)), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.fc(x * self.gain)
+
+
+DECORATOR
+class Scaling(keras.layers.Layer):
+    def build(self, shape):
+        self.gain = self.add_weight(name="gain", shape=(shape[-1],))
+
+    def call(self, x):
+        return x * self.gain
+
+
+def make_keras():
+    given = keras.Input((5,))
+    return keras.Model(given, keras.layers.Dense(3, name="fc")(Scaling(name="scaling")(given)))
+"""
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_a_transfer_says_which_code_the_written_file_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_registered: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    decorator = '@keras.saving.register_keras_serializable("mine")' if is_registered else ""
+    Path("models_own.py").write_text(OWN_MODELS.replace("DECORATOR", decorator))
+    moved = run("transfer", "models_own.py:Scales", "models_own.py:make_keras", "-o", "x.keras", "-o", "x.weights.h5")
+    assert moved.exit_code == 0, moved.output
+    asked = "" if is_registered else "decorate Scaling with @keras.saving.register_keras_serializable(), and "
+    line = f"loading x.keras needs your code of Scaling: {asked}import it before keras.models.load_model"
+    assert line in moved.stderr
+    assert "loading x.weights.h5" not in moved.stderr
