@@ -16,7 +16,7 @@ import numpy as np
 
 from keras3conv.errors import RAISED_BY_MODELS, message_of
 from keras3conv.frameworks.keras.internals import CONVOLUTION_BASES, BaseDepthwiseConv, BaseSeparableConv
-from keras3conv.numerics.copying import aligned_copy, contiguous, copy_into, is_finite
+from keras3conv.numerics.copying import aligned_copy, aligned_empty, contiguous, copy_into, is_finite
 from keras3conv.transforms import Array
 
 
@@ -185,16 +185,27 @@ def assign_all(
         if size + value.nbytes > _TOGETHER:
             _assign_in_jax(waiting)  # before the next copy, as this frees old values
             waiting, size = [], 0
-        array = np.asarray(value)
-        if is_finite(array):
+        array, is_known_finite = _for_jax(np.asarray(value))
+        if is_known_finite:
             finite.add(id(variable))
-        # JAX copies an array that is not row-major; it would share the memory of any other.
-        waiting.append((variable, aligned_copy(array) if array.flags.c_contiguous else array))
+        waiting.append((variable, array))
         size += value.nbytes
         if size >= _TOGETHER:
             _assign_in_jax(waiting)
             waiting, size = [], 0
     _assign_in_jax(waiting)
+
+
+def _for_jax(array: Array) -> tuple[Array, bool]:
+    """Return an array with the values of another one to assign on JAX, and whether all are known to be finite.
+
+    JAX shares the memory of a row-major array, so it gets a copy. It copies any other one itself: it transposes a
+    matrix fast, but the kernel of a convolution takes it twice as long as `copy_into`.
+    """
+    if not array.flags.c_contiguous and sum(size > 1 for size in array.shape) <= 2:
+        return array, is_finite(array)
+    own = aligned_empty(array)
+    return own, copy_into(own, array, checked=True)
 
 
 def assign(variable: keras.Variable, value: Array, order: tuple[int, ...] | None = None) -> bool:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -108,6 +108,21 @@ def test_values_that_are_not_finite_are_found_while_they_are_copied(width: int) 
     report = k3c.transfer(module, model, k3c.align(module, model, probe=False))
     assert "2 values NaN or infinite, moved as they are: 0.weight (1), 1.bias (1)" in report.notes
     assert np.isnan(to_numpy(model.layers[0].kernel)[-1, -1])
+
+
+@pytest.mark.parametrize("channels", [8, 160])
+def test_the_kernel_of_a_convolution_is_copied_and_searched(channels: int) -> None:
+    module = nn.Sequential(nn.Conv2d(channels, channels, 3))
+    kernel = cast("nn.Conv2d", module[0]).weight
+    with torch.no_grad():
+        kernel[-1, -1, -1, -1] = torch.nan
+    model = keras.Sequential([keras.Input((8, 8, channels)), keras.layers.Conv2D(channels, 3)])
+    report = k3c.transfer(module, model, k3c.align(module, model, probe=False))
+    expected = kernel.detach().permute(2, 3, 1, 0).numpy().copy()
+    with torch.no_grad():
+        kernel.zero_()
+    np.testing.assert_array_equal(values(model)[0], expected)
+    assert "1 value NaN or infinite, moved as they are: 0.weight (1)" in report.notes
 
 
 @pytest.mark.parametrize("place", range(4))
