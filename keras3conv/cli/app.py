@@ -132,8 +132,7 @@ def command(
             try:
                 if choose_backend:
                     use_installed_backend()
-                if not (kwargs.get("backends") or kwargs.get("onnx") or kwargs.get("onnx_dir")):
-                    quieten_tensorflow()
+                quieten_tensorflow(computes=any(kwargs.get(name) for name in ("backends", "onnx", "onnx_dir")))
                 with _output(verbose=verbose, quiet=quiet):
                     refuse_placeholders({**kwargs, _IMPORTED: imported})
                     _import(imported or ())

@@ -52,12 +52,15 @@ def use_installed_backend() -> None:
         os.environ["KERAS_BACKEND"] = installed[0]
 
 
-def quieten_tensorflow() -> None:
+def quieten_tensorflow(*, computes: bool) -> None:
     """Suppress the log lines of TensorFlow, which Keras imports on every backend even if it does not use it.
 
     TensorFlow's line about oneDNN is printed at every log level, so oneDNN is switched off; only TensorFlow itself uses
     it.
+
+    Args:
+        computes: Whether TensorFlow may compute in this command, with the oneDNN that the user has.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if backend_of_keras()[0] != "tensorflow":
+    if not computes and backend_of_keras()[0] != "tensorflow":
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
