@@ -1,7 +1,7 @@
 """Write the digests of the files that a report is about, and read them again from a report."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from keras3conv.report.values import Document
@@ -24,6 +24,20 @@ def digest_note(file: WrittenFile) -> str:
 def of_entry(file: WrittenFile) -> str:
     """Return the end of a note on a file: ", state dict ema"; "" if the state dict has no name."""
     return f", state dict {file.entry}" if isinstance(file, ReadFile) and file.entry else ""
+
+
+def weights_note(files: Mapping[str, WrittenFile]) -> tuple[str, ...]:
+    """Return a note for a report that says which file of weights each side has: "weights of torch: net.pt"; or nothing.
+
+    Args:
+        files: The file of weights that was loaded into a model, by the name of its framework.
+    """
+    loaded = [f"{side}: {Path(file.path).name}{of_entry(file)}" for side, file in files.items()]
+    return (f"{WEIGHTS_OF}{'; of '.join(loaded)}",) if loaded else ()
+
+
+WEIGHTS_OF = "weights of "
+"""The beginning of the note that says which file of weights each side has."""
 
 
 def named_files(report: Document) -> tuple[tuple[str, str], ...]:

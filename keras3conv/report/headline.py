@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from keras3conv.errors import Problem
 from keras3conv.messages import count
+from keras3conv.report.digests import WEIGHTS_OF
 from keras3conv.report.values import IN_TRAINING, NOT_CONVERTED, UNLIKE, WITHOUT_WEIGHTS, Document, Plot, Section
 
 _PACKAGES = ("keras3conv", "python", "torch", "keras", "jax", "tensorflow", "onnxruntime")
@@ -79,6 +80,7 @@ def _key_facts(report: Document) -> Iterator[tuple[str, str]]:
     if report.ok:
         yield "output difference", next((passed[name] for name in _ERRORS if name in passed), "")
     yield "inputs", next((note for note in report.notes if _INPUTS.match(note)), "")
+    yield "loaded", next((note for note in report.notes if note.startswith(WEIGHTS_OF)), "")
     for number, note in enumerate(note for note in report.notes if _MOVED_OUTPUT.match(note)):
         yield f"order of axes {number + 1}" if number else "order of axes", note
     backend = environment.get("KERAS_BACKEND")

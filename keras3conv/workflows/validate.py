@@ -15,7 +15,7 @@ from keras3conv.frameworks.shared.ports import is_port
 from keras3conv.frameworks.sides import Sides
 from keras3conv.garbage import rare_collections
 from keras3conv.model.views import Side
-from keras3conv.report.digests import digest_note
+from keras3conv.report.digests import digest_note, weights_note
 from keras3conv.report.report import Report, current_environment
 from keras3conv.report.stages import Stages
 from keras3conv.report.values import NAMED, WITHOUT_WEIGHTS, Section
@@ -91,12 +91,24 @@ def validate(  # noqa: PLR0913 - the two models, their inputs and files
         environment=current_environment(),
         notes=(
             *dict.fromkeys((*(_with_files(note, data[:2]) for note in notes), *others, *remarks)),
-            *without_effect(options),
+            *(*without_effect(options), *weights_note(_loaded(weight_files, read))),
             *other_state_dict(plan, [file.entry for file in read]),
             *map(digest_note, read),
         ),
         seconds=stages.seconds,
     )
+
+
+def _loaded(weight_files: Sequence[Path | None], read: Sequence[ReadFile]) -> dict[str, ReadFile]:
+    """Return the file of weights that was loaded into a model, by the name of its framework.
+
+    Args:
+        weight_files: The files for torch and for Keras; None for no file.
+        read: All files that were read, with their digests and without their folders.
+    """
+    by_name = {file.path: file for file in read}
+    sides = zip(("torch", "Keras"), weight_files, strict=False)
+    return {side: by_name[path.name] for side, path in sides if path is not None and path.name in by_name}
 
 
 def _with_files(note: str, files: Sequence[Path | None]) -> str:
