@@ -141,7 +141,7 @@ def test_weights_that_no_model_of_a_task_gets_are_refused(
     Path("nets.py").write_text(NETS)
     keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(3)]).save("net.keras")
     run(task, tmp_path / "out")
-    assert "--keras-weights net.weights.h5 would not be used, because" in "".join(capsys.readouterr())
+    assert 'keras_weights = "net.weights.h5" would not be used, because' in "".join(capsys.readouterr())
 
 
 def test_the_log_of_a_task_has_the_error_that_stopped_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
