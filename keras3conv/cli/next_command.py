@@ -239,20 +239,16 @@ def _code_to_load(target: "Adapter", out: Sequence[Path]) -> Iterator[str]:
         return
     import keras
 
-    own = (one for one in _own_classes(target.source) if not one.__module__.startswith("keras3conv."))
-    found = dict.fromkeys(own)
-    names, unregistered = (
-        listed([one.__name__ for one in those], 5)
-        for those in (found, [one for one in found if keras.saving.get_registered_name(one) == one.__name__])
-    )
-    decorated = (
-        f"decorate {unregistered} with @keras.saving.register_keras_serializable(), and " if unregistered else ""
-    )
-    if names:
-        yield from (
-            f"    loading {path} needs your code of {names}: {decorated}import it before keras.models.load_model"
-            for path in files
-        )
+    own = dict.fromkeys(one for one in _own_classes(target.source) if not one.__module__.startswith("keras3conv."))
+    if not own:
+        return
+    unregistered = [one.__name__ for one in own if keras.saving.get_registered_name(one) == one.__name__]
+    decorated = ""
+    if unregistered:
+        decorated = f"decorate {listed(unregistered, 5)} with @keras.saving.register_keras_serializable(), and "
+    names = listed([one.__name__ for one in own], 5)
+    for path in files:
+        yield f"    loading {path} needs your code of {names}: {decorated}import it before keras.models.load_model"
 
 
 def _has_own_layers(model: object) -> bool:

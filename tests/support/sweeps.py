@@ -35,6 +35,16 @@ def needs(argument):
 """
 """Factories that fail in different ways."""
 
+CHECKPOINTS = """[defaults]
+keras = "fc.h5"
+do = ["align", "transfer"]
+write = ["out.safetensors"]
+
+[[task]]
+torch = "checkpoints/*.safetensors"
+"""
+"""The part of a sweep with a task for each checkpoint that `write_files` wrote."""
+
 
 def write_checkpoint(path: Path, seed: int = 0, features: int = 5) -> None:
     """Write a torch checkpoint of one linear layer."""

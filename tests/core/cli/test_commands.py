@@ -270,18 +270,6 @@ def test_two_files_of_one_framework_are_refused(small_checkpoint: Path, keras_we
     assert_refused(run("transfer", keras_weights, keras_weights), "source and target are both keras")
 
 
-def test_models_in_the_other_order_are_exchanged_and_a_line_says_so(
-    small_checkpoint: Path, keras_weights: Path
-) -> None:
-    usual, exchanged = (
-        run("align", *files) for files in ((small_checkpoint, keras_weights), (keras_weights, small_checkpoint))
-    )
-    said = f"in the other order: {small_checkpoint} is the torch model, {keras_weights} the Keras model"
-    assert (exchanged.exit_code, exchanged.stdout) == (usual.exit_code, usual.stdout)
-    assert said in exchanged.stderr
-    assert "other order" not in usual.stderr
-
-
 def test_json_that_is_no_plan_is_refused(small_checkpoint: Path, keras_weights: Path, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text('{"pairs": []}')

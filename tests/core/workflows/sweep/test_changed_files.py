@@ -5,20 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli_runs import run
-from tests.support.sweeps import write_checkpoint, write_files
+from tests.support.sweeps import CHECKPOINTS, write_checkpoint, write_files
 
-TASKS = """
+TASKS = f"""
 [sweep]
 name = "two"
 
-[defaults]
-keras = "fc.h5"
-do = ["align", "transfer"]
-write = ["out.safetensors"]
-
-[[task]]
-torch = "checkpoints/*.safetensors"
-"""
+{CHECKPOINTS}"""
 
 
 @pytest.mark.slow

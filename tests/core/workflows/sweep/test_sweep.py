@@ -17,23 +17,16 @@ from keras3conv.errors import FileError, InputError
 from keras3conv.report.overview import Overview, Row
 from keras3conv.steps import listening
 from keras3conv.workflows.sweep.run import sweep
-from tests.support.sweeps import write_checkpoint, write_files
+from tests.support.sweeps import CHECKPOINTS, write_checkpoint, write_files
 
 ROOT = Path(__file__).resolve().parents[4]
 
-EIGHT = """
+EIGHT = f"""
 [sweep]
 name = "eight"
 jobs = 2
 
-[defaults]
-keras = "fc.h5"
-do = ["align", "transfer"]
-write = ["out.safetensors"]
-
-[[task]]
-torch = "checkpoints/*.safetensors"
-
+{CHECKPOINTS}
 [[task]]
 name = "crash"
 torch = "planted.py:crash"
